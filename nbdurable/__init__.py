@@ -1,0 +1,1 @@
+"""Durable execution in notebooks: it survives the kernel, not just the tab."""

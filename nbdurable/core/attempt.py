@@ -1,0 +1,478 @@
+"""The attempt machine: one attempt of one invocation, replaying one journal.
+
+    Starting --> Replaying --> Processing --> Closed
+                 (recorded commands are left)  (nothing is recorded any more)
+
+Calls of the context become commands. In replay each is held against the recorded one and serves
+its recorded result; past the end of the journal each is new, and goes into `take_steps`. Progress
+is one question, `await_(tree)`.
+
+Notifications are consumed one at a time, in journal order, and only at an await. A future never
+looks completed before its turn, live or on replay: that is what makes `select` repeatable.
+
+No IO, no clock, no asyncio. Mutable; touched by its handler's thread only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from nbdurable.core.commands import (
+    AnyCommand,
+    AttachInvocationCommand,
+    AwakeableCommand,
+    CallCommand,
+    ClearAllStateCommand,
+    ClearStateCommand,
+    CompleteAwakeableCommand,
+    Command,
+    CompletePromiseCommand,
+    GetEagerStateCommand,
+    GetEagerStateKeysCommand,
+    GetPromiseCommand,
+    OneWayCallCommand,
+    OutputCommand,
+    PeekPromiseCommand,
+    RunCommand,
+    SendSignalCommand,
+    SetStateCommand,
+    SleepCommand,
+)
+from nbdurable.core.futures import (
+    Completion,
+    FutureTree,
+    Leaf,
+    Signal,
+    is_satisfied,
+    leaves,
+)
+from nbdurable.core.ids import (
+    CANCEL_SIGNAL,
+    FIRST_AWAKEABLE_SIGNAL,
+    InvocationId,
+    awakeable_id,
+    child_invocation_id,
+    digest_of,
+    keyed_invocation_id,
+)
+from nbdurable.core.journal import AttemptStart
+from nbdurable.core.notifications import AnyNotification, Notification, leaf_of
+from nbdurable.core.proposals import (
+    AnyStep,
+    AppendCommand,
+    CompleteRun,
+    FailAttempt,
+    FailRun,
+    Suspend,
+)
+from nbdurable.core.replay import Mismatch, compare
+from nbdurable.core.values import (
+    ErrorReport,
+    Failure,
+    PayloadRef,
+    Result,
+    RetryPolicy,
+    Success,
+    Target,
+)
+
+
+class Phase(Enum):
+    REPLAYING = "replaying"
+    PROCESSING = "processing"
+    CLOSED = "closed"
+
+
+class Ready(NamedTuple):
+    """The tree is satisfied; `take` gives the results of its leaves."""
+
+
+class ExecuteRun(NamedTuple):
+    """These steps are waited for and nobody executes them yet. Execute, then ask again."""
+
+    completion_ids: tuple[int, ...]
+
+
+class WaitExternal(NamedTuple):
+    """Only a notification helps. `can_suspend` when no step is executing here."""
+
+    can_suspend: bool
+
+
+class Cancelled(NamedTuple):
+    """Somebody cancelled the invocation: raise a terminal 409 at this await.
+
+    `abandoned` are the steps that were executing: stop them, their results count no more.
+    """
+
+    abandoned: tuple[int, ...]
+
+
+Progress = Ready | ExecuteRun | WaitExternal | Cancelled
+
+
+class Settled(NamedTuple):
+    """A result with its bytes: what a future gives."""
+
+    result: Result
+    payload: bytes
+
+
+class MismatchError(Exception):
+    """The code does not ask for what the journal recorded."""
+
+    def __init__(self, mismatch: Mismatch) -> None:
+        super().__init__(mismatch.describe())
+        self.mismatch = mismatch
+
+
+C = TypeVar("C", bound=Command)
+
+
+class Recorded(NamedTuple, Generic[C]):
+    command: C
+    payload: bytes
+
+
+class AttemptMachine:
+    """Mutable; owned by the handler's thread."""
+
+    def __init__(self, start: AttemptStart) -> None:
+        self._invocation_id = start.invocation_id
+        self._seed = start.seed
+        self._keyed = start.keyed
+        self._recorded: deque[Recorded[Any]] = deque()
+        self._recorded_runs: dict[str, RunCommand] = {}
+        self._unseen: deque[tuple[AnyNotification, bytes]] = deque()
+        self._settled: dict[Leaf, Settled] = {}
+        self._steps: list[AnyStep] = []
+        self._state = dict(start.state)
+        self._command_index = 0
+        self._next_completion_id = 1
+        self._next_signal_id = FIRST_AWAKEABLE_SIGNAL
+        self._notification_count = 0
+        self._entry_index = 0
+        self._runs_waiting: set[int] = set()
+        self._runs_executing: set[int] = set()
+        self._open_calls: dict[int, InvocationId] = {}
+        self._closed = False
+        for _, entry, payload in start.journal:
+            if isinstance(entry, Notification):
+                self._notification_count += 1
+                self._unseen.append((entry, payload or b""))
+            elif self._keyed:
+                self._remember_keyed(entry)
+            else:
+                self._recorded.append(Recorded(entry, payload or b""))
+
+    # -- what the context asks ----------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        if self._closed:
+            return Phase.CLOSED
+        replaying = bool(self._recorded) or bool(self._unseen and not self._keyed)
+        return Phase.REPLAYING if replaying else Phase.PROCESSING
+
+    @property
+    def command_index(self) -> int:
+        """Of the last command asked for; 0 is the input."""
+        return self._command_index
+
+    def run(self, name: str, key: str | None = None) -> Completion:
+        """A step. It is executed when it is waited for, never before."""
+        if self._keyed:
+            known = self._recorded_runs.get(key or name)
+            if known is not None:
+                return self._wants_run(known.completion_id)
+        command = RunCommand(completion_id=self._completion_id(), name=name, key=key)
+        self._append(command)
+        if self._keyed:
+            self._recorded_runs[key or name] = command
+        return self._wants_run(command.completion_id)
+
+    def sleep(self, wake_up_at_ms: int, name: str | None = None) -> Completion:
+        completion_id = self._completion_id()
+        self._append(
+            SleepCommand(completion_id=completion_id, wake_up_at_ms=wake_up_at_ms, name=name)
+        )
+        return Completion(id=completion_id)
+
+    def call(
+        self,
+        target: Target,
+        argument: bytes,
+        *,
+        comparable: bool = True,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+        is_run: bool = False,
+    ) -> tuple[Completion, InvocationId]:
+        completion_id = self._completion_id()
+        invocation_id = self._callee_id(target, idempotency_key, is_run=is_run)
+        command = CallCommand(
+            completion_id=completion_id,
+            invocation_id=invocation_id,
+            target=target,
+            argument=ref_of(argument, comparable=comparable),
+            headers=headers or {},
+            idempotency_key=idempotency_key,
+        )
+        recorded = self._append(command, argument)
+        invocation_id = recorded.command.invocation_id
+        self._open_calls[completion_id] = invocation_id
+        return Completion(id=completion_id), invocation_id
+
+    def send(
+        self,
+        target: Target,
+        argument: bytes,
+        *,
+        comparable: bool = True,
+        invoke_at_ms: int | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+        is_run: bool = False,
+    ) -> InvocationId:
+        command = OneWayCallCommand(
+            invocation_id=self._callee_id(target, idempotency_key, is_run=is_run),
+            target=target,
+            argument=ref_of(argument, comparable=comparable),
+            headers=headers or {},
+            idempotency_key=idempotency_key,
+            invoke_at_ms=invoke_at_ms,
+        )
+        return self._append(command, argument).command.invocation_id
+
+    def get_state(self, key: str) -> bytes | None:
+        """None when there is no such key. Replay gives what the first execution read."""
+        value = self._state.get(key)
+        ref = None if value is None else ref_of(value)
+        recorded = self._append(GetEagerStateCommand(key=key, value=ref), value)
+        return None if recorded.command.value is None else recorded.payload
+
+    def state_keys(self) -> list[str]:
+        command = GetEagerStateKeysCommand(keys=tuple(sorted(self._state)))
+        return list(self._append(command).command.keys)
+
+    def set_state(self, key: str, value: bytes, *, comparable: bool = True) -> None:
+        ref = ref_of(value, comparable=comparable)
+        self._append(SetStateCommand(key=key, value=ref), value)
+        self._state[key] = value
+
+    def clear_state(self, key: str) -> None:
+        self._append(ClearStateCommand(key=key))
+        self._state.pop(key, None)
+
+    def clear_all_state(self) -> None:
+        self._append(ClearAllStateCommand())
+        self._state.clear()
+
+    def get_promise(self, key: str) -> Completion:
+        completion_id = self._completion_id()
+        self._append(GetPromiseCommand(completion_id=completion_id, key=key))
+        return Completion(id=completion_id)
+
+    def peek_promise(self, key: str) -> Completion:
+        completion_id = self._completion_id()
+        self._append(PeekPromiseCommand(completion_id=completion_id, key=key))
+        return Completion(id=completion_id)
+
+    def complete_promise(self, key: str, result: Result, payload: bytes) -> Completion:
+        completion_id = self._completion_id()
+        command = CompletePromiseCommand(completion_id=completion_id, key=key, result=result)
+        self._append(command, payload)
+        return Completion(id=completion_id)
+
+    def awakeable(self) -> tuple[str, Signal]:
+        signal_id = self._next_signal_id
+        self._next_signal_id += 1
+        self._append(AwakeableCommand(signal_id=signal_id))
+        return awakeable_id(self._invocation_id, signal_id), Signal(id=signal_id)
+
+    def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:
+        self._append(CompleteAwakeableCommand(awakeable_id=awakeable, result=result), payload)
+
+    def attach_invocation(self, invocation_id: InvocationId) -> Completion:
+        completion_id = self._completion_id()
+        self._append(
+            AttachInvocationCommand(completion_id=completion_id, invocation_id=invocation_id)
+        )
+        return Completion(id=completion_id)
+
+    def cancel_invocation(self, invocation_id: InvocationId) -> None:
+        self._append(SendSignalCommand(invocation_id=invocation_id, signal_id=CANCEL_SIGNAL))
+
+    # -- progress -----------------------------------------------------------------------------
+
+    def await_(self, tree: FutureTree) -> Progress:
+        """Consume notifications until the tree is satisfied, or say what would help.
+
+        Raises:
+            MismatchError: Recorded commands are left, so the recorded code got past this await,
+                but nothing recorded satisfies it: the await was added, or its future changed.
+        """
+        while not is_satisfied(tree, self._settled):
+            if self._unseen:
+                if self._consume():
+                    return self._cancel()
+                continue
+            if self._recorded:
+                why = "an await was added, or waits for another future than it did"
+                raise MismatchError(
+                    Mismatch(self._command_index, self._recorded[0].command, None, (), why)
+                )
+            wanted = {leaf.id for leaf in leaves(tree) if isinstance(leaf, Completion)}
+            runs = tuple(sorted(wanted & self._runs_waiting))
+            if runs:
+                self._runs_waiting.difference_update(runs)
+                self._runs_executing.update(runs)
+                return ExecuteRun(runs)
+            return WaitExternal(can_suspend=not self._runs_executing)
+        return Ready()
+
+    def is_settled(self, leaf: Leaf) -> bool:
+        return leaf in self._settled
+
+    def take(self, leaf: Leaf) -> Settled:
+        return self._settled[leaf]
+
+    def _consume(self) -> bool:
+        """Let one notification settle its future. Returns whether it was a cancellation."""
+        notification, payload = self._unseen.popleft()
+        leaf = leaf_of(notification)
+        if leaf == Signal(id=CANCEL_SIGNAL):
+            return True
+        self._settled.setdefault(leaf, Settled(notification.result, payload))
+        if isinstance(leaf, Completion):
+            self._runs_waiting.discard(leaf.id)
+            self._runs_executing.discard(leaf.id)
+            self._open_calls.pop(leaf.id, None)
+        return False
+
+    def _cancel(self) -> Cancelled:
+        """Cancel goes depth first: called children are cancelled before the code hears of it.
+
+        What was executing is abandoned, and the journal says so: its entry is never left open.
+        """
+        abandoned = tuple(sorted(self._runs_executing))
+        self._runs_executing.clear()
+        for invocation_id in list(self._open_calls.values()):
+            self.cancel_invocation(invocation_id)
+        for completion_id in abandoned:
+            failure = Failure(code=409, message="abandoned: cancelled while it was executing")
+            self.complete_run(completion_id, failure)
+        return Cancelled(abandoned)
+
+    # -- what comes from outside --------------------------------------------------------------
+
+    def notify(self, notification: AnyNotification, payload: bytes | None) -> None:
+        """A committed notification. It waits for its turn."""
+        if not self._closed:
+            self._notification_count += 1
+            self._unseen.append((notification, payload or b""))
+
+    def complete_run(self, completion_id: int, result: Result, payload: bytes = b"") -> None:
+        """A step ended. Its value reaches the code once it comes back as a notification."""
+        self._step(CompleteRun(completion_id=completion_id, result=result, payload=payload))
+
+    def fail_run(self, completion_id: int, error: ErrorReport, retry: RetryPolicy) -> None:
+        """A step with a retry policy of its own raised; the engine says when to try again."""
+        self._step(FailRun(completion_id=completion_id, error=error, retry=retry))
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def output(self, result: Result, payload: bytes = b"") -> None:
+        self._append(OutputCommand(result=result), payload)
+        self.close()
+
+    def fail(self, error: ErrorReport) -> None:
+        self._step(FailAttempt(error=error))
+        self.close()
+
+    def suspend(self, tree: FutureTree) -> None:
+        self._step(Suspend(waiting_for=tree, notification_count=self._notification_count))
+        self.close()
+
+    def close(self) -> None:
+        """From now on nothing this attempt does is recorded."""
+        self._closed = True
+
+    def take_steps(self) -> tuple[AnyStep, ...]:
+        """What is to be proposed to the engine, in order. Emptied by taking."""
+        steps = tuple(self._steps)
+        self._steps.clear()
+        return steps
+
+    @property
+    def has_steps(self) -> bool:
+        return bool(self._steps)
+
+    @property
+    def only_runs_pending(self) -> bool:
+        """Whether all that is to be proposed is that steps have begun."""
+        return all(
+            isinstance(step, AppendCommand) and isinstance(step.command, RunCommand)
+            for step in self._steps
+        )
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _append(self, command: C, payload: bytes | None = None) -> Recorded[C]:
+        """Hold the command against the journal, or propose it when the journal has ended."""
+        if self._closed:
+            return Recorded(command, payload or b"")
+        self._command_index += 1
+        if not self._recorded:
+            self._step(AppendCommand(command=cast(AnyCommand, command), payload=payload))
+            return Recorded(command, payload or b"")
+        recorded = self._recorded[0]
+        differences = compare(recorded.command, command)
+        if differences:
+            why = "the code asks for something else than it did"
+            raise MismatchError(
+                Mismatch(self._command_index, recorded.command, command, differences, why)
+            )
+        return self._recorded.popleft()
+
+    def _step(self, step: AnyStep) -> None:
+        if not self._closed:
+            self._steps.append(step)
+
+    def _completion_id(self) -> int:
+        completion_id = self._next_completion_id
+        self._next_completion_id += 1
+        return completion_id
+
+    def _callee_id(
+        self, target: Target, idempotency_key: str | None, *, is_run: bool
+    ) -> InvocationId:
+        if is_run or idempotency_key is not None:
+            return keyed_invocation_id(
+                target.service, target.key, target.handler, None if is_run else idempotency_key
+            )
+        return child_invocation_id(self._seed, self._command_index + 1)
+
+    def _wants_run(self, completion_id: int) -> Completion:
+        leaf = Completion(id=completion_id)
+        if leaf not in self._settled and completion_id not in self._runs_executing:
+            self._runs_waiting.add(completion_id)
+        return leaf
+
+    def _remember_keyed(self, command: AnyCommand) -> None:
+        """In a keyed journal a step is found by its key, whatever came before it this time."""
+        if isinstance(command, RunCommand):
+            self._recorded_runs[command.key or command.name or ""] = command
+        completion_id = getattr(command, "completion_id", 0)
+        self._next_completion_id = max(self._next_completion_id, completion_id + 1)
+        self._command_index += 1
+
+
+def ref_of(payload: bytes, *, comparable: bool = True) -> PayloadRef:
+    return PayloadRef(bytes=len(payload), digest=digest_of(payload), comparable=comparable)
+
+
+def success_of(payload: bytes, *, comparable: bool = True) -> Success:
+    return Success(value=ref_of(payload, comparable=comparable))

@@ -1,0 +1,226 @@
+"""Facts: what has happened. The log holds these and nothing else, and folding them is the state.
+
+A fact is in one of three scopes: an invocation, an object key, or the deployment. A fact is never
+decided again: an upgrade of the rules changes what is decided from now on, not what was.
+
+A file written by this version opens in every later one. So: never rename a fact or a field,
+never change what one means; add a field with a default, or a new fact.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from nbdurable.core.commands import AnyCommand, payload_ref
+from nbdurable.core.futures import FutureTree
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.notifications import AnyNotification, notified_payload
+from nbdurable.core.values import ErrorReport, ObjectId, PayloadRef, Result, Target, Value
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    pass
+
+
+class InvocationFact(Fact, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+# -- scope: the deployment --------------------------------------------------------------------
+
+
+class EpochStarted(Fact, frozen=True, kw_only=True):
+    """A process took the journal. Every attempt and link of an earlier epoch is gone."""
+
+    epoch: int
+    owner: str
+    version: str
+
+
+class ServiceRegistered(Fact, frozen=True, kw_only=True):
+    manifest: ServiceManifest
+    revision: int
+
+
+class CodeLoaded(Fact, frozen=True, kw_only=True):
+    """The code of this revision can be run over this link, until the link or the epoch ends."""
+
+    link: str
+    service: str
+    revision: int
+
+
+class LinkClosed(Fact, frozen=True, kw_only=True):
+    link: str
+
+
+# -- scope: an object key ---------------------------------------------------------------------
+
+
+class PromiseCompleted(Fact, frozen=True, kw_only=True):
+    object: ObjectId
+    promise: str
+    result: Result
+    by: str
+
+
+class StateRestored(Fact, frozen=True, kw_only=True):
+    """All state of one object key, as the projection holds it. Read at recovery, never appended."""
+
+    object: ObjectId
+    entries: dict[str, PayloadRef]
+
+
+# -- scope: an invocation ---------------------------------------------------------------------
+
+
+class Caller(Value, frozen=True, kw_only=True):
+    """Whom the result goes to: the future of one command of another invocation."""
+
+    invocation_id: InvocationId
+    completion_id: int | None = None
+
+
+class InvocationCreated(InvocationFact, frozen=True, kw_only=True):
+    """Entry 0, `Command: Input`. `status` is where it begins."""
+
+    target: Target
+    argument: PayloadRef
+    status: Literal["scheduled", "pending", "ready"]
+    seed: int
+    exclusive: bool = False
+    headers: dict[str, str] = {}
+    idempotency_key: str | None = None
+    caller: Caller | None = None
+    start_at_ms: int | None = None
+
+
+class InvocationPending(InvocationFact, frozen=True, kw_only=True):
+    """It waits in the inbox of its object for the lock."""
+
+
+class InvocationReadied(InvocationFact, frozen=True, kw_only=True):
+    """It has the lock, if it needs one, and wants an attempt that could not be started yet."""
+
+    why: str
+
+
+class InvocationMoved(InvocationFact, frozen=True, kw_only=True):
+    """From now on it runs on this revision: its own failed, or is loaded nowhere any more."""
+
+    revision: int
+
+
+class AttemptStarted(InvocationFact, frozen=True, kw_only=True):
+    attempt: int
+    link: str
+    revision: int
+
+
+class EntryAppended(InvocationFact, frozen=True, kw_only=True):
+    """`object` is set when the command changes the state of an object key."""
+
+    entry_index: int
+    command: AnyCommand
+    object: ObjectId | None = None
+
+
+class NotificationAppended(InvocationFact, frozen=True, kw_only=True):
+    entry_index: int
+    notification: AnyNotification
+
+
+class RunAttemptFailed(InvocationFact, frozen=True, kw_only=True):
+    """A step failed and will be tried again; the attempt lives on. The count is durable."""
+
+    completion_id: int
+    failure_count: int
+    error: ErrorReport
+    first_failed_at_ms: int
+    next_retry_at_ms: int
+
+
+class AttemptFailed(InvocationFact, frozen=True, kw_only=True):
+    """`next_retry_at_ms` is None when the invocation does not back off: it pauses or ends."""
+
+    attempt: int
+    error: ErrorReport
+    failure_count: int
+    next_retry_at_ms: int | None = None
+
+
+class AttemptLost(InvocationFact, frozen=True, kw_only=True):
+    """The process that ran it is gone. Not counted against the retry policy."""
+
+    attempt: int
+    why: str
+
+
+class InvocationSuspended(InvocationFact, frozen=True, kw_only=True):
+    attempt: int
+    waiting_for: FutureTree
+
+
+class InvocationPaused(InvocationFact, frozen=True, kw_only=True):
+    by: Literal["retries", "error", "user"]
+
+
+class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
+    """`by` output is `Command: Output` and has an entry index; the others come from outside."""
+
+    result: Result
+    by: Literal["output", "killed", "cancelled", "retries"]
+    # How long the journal was, this entry included: what is left of it once it is not loaded.
+    entry_count: int
+    entry_index: int | None = None
+
+
+class InvocationPurged(InvocationFact, frozen=True, kw_only=True):
+    """All facts of this invocation may go; with a workflow's run, its state and promises too.
+
+    `object` names the workflow key whose state and promises go with it.
+    """
+
+    object: ObjectId | None = None
+
+
+AnyFact = (
+    EpochStarted
+    | ServiceRegistered
+    | CodeLoaded
+    | LinkClosed
+    | PromiseCompleted
+    | StateRestored
+    | InvocationCreated
+    | InvocationPending
+    | InvocationReadied
+    | InvocationMoved
+    | AttemptStarted
+    | EntryAppended
+    | NotificationAppended
+    | RunAttemptFailed
+    | AttemptFailed
+    | AttemptLost
+    | InvocationSuspended
+    | InvocationPaused
+    | InvocationCompleted
+    | InvocationPurged
+)
+
+
+def carried_ref(fact: Fact) -> PayloadRef | None:
+    """The payload this fact holds, if it holds one. At most one per fact, by construction."""
+    match fact:
+        case InvocationCreated():
+            return fact.argument
+        case EntryAppended():
+            return payload_ref(fact.command)
+        case NotificationAppended():
+            return notified_payload(fact.notification)
+        case PromiseCompleted() | InvocationCompleted():
+            return getattr(fact.result, "value", None)
+        case _:
+            return None

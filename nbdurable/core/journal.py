@@ -1,0 +1,44 @@
+"""What travels over a link to the process that runs a handler."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nbdurable.core.commands import AnyCommand
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.notifications import AnyNotification
+from nbdurable.core.values import Target
+
+
+class JournalEntry(NamedTuple):
+    """One entry of the journal that an attempt replays."""
+
+    entry_index: int
+    entry: AnyCommand | AnyNotification
+    payload: bytes | None
+
+
+class FailedRun(NamedTuple):
+    """A step that has failed before and when it may be tried again."""
+
+    completion_id: int
+    next_retry_at_ms: int
+
+
+class AttemptStart(NamedTuple):
+    """All that an attempt needs. Travels over a link."""
+
+    epoch: int
+    invocation_id: InvocationId
+    attempt: int
+    target: Target
+    revision: int
+    argument: bytes
+    headers: dict[str, str]
+    idempotency_key: str | None
+    seed: int
+    keyed: bool
+    inactivity_timeout_ms: int
+    journal: tuple[JournalEntry, ...]
+    state: dict[str, bytes]
+    failed_runs: tuple[FailedRun, ...]

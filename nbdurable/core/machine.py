@@ -1,0 +1,92 @@
+"""The engine machine: `decide` turns a proposal into facts and actions; `resume` starts anew.
+
+    proposal --decide--> facts --commit--> actions
+                           |
+                           +--evolve--> state --resume--> actions   (after a crash)
+
+It owns the state. It never waits, never asks the time, never makes an id, never sees a payload.
+Every rule is in `rules/`, one file per area; the table below says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from nbdurable.core.actions import AnyAction, SetTimer
+from nbdurable.core.draft import Decision, Draft
+from nbdurable.core.facts import StateRestored
+from nbdurable.core.proposals import (
+    Answer,
+    AttemptSteps,
+    CancelInvocation,
+    CloseLink,
+    CompleteAwakeable,
+    CompletePromise,
+    Invoke,
+    KillInvocation,
+    LoadCode,
+    PauseInvocation,
+    Proposal,
+    PurgeInvocation,
+    ResumeInvocation,
+    StartEpoch,
+    Timer,
+    TimerFired,
+)
+from nbdurable.core.records import Record
+from nbdurable.core.rules import attempt, control, deployment, external, invoke
+from nbdurable.core.state import EngineState, evolve
+
+Rule = Callable[[Draft, Any], Answer]
+
+RULES: Final[dict[type[Proposal], Rule]] = {
+    Invoke: invoke.invoke,
+    AttemptSteps: attempt.attempt_steps,
+    TimerFired: external.timer_fired,
+    CompletePromise: external.complete_promise_from_client,
+    CompleteAwakeable: external.complete_awakeable,
+    CancelInvocation: control.cancel_invocation,
+    KillInvocation: control.kill_invocation,
+    PauseInvocation: control.pause_invocation,
+    ResumeInvocation: control.resume_invocation,
+    PurgeInvocation: control.purge_invocation,
+    StartEpoch: deployment.start_epoch,
+    LoadCode: deployment.load_code,
+    CloseLink: deployment.close_link,
+}
+
+
+class EngineMachine:
+    """Mutable through its state; owned by the engine thread."""
+
+    def __init__(self, state: EngineState | None = None) -> None:
+        self.state = EngineState() if state is None else state
+
+    def decide(self, proposal: Proposal, now_ms: int) -> Decision:
+        """Decide one proposal. Its facts are already in the state; commit them before acting."""
+        draft = Draft(self.state, now_ms)
+        answer = RULES[type(proposal)](draft, proposal)
+        return Decision(draft.records, draft.actions, answer)
+
+    def resume(self) -> list[AnyAction]:
+        """All that is still to be done in this state: timers. Attempts begin as code is loaded."""
+        return [
+            SetTimer(timer=Timer(invocation_id=inv.id, completion_id=completion_id), at_ms=at_ms)
+            for inv in self.state.live()
+            for completion_id, at_ms in [
+                *inv.sleeping.items(),
+                *([(0, inv.start_at_ms)] if inv.status == "scheduled" and inv.start_at_ms else []),
+                *([(0, inv.next_retry_at_ms)] if inv.next_retry_at_ms is not None else []),
+            ]
+        ]
+
+
+def fold(records: Iterable[Record], states: Iterable[StateRestored] = ()) -> EngineState:
+    """The state that these facts made. `states` is exact where the log was shortened."""
+    state = EngineState()
+    for record in records:
+        evolve(state, record.lsn, record.at_ms, record.fact)
+    for restored in states:
+        evolve(state, 0, 0, restored)
+    return state

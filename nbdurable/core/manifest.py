@@ -1,0 +1,32 @@
+"""What the engine knows of a service: its handlers and options, never its code."""
+
+from __future__ import annotations
+
+from nbdurable.core.values import HandlerType, RetryPolicy, ServiceType, Value
+
+DEFAULT_INACTIVITY_MS = 60_000
+
+
+class HandlerManifest(Value, frozen=True, kw_only=True):
+    name: str
+    type: HandlerType | None = None
+    retry: RetryPolicy = RetryPolicy()
+    inactivity_timeout_ms: int = DEFAULT_INACTIVITY_MS
+    ingress_private: bool = False
+    # Steps found by key instead of by position: how a notebook's cells are journaled.
+    keyed: bool = False
+    has_input: bool = True
+
+
+class ServiceManifest(Value, frozen=True, kw_only=True):
+    """`digest` tells two revisions apart; `source` is the cell that defined this one."""
+
+    name: str
+    type: ServiceType
+    handlers: tuple[HandlerManifest, ...]
+    digest: str
+    source: str | None = None
+    origin: str | None = None
+
+    def handler(self, name: str) -> HandlerManifest | None:
+        return next((handler for handler in self.handlers if handler.name == name), None)

@@ -1,0 +1,55 @@
+"""Notifications: what came from outside, in the order it came. Futures complete in this order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbdurable.core.futures import Completion, Leaf, Signal
+from nbdurable.core.values import PayloadRef, Result, Success
+
+
+class Notification(
+    msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type", omit_defaults=True
+):
+    result: Result
+
+
+class CompletionNotification(Notification, frozen=True, kw_only=True, tag="completion"):
+    """`of` is the entry type of the command that it completes: Run, Sleep, Call …"""
+
+    completion_id: int
+    of: str
+
+
+class SignalNotification(Notification, frozen=True, kw_only=True, tag="signal"):
+    """Signal 1 is a cancellation; 17 and up are awakeables."""
+
+    signal_id: int
+
+
+AnyNotification = CompletionNotification | SignalNotification
+
+
+def leaf_of(notification: AnyNotification) -> Leaf:
+    match notification:
+        case CompletionNotification():
+            return Completion(id=notification.completion_id)
+        case SignalNotification():
+            return Signal(id=notification.signal_id)
+
+
+def notification_type(notification: AnyNotification) -> str:
+    """`Notification: Run` for the completion of a run: the name under which SQL shows it."""
+    match notification:
+        case CompletionNotification():
+            return f"Notification: {notification.of}"
+        case SignalNotification():
+            return "Notification: Signal"
+
+
+def notified_payload(notification: Notification) -> PayloadRef | None:
+    match notification.result:
+        case Success(value=ref):
+            return ref
+        case _:
+            return None

@@ -1,0 +1,188 @@
+"""Proposals: what somebody wants to happen. The engine answers each one, once, after the commit.
+
+Bytes travel beside the refs that describe them, in fields named `payload`; the core hands them
+on to the records and never looks inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nbdurable.core.commands import AnyCommand
+from nbdurable.core.facts import Caller
+from nbdurable.core.futures import FutureTree
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.values import ErrorReport, PayloadRef, Result, RetryPolicy, Target, Value
+
+
+class Proposal(Value, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+# -- from clients and timers ------------------------------------------------------------------
+
+
+class Invoke(Proposal, frozen=True, kw_only=True):
+    """Ids and seed are made by whoever asks, so that asking twice is asking once."""
+
+    invocation_id: InvocationId
+    seed: int
+    target: Target
+    argument: PayloadRef
+    payload: bytes
+    headers: Mapping[str, str] = {}
+    idempotency_key: str | None = None
+    start_at_ms: int | None = None
+    caller: Caller | None = None
+
+
+class CompletePromise(Proposal, frozen=True, kw_only=True):
+    service: str
+    key: str
+    promise: str
+    result: Result
+    payload: bytes | None = None
+    by: str = "client"
+
+
+class CompleteAwakeable(Proposal, frozen=True, kw_only=True):
+    awakeable_id: str
+    result: Result
+    payload: bytes | None = None
+
+
+class CancelInvocation(Proposal, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+class KillInvocation(Proposal, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+class PauseInvocation(Proposal, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+class ResumeInvocation(Proposal, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+class PurgeInvocation(Proposal, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+
+
+class TimerFired(Proposal, frozen=True, kw_only=True):
+    timer: Timer
+
+
+class Timer(Value, frozen=True, kw_only=True):
+    """One thing that becomes due. `completion_id` 0 is the invocation's own start or retry."""
+
+    invocation_id: InvocationId
+    completion_id: int = 0
+
+
+# -- from links -------------------------------------------------------------------------------
+
+
+class StartEpoch(Proposal, frozen=True, kw_only=True):
+    owner: str
+    version: str
+
+
+class LoadCode(Proposal, frozen=True, kw_only=True):
+    """`pin` keeps every live invocation on the revision it has."""
+
+    link: str
+    manifest: ServiceManifest
+    pin: bool = False
+
+
+class CloseLink(Proposal, frozen=True, kw_only=True):
+    link: str
+
+
+# -- from attempts ----------------------------------------------------------------------------
+
+
+class Step(Value, frozen=True, kw_only=True, tag=True):
+    """One thing an attempt did. Several travel together and are committed together."""
+
+
+class AppendCommand(Step, frozen=True, kw_only=True):
+    command: AnyCommand
+    payload: bytes | None = None
+
+
+class CompleteRun(Step, frozen=True, kw_only=True):
+    completion_id: int
+    result: Result
+    payload: bytes | None = None
+
+
+class FailRun(Step, frozen=True, kw_only=True):
+    """A step raised. `retry` is None when the invocation's policy applies to its failures."""
+
+    completion_id: int
+    error: ErrorReport
+    retry: RetryPolicy
+
+
+class FailAttempt(Step, frozen=True, kw_only=True):
+    error: ErrorReport
+
+
+class Suspend(Step, frozen=True, kw_only=True):
+    """`notification_count` is how many the attempt had seen: the engine may know more by now."""
+
+    waiting_for: FutureTree
+    notification_count: int
+
+
+AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend
+
+
+class AttemptSteps(Proposal, frozen=True, kw_only=True):
+    """Of another epoch or attempt than the live one, it is answered `Stale` and changes nothing."""
+
+    epoch: int
+    invocation_id: InvocationId
+    attempt: int
+    steps: tuple[AnyStep, ...]
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+
+class Answer(Value, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Done(Answer, frozen=True, kw_only=True):
+    pass
+
+
+class Invoked(Answer, frozen=True, kw_only=True):
+    """`existing` when the id was taken before: by the same key, or by the same workflow's run."""
+
+    invocation_id: InvocationId
+    existing: bool = False
+
+
+class Loaded(Answer, frozen=True, kw_only=True):
+    revision: int
+    is_new: bool
+    moved: tuple[InvocationId, ...] = ()
+    staying: tuple[InvocationId, ...] = ()
+
+
+class Refused(Answer, frozen=True, kw_only=True):
+    """`code` is the HTTP status that says the same."""
+
+    code: int
+    message: str
+
+
+class Stale(Answer, frozen=True, kw_only=True):
+    pass

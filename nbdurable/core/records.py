@@ -1,0 +1,107 @@
+"""A record is a fact with its place in the log; a row is a record in the journal's file format.
+
+The file format is these ten columns. `kind` is the fact's name, or Restate's entry type when the
+fact is a journal entry (`Command: Run`, `Notification: Sleep`), so that SQL filters on it without
+opening `body`. `body` is the whole fact as JSON; the other columns repeat what SQL asks for.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from nbdurable.core.commands import entry_type
+from nbdurable.core.facts import (
+    AnyFact,
+    EntryAppended,
+    InvocationCompleted,
+    InvocationCreated,
+    InvocationFact,
+    NotificationAppended,
+    PromiseCompleted,
+)
+from nbdurable.core.notifications import notification_type
+
+
+class CopyOf(NamedTuple):
+    """Bytes that are already in the journal, under this lsn."""
+
+    lsn: int
+
+
+class Record(NamedTuple):
+    """`payload` is None for a fact without one. Units: at_ms – milliseconds since the epoch."""
+
+    lsn: int
+    at_ms: int
+    fact: AnyFact
+    payload: bytes | CopyOf | None = None
+
+
+class Row(NamedTuple):
+    """Shape: one row of `fact`, in the order of its columns. crc covers lsn, body and payload."""
+
+    lsn: int
+    epoch: int
+    at_ms: int
+    kind: str
+    invocation_id: str | None
+    entry_index: int | None
+    name: str | None
+    body: str
+    payload: bytes | None
+    crc: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyFact)
+
+
+def encode(record: Record, epoch: int, payload: bytes | None) -> Row:
+    """A record as a row; `payload` is its bytes, fetched by the caller when it was a copy."""
+    lsn, at_ms, fact, _ = record
+    kind, invocation_id, entry_index, name = _columns(fact)
+    body = _encoder.encode(fact)
+    crc = checksum(lsn, body, payload)
+    return Row(
+        lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body.decode(), payload, crc
+    )
+
+
+def decode(row: Row) -> Record:
+    """Raises ValueError when the row is not what was written, and says which."""
+    body = row.body.encode()
+    if checksum(row.lsn, body, row.payload) != row.crc:
+        raise ValueError(f"the checksum of fact {row.lsn} ({row.kind}) does not match its content")
+    try:
+        fact: AnyFact = _decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"fact {row.lsn} ({row.kind}) cannot be read: {error}") from error
+    return Record(row.lsn, row.at_ms, fact, row.payload)
+
+
+def checksum(lsn: int, body: bytes, payload: bytes | None) -> int:
+    crc = zlib.crc32(body, lsn & 0xFFFFFFFF)
+    return crc if payload is None else zlib.crc32(payload, crc)
+
+
+def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
+    match fact:
+        case EntryAppended(command=command):
+            name = command.name or getattr(command, "key", None)
+            return entry_type(command), fact.invocation_id, fact.entry_index, name
+        case NotificationAppended(notification=notification):
+            kind = notification_type(notification)
+            return kind, fact.invocation_id, fact.entry_index, None
+        case InvocationCreated():
+            return "InvocationCreated", fact.invocation_id, 0, str(fact.target)
+        case InvocationCompleted():
+            return "InvocationCompleted", fact.invocation_id, fact.entry_index, fact.by
+        case PromiseCompleted(object=of, promise=promise):
+            return "PromiseCompleted", None, None, f"{of.service}/{of.key}/{promise}"
+        case InvocationFact():
+            return type(fact).__name__, fact.invocation_id, None, None
+        case _:
+            return type(fact).__name__, None, None, None

@@ -1,0 +1,1 @@
+"""What may happen, one file per area; each rule reads the state and records facts."""

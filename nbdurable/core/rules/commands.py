@@ -1,0 +1,169 @@
+"""What each command brings about, beyond its own entry. One case per command: read it as a table.
+
+A command's effect is recorded in the same commit as the command.
+"""
+
+from __future__ import annotations
+
+from nbdurable.core.commands import (
+    AnyCommand,
+    AttachInvocationCommand,
+    CallCommand,
+    ClearAllStateCommand,
+    ClearStateCommand,
+    CompleteAwakeableCommand,
+    CompletePromiseCommand,
+    GetPromiseCommand,
+    OneWayCallCommand,
+    PeekPromiseCommand,
+    SendSignalCommand,
+    SetStateCommand,
+    SleepCommand,
+)
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import Caller, EntryAppended
+from nbdurable.core.ids import child_seed
+from nbdurable.core.proposals import CompleteAwakeable, CompletePromise, Invoke
+from nbdurable.core.records import CopyOf
+from nbdurable.core.rules.control import cancel
+from nbdurable.core.rules.external import complete_awakeable, complete_promise
+from nbdurable.core.rules.invoke import create, refuse_target
+from nbdurable.core.rules.progress import (
+    VOID,
+    complete_future,
+    copy_of,
+    promise_result,
+    set_timer,
+    terminal,
+)
+from nbdurable.core.state import Invocation, Waiter
+from nbdurable.core.values import ErrorReport
+
+_STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
+
+
+def append_command(  # noqa: C901, PLR0912 - the table: one row per command.
+    draft: Draft, inv: Invocation, command: AnyCommand, payload: bytes | None
+) -> ErrorReport | None:
+    """Append the entry and its effects. Returns why it cannot be, and then appends nothing."""
+    refused = _refuse(draft, command)
+    if refused is not None:
+        return refused
+    object_id = inv.object if isinstance(command, _STATE_COMMANDS) else None
+    entry = EntryAppended(
+        invocation_id=inv.id, entry_index=inv.entry_count, command=command, object=object_id
+    )
+    lsn = draft.record(entry, payload)
+    match command:
+        case SleepCommand():
+            set_timer(draft, inv, command.completion_id, command.wake_up_at_ms)
+        case CallCommand() | OneWayCallCommand():
+            _call(draft, inv, command, entry.entry_index, lsn)
+        case GetPromiseCommand():
+            assert inv.object is not None
+            result = promise_result(draft, inv.object, command.key)
+            if result is not None:
+                waiter = Waiter(inv.id, command.completion_id, "GetPromise")
+                complete_future(draft, waiter, result, copy_of(result))
+        case PeekPromiseCommand():
+            assert inv.object is not None
+            result = promise_result(draft, inv.object, command.key)
+            waiter = Waiter(inv.id, command.completion_id, "PeekPromise")
+            if result is None:
+                complete_future(draft, waiter, VOID)
+            else:
+                complete_future(draft, waiter, result, copy_of(result))
+        case CompletePromiseCommand():
+            _complete_promise(draft, inv, command, lsn)
+        case CompleteAwakeableCommand():
+            completion = CompleteAwakeable(
+                awakeable_id=command.awakeable_id, result=command.result, payload=payload
+            )
+            complete_awakeable(draft, completion)
+        case AttachInvocationCommand():
+            _attach(draft, inv, command)
+        case SendSignalCommand():
+            target = draft.live(command.invocation_id)
+            if target is not None:
+                cancel(draft, target)
+        case _:
+            pass
+    return None
+
+
+def _refuse(draft: Draft, command: AnyCommand) -> ErrorReport | None:
+    """A call to what is not registered (yet) backs off like any failure.
+
+    Source: restate-http-observed.md – it never fails the call: RT0018, retried.
+    """
+    if not isinstance(command, CallCommand | OneWayCallCommand):
+        return None
+    refused = refuse_target(draft, command.target)
+    if refused is None:
+        return None
+    return ErrorReport(
+        code=refused.code, message=refused.message, type_name="RT0018", command_name=command.name
+    )
+
+
+def _call(
+    draft: Draft,
+    inv: Invocation,
+    command: CallCommand | OneWayCallCommand,
+    entry_index: int,
+    lsn: int,
+) -> None:
+    """Begin the callee, or latch on to the one that has its idempotency or workflow key."""
+    completion_id = command.completion_id if isinstance(command, CallCommand) else None
+    existing = draft.state.invocations.get(command.invocation_id)
+    if existing is None:
+        proposal = Invoke(
+            invocation_id=command.invocation_id,
+            seed=child_seed(inv.seed, entry_index),
+            target=command.target,
+            argument=command.argument,
+            payload=b"",
+            headers=command.headers,
+            idempotency_key=command.idempotency_key,
+            start_at_ms=getattr(command, "invoke_at_ms", None),
+            caller=Caller(invocation_id=inv.id, completion_id=completion_id),
+        )
+        create(draft, proposal, CopyOf(lsn))
+        return
+    if completion_id is None:
+        return
+    waiter = Waiter(inv.id, completion_id, "Call")
+    if command.idempotency_key is None:
+        # Source: restate-semantics.md, 1.2 – a workflow that is called again: 409 to the caller.
+        conflict = terminal(409, "the workflow method was already invoked")
+        complete_future(draft, waiter, conflict)
+    elif existing.result is not None:
+        complete_future(draft, waiter, existing.result, copy_of(existing.result))
+
+
+def _complete_promise(
+    draft: Draft, inv: Invocation, command: CompletePromiseCommand, lsn: int
+) -> None:
+    """Write-once: the second to complete a promise is told so."""
+    assert inv.object is not None
+    proposal = CompletePromise(
+        service=inv.object.service,
+        key=inv.object.key,
+        promise=command.key,
+        result=command.result,
+        by=inv.id,
+    )
+    waiter = Waiter(inv.id, command.completion_id, "CompletePromise")
+    if complete_promise(draft, proposal, CopyOf(lsn)):
+        complete_future(draft, waiter, VOID)
+    else:
+        complete_future(draft, waiter, terminal(409, "promise was already completed"))
+
+
+def _attach(draft: Draft, inv: Invocation, command: AttachInvocationCommand) -> None:
+    waiter = Waiter(inv.id, command.completion_id, "AttachInvocation")
+    target = draft.state.invocations.get(command.invocation_id)
+    if target is None:
+        complete_future(draft, waiter, terminal(404, "not found"))
+    elif target.result is not None:
+        complete_future(draft, waiter, target.result, copy_of(target.result))

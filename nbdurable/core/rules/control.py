@@ -1,0 +1,115 @@
+"""What people do to an invocation: cancel, kill, pause, resume, purge.
+
+Source: restate-semantics.md, 1.5; restate-http-observed.md, "Admin" (codes and texts).
+"""
+
+from __future__ import annotations
+
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import InvocationCompleted, InvocationPaused, InvocationPurged
+from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
+from nbdurable.core.proposals import (
+    Answer,
+    CancelInvocation,
+    Done,
+    KillInvocation,
+    PauseInvocation,
+    PurgeInvocation,
+    Refused,
+    ResumeInvocation,
+)
+from nbdurable.core.rules.progress import VOID, complete, signal, terminal, wake
+from nbdurable.core.state import Invocation
+
+_NOT_BEGUN = ("scheduled", "pending")
+
+
+def cancel_invocation(draft: Draft, proposal: CancelInvocation) -> Answer:
+    inv = draft.live(proposal.invocation_id)
+    if inv is None:
+        return _refused(draft, proposal.invocation_id)
+    cancel(draft, inv)
+    return Done()
+
+
+def cancel(draft: Draft, inv: Invocation) -> None:
+    """Cooperative: the handler sees a terminal 409 at its await. What has not begun just ends."""
+    if inv.attempt == 0:
+        _end(draft, inv, "canceled", "cancelled")
+        return
+    if inv.is_cancelled:
+        return
+    signal(draft, inv, CANCEL_SIGNAL, VOID)
+    if inv.status in ("paused", "backing-off"):
+        wake(draft, inv, "it was cancelled")
+
+
+def kill_invocation(draft: Draft, proposal: KillInvocation) -> Answer:
+    inv = draft.live(proposal.invocation_id)
+    if inv is None:
+        return _refused(draft, proposal.invocation_id)
+    _kill(draft, inv)
+    return Done()
+
+
+def _kill(draft: Draft, inv: Invocation) -> None:
+    """No user code runs. Called children die with it; sends live on (design, section 6.10)."""
+    children = list(inv.open_calls.values())
+    draft.stop(inv, "it was killed")
+    _end(draft, inv, "killed", "killed")
+    for child_id in children:
+        child = draft.live(child_id)
+        if child is not None and child.caller is not None and child.caller.invocation_id == inv.id:
+            _kill(draft, child)
+
+
+def pause_invocation(draft: Draft, proposal: PauseInvocation) -> Answer:
+    inv = draft.live(proposal.invocation_id)
+    if inv is None:
+        return _refused(draft, proposal.invocation_id)
+    if inv.status == "paused":
+        return Done()
+    if inv.status in _NOT_BEGUN:
+        return Refused(code=409, message=f"it is {inv.status}, there is nothing to pause yet")
+    draft.stop(inv, "it was paused")
+    draft.record(InvocationPaused(invocation_id=inv.id, by="user"))
+    return Done()
+
+
+def resume_invocation(draft: Draft, proposal: ResumeInvocation) -> Answer:
+    inv = draft.live(proposal.invocation_id)
+    if inv is None:
+        return _refused(draft, proposal.invocation_id)
+    if inv.status in ("paused", "backing-off", "suspended"):
+        wake(draft, inv, "it was resumed")
+        return Done()
+    return Refused(code=409, message=f"it is {inv.status}, there is nothing to resume")
+
+
+def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
+    inv = draft.state.invocations.get(proposal.invocation_id)
+    if inv is None:
+        return _refused(draft, proposal.invocation_id)
+    if inv.status != "completed":
+        return Refused(code=409, message=f"The invocation '{inv.id}' is not yet completed.")
+    handler = draft.state.handler(inv.target, inv.revision)
+    is_run = handler is not None and handler.type == "workflow"
+    draft.record(InvocationPurged(invocation_id=inv.id, object=inv.object if is_run else None))
+    return Done()
+
+
+def _end(draft: Draft, inv: Invocation, message: str, by: str) -> None:
+    assert by in ("killed", "cancelled")
+    fact = InvocationCompleted(
+        invocation_id=inv.id,
+        result=terminal(409, message),
+        by="killed" if by == "killed" else "cancelled",
+        entry_count=inv.entry_count,
+    )
+    complete(draft, inv, fact)
+
+
+def _refused(draft: Draft, invocation_id: InvocationId) -> Refused:
+    if invocation_id in draft.state.invocations:
+        return Refused(code=409, message=f"The invocation '{invocation_id}' was already completed.")
+    return Refused(code=404, message=f"The requested invocation '{invocation_id}' does not exist")

@@ -1,0 +1,80 @@
+"""Code comes and goes: epochs, links, revisions, and who goes on with what."""
+
+from __future__ import annotations
+
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import (
+    AttemptLost,
+    CodeLoaded,
+    EpochStarted,
+    InvocationMoved,
+    LinkClosed,
+    ServiceRegistered,
+)
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.proposals import Answer, CloseLink, Done, LoadCode, Loaded, StartEpoch
+from nbdurable.core.rules.progress import wake
+from nbdurable.core.state import Invocation
+
+
+def start_epoch(draft: Draft, proposal: StartEpoch) -> Answer:
+    """The first fact of every owner: it fences off whatever an earlier one may still send."""
+    draft.record(
+        EpochStarted(epoch=draft.state.epoch + 1, owner=proposal.owner, version=proposal.version)
+    )
+    return Done()
+
+
+def load_code(draft: Draft, proposal: LoadCode) -> Answer:
+    """An unchanged definition is the revision it was; a changed one is the next.
+
+    Healthy invocations stay on the revision they began with as long as its code is loaded
+    somewhere. Those that failed move to the new one, and so do those whose own code is nowhere:
+    replay checks every entry either way.
+    """
+    manifest = proposal.manifest
+    service = draft.state.services.get(manifest.name)
+    # A revision is what its code and its options are; where it was typed makes no difference.
+    is_new = service is None or not _same(service.manifest, manifest)
+    revision = 1 if service is None else service.latest + 1 if is_new else service.latest
+    if is_new:
+        draft.record(ServiceRegistered(manifest=manifest, revision=revision))
+    service = draft.state.services[manifest.name]
+    if service.loaded.get(revision) != proposal.link:
+        draft.record(CodeLoaded(link=proposal.link, service=manifest.name, revision=revision))
+    moved, staying = [], []
+    for inv in [i for i in draft.state.live() if i.target.service == manifest.name]:
+        if inv.revision in (None, revision) or proposal.pin:
+            if inv.status == "ready":
+                wake(draft, inv, f"revision {revision} is loaded")
+        elif _has_failed(inv) or inv.revision not in service.loaded:
+            draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
+            moved.append(inv.id)
+            if inv.status in ("ready", "backing-off") or inv.paused_by in ("retries", "error"):
+                wake(draft, inv, f"revision {revision} is loaded")
+        else:
+            staying.append(inv.id)
+    return Loaded(revision=revision, is_new=is_new, moved=tuple(moved), staying=tuple(staying))
+
+
+def close_link(draft: Draft, proposal: CloseLink) -> Answer:
+    """The process over there is gone: its attempts are lost and begin again where they can."""
+    draft.record(LinkClosed(link=proposal.link))
+    for inv in [i for i in draft.state.live() if i.link == proposal.link]:
+        draft.record(
+            AttemptLost(invocation_id=inv.id, attempt=inv.attempt, why="its process is gone")
+        )
+        wake(draft, inv, "its process is gone")
+    return Done()
+
+
+def _same(known: ServiceManifest, offered: ServiceManifest) -> bool:
+    return (known.type, known.digest, known.handlers) == (
+        offered.type,
+        offered.digest,
+        offered.handlers,
+    )
+
+
+def _has_failed(inv: Invocation) -> bool:
+    return inv.status == "backing-off" or inv.paused_by in ("retries", "error")

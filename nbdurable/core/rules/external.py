@@ -1,0 +1,95 @@
+"""What comes from outside: promises and awakeables completed, timers that are due."""
+
+from __future__ import annotations
+
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import PromiseCompleted
+from nbdurable.core.futures import Signal
+from nbdurable.core.ids import parse_awakeable_id
+from nbdurable.core.notifications import CompletionNotification
+from nbdurable.core.proposals import (
+    Answer,
+    CompleteAwakeable,
+    CompletePromise,
+    Done,
+    Refused,
+    TimerFired,
+)
+from nbdurable.core.records import CopyOf
+from nbdurable.core.rules.progress import (
+    VOID,
+    complete_future,
+    copy_of,
+    notify,
+    signal,
+    wake,
+)
+from nbdurable.core.values import ObjectId
+
+
+def complete_promise_from_client(draft: Draft, proposal: CompletePromise) -> Answer:
+    service = draft.state.services.get(proposal.service)
+    if service is None or service.manifest.type != "workflow":
+        return Refused(code=404, message=f"there is no workflow named '{proposal.service}'")
+    if complete_promise(draft, proposal, proposal.payload):
+        return Done()
+    return Refused(
+        code=409,
+        message=f"promise '{proposal.promise}' of {proposal.service}/{proposal.key}"
+        " was already completed",
+    )
+
+
+def complete_promise(
+    draft: Draft, proposal: CompletePromise, payload: bytes | CopyOf | None
+) -> bool:
+    """Whether it was open. A promise may be completed before anybody waits for it."""
+    object_id = ObjectId(service=proposal.service, key=proposal.key)
+    obj = draft.state.objects.get(object_id)
+    waiters = []
+    if obj is not None:
+        if proposal.promise in obj.promises:
+            return False
+        waiters = list(obj.promise_waiters.get(proposal.promise, ()))
+    fact = PromiseCompleted(
+        object=object_id, promise=proposal.promise, result=proposal.result, by=proposal.by
+    )
+    lsn = draft.record(fact, payload)
+    for waiter in waiters:
+        complete_future(draft, waiter, proposal.result, copy_of(proposal.result, lsn))
+    return True
+
+
+def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
+    """The first to complete it wins; later ones, and those for finished invocations, are ignored.
+
+    Source: restate-http-observed.md, "Awakeables".
+    """
+    try:
+        invocation_id, signal_id = parse_awakeable_id(proposal.awakeable_id)
+    except ValueError as error:
+        return Refused(code=400, message=str(error))
+    inv = draft.live(invocation_id)
+    if inv is not None and Signal(id=signal_id) not in inv.known:
+        signal(draft, inv, signal_id, proposal.result, proposal.payload)
+    return Done()
+
+
+def timer_fired(draft: Draft, proposal: TimerFired) -> Answer:
+    """A timer may fire for what is no longer there, or twice: then it changes nothing."""
+    timer = proposal.timer
+    inv = draft.live(timer.invocation_id)
+    if inv is None:
+        return Done()
+    if timer.completion_id:
+        due_ms = inv.sleeping.get(timer.completion_id)
+        if due_ms is not None and due_ms <= draft.now_ms:
+            notification = CompletionNotification(
+                completion_id=timer.completion_id, of="Sleep", result=VOID
+            )
+            notify(draft, inv, notification, None)
+    elif inv.status == "scheduled":
+        wake(draft, inv, "its time has come")
+    elif inv.status == "backing-off" and (inv.next_retry_at_ms or 0) <= draft.now_ms:
+        wake(draft, inv, "it is time to retry")
+    return Done()

@@ -1,0 +1,87 @@
+"""An invocation begins: by a client, by another invocation, now or later, once per key."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
+from nbdurable.core.records import CopyOf
+from nbdurable.core.rules.progress import set_timer, wake
+from nbdurable.core.values import HandlerType, ObjectId, Target
+
+
+def invoke(draft: Draft, proposal: Invoke) -> Answer:
+    refused = refuse_target(draft, proposal.target)
+    if refused is not None:
+        return refused
+    if proposal.invocation_id in draft.state.invocations:
+        return Invoked(invocation_id=proposal.invocation_id, existing=True)
+    create(draft, proposal, proposal.payload)
+    return Invoked(invocation_id=proposal.invocation_id)
+
+
+def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
+    """Record the invocation and give it an attempt, a place in the queue, or a timer."""
+    handler = draft.state.handler(proposal.target)
+    assert handler is not None, "refuse_target comes first"
+    exclusive = needs_lock(handler.type)
+    later = proposal.start_at_ms is not None and proposal.start_at_ms > draft.now_ms
+    draft.record(
+        InvocationCreated(
+            invocation_id=proposal.invocation_id,
+            target=proposal.target,
+            argument=proposal.argument,
+            status="scheduled" if later else _first_status(draft, proposal.target, exclusive),
+            seed=proposal.seed,
+            exclusive=exclusive,
+            headers=dict(proposal.headers),
+            idempotency_key=proposal.idempotency_key,
+            caller=proposal.caller,
+            start_at_ms=proposal.start_at_ms if later else None,
+        ),
+        payload,
+    )
+    inv = draft.state.invocations[proposal.invocation_id]
+    if inv.status == "scheduled":
+        assert inv.start_at_ms is not None
+        set_timer(draft, inv, 0, inv.start_at_ms)
+    elif inv.status == "ready":
+        wake(draft, inv, "it was just called")
+
+
+def refuse_target(draft: Draft, target: Target) -> Refused | None:
+    """Source: restate-http-observed.md, "Ingress, general" (404 texts, 400 for a wrong shape)."""
+    service = draft.state.services.get(target.service)
+    if service is None:
+        return Refused(
+            code=404,
+            message=f"service '{target.service}' not found, make sure to register the service"
+            " before calling it",
+        )
+    if service.manifest.handler(target.handler) is None:
+        names = ", ".join(handler.name for handler in service.manifest.handlers)
+        return Refused(
+            code=404,
+            message=f"the service '{target.service}' exists, but the handler '{target.handler}'"
+            f" was not found; it has: {names}",
+        )
+    keyed = service.manifest.type != "service"
+    if keyed and target.key is None:
+        return Refused(code=400, message=f"'{target.service}' is keyed: the call needs a key")
+    if not keyed and target.key is not None:
+        return Refused(code=400, message=f"'{target.service}' is a plain service: it has no keys")
+    return None
+
+
+def needs_lock(handler_type: HandlerType | None) -> bool:
+    """A workflow's run needs none: its id already admits one per key."""
+    return handler_type == "exclusive"
+
+
+def _first_status(draft: Draft, target: Target, exclusive: bool) -> Literal["pending", "ready"]:
+    if not exclusive or target.key is None:
+        return "ready"
+    obj = draft.state.objects.get(ObjectId(service=target.service, key=target.key))
+    return "pending" if obj is not None and obj.holder is not None else "ready"

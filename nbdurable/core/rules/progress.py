@@ -1,0 +1,143 @@
+"""How an invocation moves on: it gets the lock, an attempt, a notification, an end."""
+
+from __future__ import annotations
+
+from nbdurable.core.actions import DeliverNotification, PublishResult, SetTimer, StartAttempt
+from nbdurable.core.draft import Draft
+from nbdurable.core.facts import (
+    AttemptStarted,
+    InvocationCompleted,
+    InvocationPending,
+    InvocationReadied,
+    NotificationAppended,
+)
+from nbdurable.core.notifications import (
+    AnyNotification,
+    CompletionNotification,
+    SignalNotification,
+)
+from nbdurable.core.proposals import Timer
+from nbdurable.core.records import CopyOf
+from nbdurable.core.state import Invocation, ObjectState, Waiter
+from nbdurable.core.values import Failure, ObjectId, PayloadRef, Result, Success
+
+# A void result: no bytes. Its digest is that of the empty string.
+VOID = Success(value=PayloadRef(bytes=0, digest="cae66941d9efbd404e4d88758ea67670"))
+
+
+def wake(draft: Draft, inv: Invocation, why: str) -> None:
+    """Give it an attempt now if it may have one, else leave it where it waits for that."""
+    obj = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
+    if obj is not None and obj.holder not in (None, inv.id):
+        if inv.status != "pending":
+            draft.record(InvocationPending(invocation_id=inv.id))
+        return
+    revision = runnable_revision(draft, inv)
+    if revision is None:
+        if inv.status != "ready":
+            draft.record(InvocationReadied(invocation_id=inv.id, why=why))
+        return
+    link = draft.state.services[inv.target.service].loaded[revision]
+    attempt = inv.attempt + 1
+    draft.record(
+        AttemptStarted(invocation_id=inv.id, attempt=attempt, link=link, revision=revision)
+    )
+    draft.act(StartAttempt(invocation_id=inv.id, attempt=attempt, link=link, revision=revision))
+
+
+def runnable_revision(draft: Draft, inv: Invocation) -> int | None:
+    """The revision it is pinned to, or the latest for one that never ran; None if not loaded."""
+    service = draft.state.services.get(inv.target.service)
+    if service is None:
+        return None
+    revision = service.latest if inv.revision is None else inv.revision
+    return revision if revision in service.loaded else None
+
+
+def notify(
+    draft: Draft, inv: Invocation, notification: AnyNotification, payload: bytes | CopyOf | None
+) -> None:
+    """Append a notification and let whoever waits for it go on."""
+    fact = NotificationAppended(
+        invocation_id=inv.id, entry_index=inv.entry_count, notification=notification
+    )
+    lsn = draft.record(fact, payload)
+    if inv.status == "running" and inv.link is not None:
+        draft.act(
+            DeliverNotification(
+                invocation_id=inv.id,
+                attempt=inv.attempt,
+                link=inv.link,
+                lsn=lsn,
+                entry_index=fact.entry_index,
+                notification=notification,
+            )
+        )
+    elif inv.status == "suspended" and inv.is_resumable:
+        wake(draft, inv, "what it waited for is there")
+
+
+def complete_future(
+    draft: Draft, waiter: Waiter, result: Result, payload: bytes | CopyOf | None = None
+) -> None:
+    """Complete one future of a live invocation; a finished one needs no result."""
+    inv = draft.live(waiter.invocation_id)
+    if inv is None:
+        return
+    notification = CompletionNotification(
+        completion_id=waiter.completion_id, of=waiter.of, result=result
+    )
+    notify(draft, inv, notification, payload)
+
+
+def signal(
+    draft: Draft, inv: Invocation, signal_id: int, result: Result, payload: bytes | None = None
+) -> None:
+    notify(draft, inv, SignalNotification(signal_id=signal_id, result=result), payload)
+
+
+def complete(
+    draft: Draft,
+    inv: Invocation,
+    fact: InvocationCompleted,
+    payload: bytes | None = None,
+) -> None:
+    """End an invocation: free its lock, tell its caller and everyone attached, let the next in."""
+    waiters = list(inv.waiters)
+    if inv.caller is not None and inv.caller.completion_id is not None:
+        waiters.insert(0, Waiter(inv.caller.invocation_id, inv.caller.completion_id, "Call"))
+    held = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
+    lsn = draft.record(fact, payload)
+    draft.act(PublishResult(invocation_id=inv.id))
+    for waiter in waiters:
+        complete_future(draft, waiter, fact.result, copy_of(fact.result, lsn))
+    if held is not None:
+        let_next_in(draft, held)
+
+
+def let_next_in(draft: Draft, held: ObjectState) -> None:
+    """The inbox is first in, first out."""
+    if held.holder is None and held.inbox:
+        wake(draft, draft.state.invocations[held.inbox[0]], "the object's lock is free")
+
+
+def set_timer(draft: Draft, inv: Invocation, completion_id: int, at_ms: int) -> None:
+    draft.act(SetTimer(timer=Timer(invocation_id=inv.id, completion_id=completion_id), at_ms=at_ms))
+
+
+def copy_of(result: Result, lsn: int | None = None) -> CopyOf | None:
+    """Where the bytes of an already recorded result are."""
+    match result:
+        case Success(value=ref):
+            return CopyOf(ref.lsn if lsn is None else lsn)
+        case _:
+            return None
+
+
+def promise_result(draft: Draft, object_id: ObjectId, promise: str) -> Result | None:
+    obj = draft.state.objects.get(object_id)
+    return None if obj is None else obj.promises.get(promise)
+
+
+def terminal(code: int, message: str) -> Failure:
+    return Failure(code=code, message=message)

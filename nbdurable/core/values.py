@@ -1,0 +1,110 @@
+"""Small values that facts, commands and notifications are made of.
+
+The core never sees a payload. It carries a `PayloadRef`: where the bytes are (`lsn`), how many
+they are, and their digest. A ref with `lsn` 0 means "the bytes travel beside me"; once the fact
+that holds them is recorded, the ref in the state points at that fact.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+ServiceType = Literal["service", "virtual_object", "workflow"]
+HandlerType = Literal["exclusive", "shared", "workflow"]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A frozen value without a tag of its own."""
+
+
+class PayloadRef(Value, frozen=True, kw_only=True):
+    """Units: bytes – length of the stored bytes; lsn – of the fact that holds them, 0 = beside me.
+
+    `comparable` is false for serdes whose equal values need not give equal bytes (pickle, Arrow):
+    replay then compares names and kinds only.
+    """
+
+    bytes: int
+    digest: str
+    lsn: int = 0
+    comparable: bool = True
+
+
+class Success(Value, frozen=True, kw_only=True, tag="success"):
+    value: PayloadRef
+
+
+class Failure(Value, frozen=True, kw_only=True, tag="failure"):
+    """What a caller sees of a terminal error. Tracebacks are never here, see `ErrorReport`."""
+
+    code: int
+    message: str
+    metadata: dict[str, str] | None = None
+
+
+Result = Success | Failure
+
+
+class ErrorReport(Value, frozen=True, kw_only=True):
+    """Why an attempt failed, for the people who own the code. It never leaves through a call."""
+
+    code: int
+    message: str
+    type_name: str = "Exception"
+    stacktrace: str = ""
+    # The journal entry that was being worked on, by command index; None outside of any.
+    command_index: int | None = None
+    command_name: str | None = None
+    # Retrying cannot heal a mismatch or a value that has no bytes; such an attempt pauses at once.
+    heals_by_retry: bool = True
+    # Asked for by RetryableError; overrides the policy's delay.
+    retry_after_ms: int | None = None
+
+
+class Target(Value, frozen=True, kw_only=True):
+    service: str
+    handler: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        parts = (self.service, self.key, self.handler)
+        return "/".join(part for part in parts if part is not None)
+
+
+class ObjectId(Value, frozen=True, kw_only=True):
+    """One key of a virtual object or workflow: what holds state, promises and a lock."""
+
+    service: str
+    key: str
+
+
+class RetryPolicy(Value, frozen=True, kw_only=True):
+    """Exponential back-off. `max_attempts` counts the first attempt; None means without end.
+
+    Source: restate-semantics.md, 1.4 (server defaults: 500 ms, factor 2, 60 s, 70, pause).
+    """
+
+    initial_interval_ms: int = 500
+    factor: float = 2.0
+    max_interval_ms: int = 60_000
+    max_attempts: int | None = 70
+    max_duration_ms: int | None = None
+    on_max_attempts: Literal["pause", "kill"] = "pause"
+
+    def delay_ms(self, failure_count: int) -> int:
+        """How long to wait after the n-th failure in a row (n from 1)."""
+        # Past 60 doublings every factor above 1 has met its cap, and a float would overflow.
+        grown = self.initial_interval_ms * self.factor ** min(failure_count - 1, 60)
+        return int(min(grown, self.max_interval_ms))
+
+    def gives_up(self, failure_count: int, elapsed_ms: int) -> bool:
+        spent = self.max_attempts is not None and failure_count >= max(self.max_attempts, 1)
+        late = self.max_duration_ms is not None and elapsed_ms >= self.max_duration_ms
+        return spent or late
+
+
+INVOCATION_RETRY_DEFAULT = RetryPolicy()
+# Source: restate-sdk RunOptions – any field set gives 50 ms, factor 2, cap 10 s, no other bound.
+RUN_RETRY_DEFAULT = RetryPolicy(initial_interval_ms=50, max_interval_ms=10_000, max_attempts=None)

@@ -1,0 +1,112 @@
+"""What the engine needs from outside: a store, a clock, and links to where code runs.
+
+Each port has one conformance suite in `tests/`, run over every adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.records import Row
+
+
+class StateRow(NamedTuple):
+    """One value of an object key, as of `absorbed_lsn`. `lsn` is that of the fact that set it."""
+
+    service: str
+    key: str
+    name: str
+    lsn: int
+    digest: str
+    comparable: bool
+    value: bytes
+
+
+class Store(Protocol):
+    """An append-only log of rows, and the projections that recovery starts from.
+
+    Owned by the writer thread, except for the three `read_` methods, which the engine thread
+    calls too. Any exception from `append` or `absorb` leaves the outcome unknown: the caller
+    must `reopen` and ask for `last_lsn`.
+    """
+
+    def open(self) -> None:
+        """Open or create, and absorb what the last owner left.
+
+        Raises:
+            JournalDamagedError: It cannot be read; nothing was modified.
+            JournalVersionError: A newer version wrote it; nothing was modified.
+        """
+
+    def last_lsn(self) -> int:
+        """The lsn of the last durable row; 0 when there is none. Lsns are dense."""
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Make rows durable, all or none. They continue at `last_lsn() + 1`; never empty.
+
+        Raises:
+            StoreError: Outcome unknown; reopen and read the last lsn.
+            JournalGoneError: The files were deleted or replaced under us.
+        """
+
+    def wants_absorb(self) -> bool:
+        """Whether enough was appended that `absorb` should be called soon."""
+
+    def absorb(self) -> None:
+        """Fold what was appended into the projections. May take a second; never loses a row."""
+
+    def load(self) -> Iterator[Row]:
+        """The rows that the engine's state folds from, in lsn order.
+
+        All rows except the journal entries of completed invocations. Only after `open`, when
+        everything is absorbed; complete it with `load_state`.
+        """
+
+    def load_state(self) -> Iterator[StateRow]:
+        """All state of all object keys, ordered by service and key; `value` is left empty."""
+
+    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
+        """All rows of one invocation in this range, in lsn order."""
+
+    def read_payload(self, lsn: int) -> bytes | None:
+        """The payload stored under this lsn, be its fact still in the log or only in the state."""
+
+    def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
+        """All rows of this range that have not been purged."""
+
+    def reopen(self) -> None:
+        """Leave every handle behind and open again, as after a crash."""
+
+    def close(self) -> None:
+        """Absorb and close. Afterwards the files can be copied or moved."""
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC."""
+
+
+class Link(Protocol):
+    """Orders to the process that runs the handlers. Answers come back as proposals.
+
+    Called by the engine thread; never blocks. What it says of an attempt that is not live over
+    there is ignored.
+    """
+
+    name: str
+
+    def start_attempt(self, start: AttemptStart) -> None: ...
+
+    def deliver(
+        self, invocation_id: InvocationId, attempt: int, entries: Sequence[JournalEntry]
+    ) -> None: ...
+
+    def retry_run(self, invocation_id: InvocationId, attempt: int, failed: FailedRun) -> None: ...
+
+    def stop_attempt(self, invocation_id: InvocationId, attempt: int, why: str) -> None: ...
+
+    def stop_all(self, why: str) -> None:
+        """The epoch is over: no attempt may propose anything any more."""
