@@ -15,6 +15,15 @@ class Action(Value, frozen=True, kw_only=True, tag=True):
     pass
 
 
+class AssignRevision(Action, frozen=True, kw_only=True):
+    """Tell the link which number the code it offered has. Before any attempt of it is started."""
+
+    link: str
+    service: str
+    digest: str
+    revision: int
+
+
 class StartAttempt(Action, frozen=True, kw_only=True):
     invocation_id: InvocationId
     attempt: int
@@ -61,4 +70,12 @@ class PublishResult(Action, frozen=True, kw_only=True):
     invocation_id: InvocationId
 
 
-AnyAction = StartAttempt | DeliverNotification | RetryRun | StopAttempt | SetTimer | PublishResult
+AnyAction = (
+    AssignRevision
+    | StartAttempt
+    | DeliverNotification
+    | RetryRun
+    | StopAttempt
+    | SetTimer
+    | PublishResult
+)

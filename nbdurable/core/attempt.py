@@ -158,7 +158,8 @@ class AttemptMachine:
         self._runs_executing: set[int] = set()
         self._open_calls: dict[int, InvocationId] = {}
         self._closed = False
-        for _, entry, payload in start.journal:
+        for entry_index, entry, payload in start.journal:
+            self._entry_index = entry_index
             if isinstance(entry, Notification):
                 self._notification_count += 1
                 self._unseen.append((entry, payload or b""))
@@ -246,28 +247,30 @@ class AttemptMachine:
         )
         return self._append(command, argument).command.invocation_id
 
-    def get_state(self, key: str) -> bytes | None:
+    def get_state(self, key: str, name: str | None = None) -> bytes | None:
         """None when there is no such key. Replay gives what the first execution read."""
         value = self._state.get(key)
         ref = None if value is None else ref_of(value)
-        recorded = self._append(GetEagerStateCommand(key=key, value=ref), value)
+        recorded = self._append(GetEagerStateCommand(key=key, value=ref, name=name), value)
         return None if recorded.command.value is None else recorded.payload
 
-    def state_keys(self) -> list[str]:
-        command = GetEagerStateKeysCommand(keys=tuple(sorted(self._state)))
+    def state_keys(self, name: str | None = None) -> list[str]:
+        command = GetEagerStateKeysCommand(keys=tuple(sorted(self._state)), name=name)
         return list(self._append(command).command.keys)
 
-    def set_state(self, key: str, value: bytes, *, comparable: bool = True) -> None:
+    def set_state(
+        self, key: str, value: bytes, name: str | None = None, *, comparable: bool = True
+    ) -> None:
         ref = ref_of(value, comparable=comparable)
-        self._append(SetStateCommand(key=key, value=ref), value)
+        self._append(SetStateCommand(key=key, value=ref, name=name), value)
         self._state[key] = value
 
-    def clear_state(self, key: str) -> None:
-        self._append(ClearStateCommand(key=key))
+    def clear_state(self, key: str, name: str | None = None) -> None:
+        self._append(ClearStateCommand(key=key, name=name))
         self._state.pop(key, None)
 
-    def clear_all_state(self) -> None:
-        self._append(ClearAllStateCommand())
+    def clear_all_state(self, name: str | None = None) -> None:
+        self._append(ClearAllStateCommand(name=name))
         self._state.clear()
 
     def get_promise(self, key: str) -> Completion:
@@ -368,9 +371,12 @@ class AttemptMachine:
 
     # -- what comes from outside --------------------------------------------------------------
 
-    def notify(self, notification: AnyNotification, payload: bytes | None) -> None:
-        """A committed notification. It waits for its turn."""
-        if not self._closed:
+    def notify(
+        self, entry_index: int, notification: AnyNotification, payload: bytes | None
+    ) -> None:
+        """A committed notification. It waits for its turn; one that is known already is ignored."""
+        if not self._closed and entry_index > self._entry_index:
+            self._entry_index = entry_index
             self._notification_count += 1
             self._unseen.append((notification, payload or b""))
 

@@ -82,11 +82,19 @@ class EngineMachine:
         ]
 
 
-def fold(records: Iterable[Record], states: Iterable[StateRestored] = ()) -> EngineState:
-    """The state that these facts made. `states` is exact where the log was shortened."""
+def fold(records: Iterable[Record], states: Iterable[StateRestored] | None = None) -> EngineState:
+    """The state that these facts made.
+
+    A log that leaves out the journals of finished invocations does not say what they wrote into
+    their objects: then `states` does, for all objects.
+    """
     state = EngineState()
     for record in records:
         evolve(state, record.lsn, record.at_ms, record.fact)
+    if states is None:
+        return state
+    for obj in state.objects.values():
+        obj.state.clear()
     for restored in states:
         evolve(state, 0, 0, restored)
     return state

@@ -14,7 +14,7 @@ from nbdurable.core.records import Row
 
 
 class StateRow(NamedTuple):
-    """One value of an object key, as of `absorbed_lsn`. `lsn` is that of the fact that set it."""
+    """One value of an object key, without it. `lsn` is that of the fact that set it."""
 
     service: str
     key: str
@@ -22,7 +22,7 @@ class StateRow(NamedTuple):
     lsn: int
     digest: str
     comparable: bool
-    value: bytes
+    value_bytes: int
 
 
 class Store(Protocol):
@@ -66,7 +66,7 @@ class Store(Protocol):
         """
 
     def load_state(self) -> Iterator[StateRow]:
-        """All state of all object keys, ordered by service and key; `value` is left empty."""
+        """All state of all object keys, ordered by service and key; how long, not what."""
 
     def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
         """All rows of one invocation in this range, in lsn order."""
@@ -97,6 +97,9 @@ class Link(Protocol):
     """
 
     name: str
+
+    def assign_revision(self, service: str, digest: str, revision: int) -> None:
+        """The code offered under this digest is this revision from now on."""
 
     def start_attempt(self, start: AttemptStart) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbdurable.core.actions import AssignRevision
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import (
     AttemptLost,
@@ -42,6 +43,14 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     service = draft.state.services[manifest.name]
     if service.loaded.get(revision) != proposal.link:
         draft.record(CodeLoaded(link=proposal.link, service=manifest.name, revision=revision))
+    draft.act(
+        AssignRevision(
+            link=proposal.link,
+            service=manifest.name,
+            digest=manifest.digest,
+            revision=revision,
+        )
+    )
     moved, staying = [], []
     for inv in [i for i in draft.state.live() if i.target.service == manifest.name]:
         if inv.revision in (None, revision) or proposal.pin:

@@ -1,0 +1,50 @@
+"""Execute the notebooks as a new user would: in a fresh folder, top to bottom.
+
+Runs on a copy, because a journal beside the originals would attach to earlier runs. Never writes to
+the checkout.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+CELL_TIMEOUT_S = 300  # The slowest cell takes ten seconds; a cell that waits for a person hangs.
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def main() -> int:
+    """Execute each notebook; return the number of those that failed."""
+    # A resumed demo leaves its output beside the original; it is a result, not a source.
+    paths = sorted(p for p in NOTEBOOKS.glob("*.ipynb") if not p.stem.endswith("-out"))
+    if not paths:
+        print(f"no notebooks in {NOTEBOOKS.name}/", file=sys.stderr)
+        return 1
+    return sum(not executes(path) for path in paths)
+
+
+def executes(path: Path) -> bool:
+    """Whether every cell of the notebook ran; prints the failing cell if one did not."""
+    with tempfile.TemporaryDirectory(prefix="nbdurable-notebooks-") as folder:
+        copy = Path(shutil.copy(path, folder))
+        notebook = nbformat.read(copy, as_version=4)
+        client = NotebookClient(
+            notebook, timeout=CELL_TIMEOUT_S, resources={"metadata": {"path": folder}}
+        )
+        started = time.monotonic()
+        try:
+            client.execute()
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            print(f"{path.name}: failed\n{error}", file=sys.stderr)
+            return False
+    print(f"{path.name}: ok, {time.monotonic() - started:.0f} s", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Wiring: `open()` puts store, engine, link and client together. The only place that does.
+
+The journal is a folder, `./.nbdurable` unless `path` or NBDURABLE_HOME says otherwise. One
+process owns it at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from nbdurable.client.local import LocalClient
+from nbdurable.core.proposals import Loaded
+from nbdurable.engine.clock import WallClock
+from nbdurable.engine.loop import Engine
+from nbdurable.engine.ports import Clock, Store
+from nbdurable.errors import EngineClosedError
+from nbdurable.invoker.local import LocalLink
+from nbdurable.sdk.definition import Definition
+
+JOURNAL_FOLDER = ".nbdurable"
+VERSION = "0.1.0"
+
+
+def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
+    """Where the journal is: `path`, else NBDURABLE_HOME, else ./.nbdurable."""
+    return Path(path or os.environ.get("NBDURABLE_HOME") or JOURNAL_FOLDER).absolute()
+
+
+class DurableEngine:
+    """An open journal and the engine on it. Use as an `async with`, or `start` and `close`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        services: Iterable[Definition] = (),
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = journal_path(path)
+        self._services = list(services)
+        self._store = store
+        self._clock = clock or WallClock()
+        self._engine: Engine | None = None
+        self._link: LocalLink | None = None
+        self._client: LocalClient | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._engine is None else "open"
+        return f"<DurableEngine {self.path} {state}, {len(self._services)} services>"
+
+    @property
+    def client(self) -> LocalClient:
+        if self._client is None:
+            raise EngineClosedError("the engine is not open; use it inside `async with`")
+        return self._client
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            raise EngineClosedError("the engine is not open; use it inside `async with`")
+        return self._engine
+
+    def start(self) -> None:
+        """Take the journal, recover, begin. Blocks for as long as recovery takes.
+
+        Raises:
+            JournalHeldError: Another process has it.
+            JournalDamagedError: It cannot be read; nothing was modified.
+            JournalVersionError: A newer version wrote it; nothing was modified.
+        """
+        store = self._store or _duck_store(self.path)
+        owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
+        engine = Engine(store, self._clock, owner, VERSION)
+        engine.start()
+        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
+        engine.add_link(link)
+        self._engine, self._link = engine, link
+        self._client = LocalClient(engine, link)
+
+    async def register_all(self) -> list[Loaded]:
+        """Load the code of the services given to `open`: what was in flight goes on."""
+        return [await self.client.register(service) for service in self._services]
+
+    def close(self) -> None:
+        """Stop what runs, absorb, let go of the journal. What ran goes on at the next open."""
+        engine, link = self._engine, self._link
+        self._engine = self._link = self._client = None
+        if link is not None:
+            link.close()
+        if engine is not None:
+            engine.close()
+
+    async def __aenter__(self) -> DurableEngine:
+        await asyncio.to_thread(self.start)
+        try:
+            await self.register_all()
+        except BaseException:
+            await asyncio.to_thread(self.close)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def open(  # noqa: A001 - nbdurable.open is the name users expect.
+    path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
+) -> DurableEngine:
+    """Open the journal and run an engine on it in this process.
+
+    ```python
+    async with nbdurable.open(services=[flow]) as engine:
+        await engine.client.workflow_send(run, "order-456", {"amount": 100})
+    ```
+    """
+    return DurableEngine(path, services)
+
+
+def _duck_store(path: Path) -> Store:
+    from nbdurable.store.duck import DuckStore  # noqa: PLC0415 - duckdb costs 0.2 s to import.
+
+    return DuckStore(path)

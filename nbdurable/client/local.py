@@ -1,0 +1,475 @@
+"""The client of an engine in this process. Its methods may be awaited on any loop, in any thread.
+
+Names and parameters of calls and sends are those of the official SDK's client. What Restate
+answers with an HTTP status is raised here: `TerminalError` for the failure of a handler,
+`InvocationNotFoundError`, `InvocationNotReadyError`, `ConflictError` and `HttpError` for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Optional, TypeVar
+
+from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
+from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.proposals import (
+    Answer,
+    CancelInvocation,
+    CompleteAwakeable,
+    CompletePromise,
+    Invoke,
+    Invoked,
+    KillInvocation,
+    LoadCode,
+    Loaded,
+    PauseInvocation,
+    Proposal,
+    PurgeInvocation,
+    Refused,
+    ResumeInvocation,
+)
+from nbdurable.core.state import Invocation
+from nbdurable.core.values import Failure, Target
+from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.errors import (
+    ConflictError,
+    HttpError,
+    InvocationNotFoundError,
+    InvocationNotReadyError,
+    NbdurableError,
+)
+from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.manifest import manifest_of
+from nbdurable.invoker.payloads import argument_of, ms_of, serialize
+from nbdurable.invoker.report import terminal_error_of
+from nbdurable.sdk.context import HandlerType
+from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.handler import Handler, handler_from_callable
+from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - the official SDK's name for an input type.
+O = TypeVar("O")  # noqa: E741 - the official SDK's name for an output type.
+
+ACCEPTED = 202
+
+
+@dataclass(frozen=True, slots=True)
+class RestateClientSendHandle:
+    """`existing`: the key was taken, and this is the invocation that has it."""
+
+    invocation_id: InvocationId
+    status_code: int = ACCEPTED
+    existing: bool = False
+
+
+class LocalClient:
+    """Stateless; every method is one proposal to the engine, or one look at it."""
+
+    def __init__(self, engine: Engine, link: LocalLink) -> None:
+        self._engine = engine
+        self._link = link
+
+    # -- calls and sends ----------------------------------------------------------------------
+
+    async def service_call(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> O:
+        return await self._call(handler_from_callable(tpe), None, arg, idempotency_key, headers)
+
+    async def service_send(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateClientSendHandle:
+        handler = handler_from_callable(tpe)
+        return await self._send(handler, None, arg, send_delay, idempotency_key, headers)
+
+    async def object_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> O:
+        return await self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+
+    async def object_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateClientSendHandle:
+        handler = handler_from_callable(tpe)
+        return await self._send(handler, key, arg, send_delay, idempotency_key, headers)
+
+    async def workflow_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> O:
+        return await self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+
+    async def workflow_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateClientSendHandle:
+        handler = handler_from_callable(tpe)
+        return await self._send(handler, key, arg, send_delay, idempotency_key, headers)
+
+    async def generic_call(
+        self,
+        service: str,
+        handler: str,
+        arg: bytes,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
+        target = Target(service=service, handler=handler, key=key)
+        invoked = await self._invoke(target, arg, idempotency_key, headers, None)
+        return await self.attach(invoked.invocation_id, BytesSerde()) or b""
+
+    async def generic_send(
+        self,
+        service: str,
+        handler: str,
+        arg: bytes,
+        key: str | None = None,
+        send_delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateClientSendHandle:
+        target = Target(service=service, handler=handler, key=key)
+        return await self._invoke(target, arg, idempotency_key, headers, send_delay)
+
+    # -- results ------------------------------------------------------------------------------
+
+    async def attach(self, invocation_id: str, serde: Serde[Any] = DEFAULT_SERDE) -> Any:
+        """Wait for the result. Cancelling the wait leaves the invocation alone.
+
+        Raises:
+            InvocationNotFoundError: There is no such invocation.
+            TerminalError: The invocation failed, was cancelled or killed.
+        """
+        attached = self._engine.attach(InvocationId(invocation_id))
+        try:
+            outcome = await asyncio.shield(asyncio.wrap_future(attached))
+        except KeyError:
+            raise _not_found(invocation_id) from None
+        return _value(outcome, serde)
+
+    async def output(self, invocation_id: str, serde: Serde[Any] = DEFAULT_SERDE) -> Any:
+        """The result if there is one by now, else InvocationNotReadyError."""
+
+        def look() -> Outcome | None:
+            inv = self._invocation(invocation_id)
+            return None if inv.result is None else self._engine.outcome(inv.id)
+
+        outcome = await self._ask(look)
+        if outcome is None:
+            raise InvocationNotReadyError(
+                f"the invocation {invocation_id} exists but has not completed yet"
+            )
+        return _value(outcome, serde)
+
+    async def workflow_attach(
+        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+    ) -> Any:
+        """Wait for the result of a workflow's run."""
+        service, run, output_serde = await self._workflow(workflow)
+        invocation_id = keyed_invocation_id(service, key, run, None)
+        return await self.attach(invocation_id, serde or output_serde)
+
+    async def workflow_output(
+        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+    ) -> Any:
+        """The result of a workflow's run if there is one by now."""
+        service, run, output_serde = await self._workflow(workflow)
+        invocation_id = keyed_invocation_id(service, key, run, None)
+        return await self.output(invocation_id, serde or output_serde)
+
+    # -- people's verbs -----------------------------------------------------------------------
+
+    async def cancel(self, invocation_id: str) -> None:
+        """The handler sees a TerminalError with code 409 at its await, and may compensate."""
+        await self._do(CancelInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def kill(self, invocation_id: str) -> None:
+        """End it now, without running any of its code."""
+        await self._do(KillInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def pause(self, invocation_id: str) -> None:
+        await self._do(PauseInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def resume(self, invocation_id: str) -> None:
+        """Try again now what is paused or backs off."""
+        await self._do(ResumeInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def purge(self, invocation_id: str) -> None:
+        """Forget a completed invocation; with a workflow's run, its state and promises too."""
+        await self._do(PurgeInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def resolve_awakeable(
+        self, awakeable_id: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
+    ) -> None:
+        payload = serialize(serde, value, "awakeable's value")
+        result = success_of(payload)
+        await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=result, payload=payload))
+
+    async def reject_awakeable(self, awakeable_id: str, message: str, code: int = 500) -> None:
+        failure = Failure(code=code, message=message)
+        await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=failure))
+
+    async def resolve_promise(
+        self,
+        workflow: str,
+        key: str,
+        promise: str,
+        value: Any = None,
+        serde: Serde[Any] = DEFAULT_SERDE,
+    ) -> None:
+        """ConflictError when it was completed before: a promise is written once."""
+        payload = serialize(serde, value, f"promise {promise!r}")
+        await self._do(
+            CompletePromise(
+                service=workflow,
+                key=key,
+                promise=promise,
+                result=success_of(payload),
+                payload=payload,
+            )
+        )
+
+    async def reject_promise(
+        self, workflow: str, key: str, promise: str, message: str, code: int = 500
+    ) -> None:
+        failure = Failure(code=code, message=message)
+        await self._do(CompletePromise(service=workflow, key=key, promise=promise, result=failure))
+
+    # -- looking ------------------------------------------------------------------------------
+
+    async def invocations(self) -> list[InvocationView]:
+        """All that are known, oldest first."""
+
+        def look() -> list[InvocationView]:
+            state = self._engine.machine.state
+            return [invocation_view(state, inv) for inv in state.invocations.values()]
+
+        return await self._ask(look)
+
+    async def invocation(self, invocation_id: str) -> InvocationView:
+        return await self._ask(lambda: self.look_at(invocation_id)[0])
+
+    async def journal(self, invocation_id: str) -> tuple[EntryView, ...]:
+        return await self._ask(lambda: self.look_at(invocation_id)[1])
+
+    async def services(self) -> list[ServiceManifest]:
+        def look() -> list[ServiceManifest]:
+            return [s.manifest for s in self._engine.machine.state.services.values()]
+
+        return await self._ask(look)
+
+    async def find(self, text: str) -> InvocationView:
+        """The one invocation that has this id, id prefix, or target (`Payment/order-456`).
+
+        Raises:
+            InvocationNotFoundError: None has it.
+            ConflictError: Several have it.
+        """
+        views = await self.invocations()
+        exact = [view for view in views if text == view.id]
+        matching = exact or [
+            view
+            for view in views
+            if view.id.startswith(text)
+            or view.target == text
+            or f"{view.service}/{view.key}" == text
+            or (view.key is not None and view.key == text)
+        ]
+        if not matching:
+            raise _not_found(text)
+        if len(matching) > 1:
+            runs = [view for view in matching if not view.is_done] or matching[-1:]
+            if len(runs) > 1:
+                shown = ", ".join(view.id for view in runs[:5])
+                raise ConflictError(f"{text!r} could be any of {len(runs)} invocations: {shown}")
+            return runs[0]
+        return matching[0]
+
+    def look_at(self, invocation_id: str) -> tuple[InvocationView, tuple[EntryView, ...]]:
+        """Both read models. On the engine's thread only: for feeds."""
+        inv = self._invocation(invocation_id)
+        view = invocation_view(self._engine.machine.state, inv)
+        return view, journal_view(self._engine.vault.journal(inv))
+
+    # -- code ---------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        definition: Definition,
+        *,
+        digest: str | None = None,
+        source: str | None = None,
+        origin: str | None = None,
+        keyed: bool = False,
+        pin: bool = False,
+    ) -> Loaded:
+        """Load a definition's code: an unchanged one is its old revision, a changed one a new.
+
+        Raises:
+            DefinitionError: It cannot be served.
+        """
+        manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
+        self._link.offer(definition, manifest.digest)
+        answer = await self._do(LoadCode(link=self._link.name, manifest=manifest, pin=pin))
+        assert isinstance(answer, Loaded)
+        return answer
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        handler: Handler[Any, Any],
+        key: str | None,
+        arg: Any,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+    ) -> Any:
+        sent = await self._send(handler, key, arg, None, idempotency_key, headers)
+        if sent.existing and handler.kind == "workflow":
+            raise ConflictError(
+                f"the workflow method was already invoked; wait for it with"
+                f" workflow_attach({handler.service_tag.name!r}, {key!r})"
+            )
+        return await self.attach(sent.invocation_id, handler.handler_io.output_serde)
+
+    async def _send(
+        self,
+        handler: Handler[Any, Any],
+        key: str | None,
+        arg: Any,
+        send_delay: timedelta | None,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+    ) -> RestateClientSendHandle:
+        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
+        payload = argument_of(handler, arg)
+        return await self._invoke(target, payload, idempotency_key, headers, send_delay)
+
+    async def _invoke(
+        self,
+        target: Target,
+        payload: bytes,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+        send_delay: timedelta | None,
+    ) -> RestateClientSendHandle:
+        seed = secrets.randbits(63)
+        is_run = self._link.is_run(target)
+        if is_run and idempotency_key is not None:
+            raise HttpError(
+                400,
+                "cannot use the idempotency key with workflow handlers: the run is already"
+                " idempotent by the workflow key itself",
+            )
+        invocation_id = (
+            keyed_invocation_id(target.service, target.key, target.handler, idempotency_key)
+            if is_run or idempotency_key is not None
+            else random_invocation_id(seed)
+        )
+        start_at_ms = None
+        if send_delay is not None:
+            start_at_ms = self._link.clock.now_ms() + ms_of(send_delay)
+        self._link.remember_context(invocation_id, contextvars.copy_context())
+        answer = await self._do(
+            Invoke(
+                invocation_id=invocation_id,
+                seed=seed,
+                target=target,
+                argument=ref_of(payload),
+                payload=payload,
+                headers=headers or {},
+                idempotency_key=idempotency_key,
+                start_at_ms=start_at_ms,
+            )
+        )
+        assert isinstance(answer, Invoked)
+        return RestateClientSendHandle(answer.invocation_id, existing=answer.existing)
+
+    async def _do(self, proposal: Proposal) -> Answer:
+        answer = await asyncio.wrap_future(self._engine.propose(proposal))
+        if isinstance(answer, Refused):
+            raise _error_of(answer)
+        return answer
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._engine.ask(question))
+
+    def _invocation(self, invocation_id: str) -> Invocation:
+        inv = self._engine.machine.state.invocations.get(InvocationId(invocation_id))
+        if inv is None:
+            raise _not_found(invocation_id)
+        return inv
+
+    async def _workflow(self, workflow: str | HandlerType[Any, Any]) -> tuple[str, str, Serde[Any]]:
+        """Name, main handler and output serde of a workflow, given by name or by its handler."""
+        if not isinstance(workflow, str):
+            handler = handler_from_callable(workflow)
+            return handler.service_tag.name, handler.name, handler.handler_io.output_serde
+        manifest = next((m for m in await self.services() if m.name == workflow), None)
+        run = (
+            None
+            if manifest is None
+            else next((h.name for h in manifest.handlers if h.type == "workflow"), None)
+        )
+        if run is None:
+            raise HttpError(404, f"there is no workflow named '{workflow}'")
+        return workflow, run, DEFAULT_SERDE
+
+
+def _value(outcome: Outcome, serde: Serde[Any]) -> Any:
+    if isinstance(outcome.result, Failure):
+        raise terminal_error_of(outcome.result)
+    return serde.deserialize(outcome.payload)
+
+
+def _not_found(invocation_id: str) -> InvocationNotFoundError:
+    return InvocationNotFoundError(f"there is no invocation {invocation_id!r}")
+
+
+def _error_of(refused: Refused) -> NbdurableError:
+    match refused.code:
+        case 409:
+            return ConflictError(refused.message)
+        case 404 if "invocation" in refused.message:
+            return InvocationNotFoundError(refused.message)
+        case _:
+            return HttpError(refused.code, refused.message)

@@ -1,0 +1,263 @@
+"""Read models: what a person is shown of an invocation and of its journal. Frozen, no payloads
+beyond a bounded preview.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from nbdurable.core.commands import (
+    AwakeableCommand,
+    Command,
+    GetPromiseCommand,
+    OutputCommand,
+    SleepCommand,
+    entry_type,
+)
+from nbdurable.core.facts import (
+    AttemptFailed,
+    EntryAppended,
+    InvocationCompleted,
+    InvocationCreated,
+    NotificationAppended,
+    RunAttemptFailed,
+)
+from nbdurable.core.ids import InvocationId, awakeable_id
+from nbdurable.core.notifications import CompletionNotification, SignalNotification
+from nbdurable.core.records import Record
+from nbdurable.core.state import EngineState, Invocation
+from nbdurable.core.values import Failure, Result
+
+PREVIEW_CHARS_MAX = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationView:
+    """Units: …_ms – milliseconds since the epoch. `status` is Restate's word."""
+
+    id: InvocationId
+    service: str
+    handler: str
+    key: str | None
+    status: str
+    attempt: int
+    revision: int | None
+    entry_count: int
+    created_at_ms: int
+    modified_at_ms: int
+    completed_at_ms: int | None = None
+    succeeded: bool | None = None
+    failure: str | None = None
+    failure_count: int = 0
+    next_retry_at_ms: int | None = None
+    wakes_at_ms: int | None = None
+    open_promises: tuple[str, ...] = ()
+    open_awakeables: tuple[str, ...] = ()
+    is_code_loaded: bool = True
+    completed_by: str | None = None
+    paused_by: str | None = None
+
+    @property
+    def target(self) -> str:
+        return "/".join(part for part in (self.service, self.key, self.handler) if part is not None)
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def headline(self) -> str:
+        """The status, and in a few words what it waits for or why it is so."""
+        if self.is_done:
+            return "succeeded" if self.succeeded else f"failed: {self.failure}"
+        if not self.is_code_loaded:
+            return f"waiting for its code: run the cell that defines {self.service}"
+        if self.open_promises:
+            return f"{self.status}, waiting for {', '.join(map(repr, self.open_promises))}"
+        if self.status == "paused":
+            return f"paused: {first_line(self.failure or 'by hand')}"
+        if self.status == "backing-off":
+            return f"backing off after {first_line(self.failure or 'a failure')}"
+        return self.status
+
+    def __repr__(self) -> str:
+        return (
+            f"<Invocation {self.id[:12]}… {self.target} {self.status}, {self.entry_count} entries>"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryView:
+    """One command with what became of it. `status` is done, failed, retrying, running or waiting."""
+
+    index: int
+    kind: str
+    name: str | None
+    status: str
+    started_at_ms: int
+    ended_at_ms: int | None = None
+    value: str | None = None
+    failure: str | None = None
+    failure_count: int = 0
+    next_retry_at_ms: int | None = None
+    awakeable_id: str | None = None
+
+
+def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
+    service = state.services.get(inv.target.service)
+    needed = inv.revision or (service.latest if service else None)
+    result = inv.result
+    error = None if inv.last_error is None else inv.last_error.message
+    return InvocationView(
+        id=inv.id,
+        service=inv.target.service,
+        handler=inv.target.handler,
+        key=inv.target.key,
+        status=inv.status,
+        attempt=inv.attempt,
+        revision=inv.revision,
+        entry_count=inv.entry_count,
+        created_at_ms=inv.created_at_ms,
+        modified_at_ms=inv.modified_at_ms,
+        completed_at_ms=inv.completed_at_ms,
+        succeeded=None if result is None else not isinstance(result, Failure),
+        failure=result.message if isinstance(result, Failure) else error,
+        failure_count=inv.failure_count,
+        next_retry_at_ms=inv.next_retry_at_ms,
+        wakes_at_ms=min(inv.sleeping.values(), default=inv.start_at_ms),
+        open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
+        open_awakeables=tuple(awakeable_id(inv.id, s) for s in sorted(inv.open_awakeables)),
+        is_code_loaded=service is not None and needed in service.loaded,
+        completed_by=inv.completed_by,
+        paused_by=inv.paused_by,
+    )
+
+
+def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
+    """Fold the facts of one invocation into its entries, in order."""
+    entries: dict[int, EntryView] = {}
+    by_completion: dict[int, int] = {}
+    by_signal: dict[int, int] = {}
+    for record in records:
+        payload = record.payload if isinstance(record.payload, bytes) else None
+        match record.fact:
+            case InvocationCreated() as fact:
+                entries[0] = EntryView(
+                    index=0,
+                    kind="Input",
+                    name=fact.target.handler,
+                    status="done",
+                    started_at_ms=record.at_ms,
+                    ended_at_ms=record.at_ms,
+                    value=preview(payload),
+                )
+            case EntryAppended(entry_index=index, command=command):
+                entries[index] = _entry(index, command, record.at_ms, payload)
+                completion_id = getattr(command, "completion_id", None)
+                if completion_id is not None:
+                    by_completion[completion_id] = index
+                if isinstance(command, AwakeableCommand):
+                    by_signal[command.signal_id] = index
+                    aid = awakeable_id(record.fact.invocation_id, command.signal_id)
+                    entries[index] = replace(entries[index], awakeable_id=aid)
+            case NotificationAppended(notification=CompletionNotification() as done):
+                index = by_completion[done.completion_id]
+                entries[index] = _settled(entries[index], done.result, record.at_ms, payload)
+            case NotificationAppended(entry_index=index, notification=SignalNotification() as done):
+                known = by_signal.get(done.signal_id)
+                if known is not None:
+                    entries[known] = _settled(entries[known], done.result, record.at_ms, payload)
+                else:
+                    entries[index] = EntryView(
+                        index=index,
+                        kind="Cancel",
+                        name=None,
+                        status="done",
+                        started_at_ms=record.at_ms,
+                        ended_at_ms=record.at_ms,
+                    )
+            case RunAttemptFailed() as failed:
+                index = by_completion[failed.completion_id]
+                entries[index] = replace(
+                    entries[index],
+                    status="retrying",
+                    failure=failed.error.message,
+                    failure_count=failed.failure_count,
+                    next_retry_at_ms=failed.next_retry_at_ms,
+                )
+            case AttemptFailed(error=error) as failed if error.command_name is not None:
+                for index, entry in entries.items():
+                    if (entry.name, entry.ended_at_ms) == (error.command_name, None):
+                        entries[index] = replace(
+                            entry,
+                            status="retrying",
+                            failure=error.message,
+                            failure_count=failed.failure_count,
+                            next_retry_at_ms=failed.next_retry_at_ms,
+                        )
+            case InvocationCompleted() as fact:
+                index = fact.entry_count if fact.entry_index is None else fact.entry_index
+                output = EntryView(
+                    index=index,
+                    kind="Output" if fact.by == "output" else fact.by.capitalize(),
+                    name=None,
+                    status="running",
+                    started_at_ms=record.at_ms,
+                )
+                entries[index] = _settled(output, fact.result, record.at_ms, payload)
+            case _:
+                pass
+    return tuple(entries[index] for index in sorted(entries))
+
+
+def preview(payload: bytes | None) -> str | None:
+    """The value as text, cut; bytes that are no text are counted."""
+    if not payload:
+        return None
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return f"<{len(payload)} bytes>"
+    return text if len(text) <= PREVIEW_CHARS_MAX else text[: PREVIEW_CHARS_MAX - 1] + "…"
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> EntryView:
+    kind = entry_type(command).removeprefix("Command: ")
+    name = command.name or getattr(command, "key", None) or getattr(command, "target", None)
+    waits = isinstance(command, GetPromiseCommand | AwakeableCommand | SleepCommand)
+    is_open = waits or getattr(command, "completion_id", None) is not None
+    value = preview(payload)
+    if isinstance(command, SleepCommand):
+        value = json.dumps({"wake_up_at_ms": command.wake_up_at_ms})
+    assert not isinstance(command, OutputCommand), "an output is an InvocationCompleted"
+    return EntryView(
+        index=index,
+        kind=kind,
+        name=None if name is None else str(name),
+        status=("waiting" if waits else "running") if is_open else "done",
+        started_at_ms=at_ms,
+        ended_at_ms=None if is_open else at_ms,
+        value=value,
+    )
+
+
+def _settled(entry: EntryView, result: Result, at_ms: int, payload: bytes | None) -> EntryView:
+    if isinstance(result, Failure):
+        failure = f"[{result.code}] {result.message}"
+        return replace(
+            entry, status="failed", ended_at_ms=at_ms, failure=failure, next_retry_at_ms=None
+        )
+    keeps = entry.kind in ("Sleep", "Call")
+    return replace(
+        entry,
+        status="done",
+        ended_at_ms=at_ms,
+        value=entry.value if keeps and not payload else preview(payload) or entry.value,
+        next_retry_at_ms=None,
+    )

@@ -1,0 +1,361 @@
+"""The engine: drain the mailbox, decide a batch, commit its facts, and only then act.
+
+Owns the machine, and the thread it lives on. Everybody else talks to it in two ways: `propose`,
+which is answered after the commit, and `ask`, which runs a function on the engine's thread.
+
+If a commit fails its outcome is unknown. Then there is one way on: stop the attempts, reopen the
+store, recover, begin the next epoch, and decide again what clients proposed (their proposals carry
+their own ids, so deciding twice is deciding once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple, TypeVar
+
+from nbdurable.core.actions import (
+    AnyAction,
+    AssignRevision,
+    DeliverNotification,
+    PublishResult,
+    RetryRun,
+    SetTimer,
+    StartAttempt,
+    StopAttempt,
+)
+from nbdurable.core.draft import Decision
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.journal import FailedRun, JournalEntry
+from nbdurable.core.machine import EngineMachine
+from nbdurable.core.proposals import (
+    Answer,
+    AttemptSteps,
+    CloseLink,
+    LoadCode,
+    Proposal,
+    StartEpoch,
+    Timer,
+    TimerFired,
+)
+from nbdurable.core.records import Record, Row, encode
+from nbdurable.core.values import Failure, Result
+from nbdurable.engine.feed import Feed
+from nbdurable.engine.mailbox import Mailbox
+from nbdurable.engine.ports import Clock, Link, Store
+from nbdurable.engine.recovery import recover
+from nbdurable.engine.starts import attempt_start
+from nbdurable.engine.timers import Timers
+from nbdurable.engine.vault import Vault
+from nbdurable.engine.writer import Writer
+from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
+
+logger = logging.getLogger("nbdurable")
+T = TypeVar("T")
+
+# One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
+# one grows more than the cost per proposal falls.
+BATCH_PROPOSALS_MAX = 256
+# A store that fails this often in a row is not going to come back by opening it again.
+RECOVERIES_MAX = 3
+
+
+class Outcome(NamedTuple):
+    """The result of an invocation, with its bytes."""
+
+    result: Result
+    payload: bytes
+
+
+class _Letter(NamedTuple):
+    proposal: Proposal
+    reply: Future[Answer] | None
+
+
+class Engine:
+    """Mutable; its state belongs to the thread that `start` starts."""
+
+    def __init__(self, store: Store, clock: Clock, owner: str, version: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._owner = owner
+        self._version = version
+        self._links: dict[str, Link] = {}
+        self._code: dict[tuple[str, str], LoadCode] = {}
+        self._waiting: dict[InvocationId, list[Future[Outcome]]] = {}
+        self._failed_commits = 0
+        self._dead: BaseException | None = None
+        self._ready: Future[None] = Future()
+        self.feed = Feed()
+
+    # -- from any thread ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread and recover. Raises what opening the store raises."""
+        self._thread = threading.Thread(target=self._live, name="nbdurable-engine", daemon=True)
+        self._thread.start()
+        self._ready.result()
+
+    def propose(self, proposal: Proposal) -> Future[Answer]:
+        """The answer comes after the commit of what was decided."""
+        reply: Future[Answer] = Future()
+        self._put(_Letter(proposal, reply))
+        return reply
+
+    def post(self, proposal: Proposal) -> None:
+        """Propose without waiting for the answer, as attempts do."""
+        if self._dead is None:
+            self._put(_Letter(proposal, None))
+
+    def ask(self, question: Callable[[], T]) -> Future[T]:
+        """Run a function on the engine's thread, between two batches; it must not block."""
+        reply: Future[T] = Future()
+
+        def answer() -> None:
+            if not reply.set_running_or_notify_cancel():
+                return
+            try:
+                reply.set_result(question())
+            except Exception as error:  # noqa: BLE001 - border: the asker gets it.
+                reply.set_exception(error)
+
+        self._check_alive()
+        self._loop.call_soon_threadsafe(answer)
+        return reply
+
+    def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
+        """The outcome of an invocation, now or when it ends. KeyError when there is none."""
+        outcome: Future[Outcome] = Future()
+
+        def look() -> None:
+            inv = self.machine.state.invocations[invocation_id]
+            if inv.result is None:
+                self._waiting.setdefault(invocation_id, []).append(outcome)
+            else:
+                outcome.set_result(self.outcome(invocation_id))
+
+        def failed(asked: Future[None]) -> None:
+            error = asked.exception()
+            if error is not None:
+                outcome.set_exception(error)
+
+        self.ask(look).add_done_callback(failed)
+        return outcome
+
+    def add_link(self, link: Link) -> None:
+        """Before `LoadCode` is proposed over it."""
+        self.ask(lambda: self._links.__setitem__(link.name, link)).result()
+
+    def close(self) -> None:
+        """Stop the attempts, absorb, close. What ran goes on when the journal is opened again."""
+        if not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    # -- on the engine's thread ---------------------------------------------------------------
+
+    def outcome(self, invocation_id: InvocationId) -> Outcome:
+        result = self.machine.state.invocations[invocation_id].result
+        assert result is not None, f"{invocation_id} has not completed"
+        if isinstance(result, Failure):
+            return Outcome(result, b"")
+        return Outcome(result, self.vault.payload(result.value.lsn))
+
+    def _put(self, letter: _Letter) -> None:
+        self._check_alive()
+        self._mailbox.put(letter)
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    def _live(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001 - border: nobody else would hear of it.
+            self._die(error)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._mailbox: Mailbox[_Letter] = Mailbox(self._loop)
+        self._timers = Timers(self._clock, self._fire)
+        self._store.open()
+        self._writer = Writer(self._store, self._loop)
+        try:
+            await self._begin_epoch()
+            self._ready.set_result(None)
+            serving = asyncio.create_task(self._serve())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            else:
+                serving.cancel()
+                await asyncio.wait({serving})
+        finally:
+            self._timers.clear()
+            for link in self._links.values():
+                link.stop_all("the engine is closing")
+            self._writer.close()
+            # After the last commit: whoever still asks gets an answer, not silence.
+            self._die(EngineClosedError("the engine is closed; open the journal again"))
+            self._store.close()
+
+    async def _serve(self) -> None:
+        while True:
+            letters = await self._mailbox.take()
+            for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
+                await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
+
+    async def _serve_batch(self, letters: list[_Letter]) -> None:
+        """Decide, commit, act: in this order, whatever happens."""
+        now_ms = self._clock.now_ms()
+        decisions: list[Decision] = []
+        for letter in letters:
+            self._note(letter.proposal)
+            decisions.append(self.machine.decide(letter.proposal, now_ms))
+        records = [record for decision in decisions for record in decision.records]
+        try:
+            await self._commit(records)
+        except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
+            await self._recover_from(error, letters)
+            return
+        self._failed_commits = 0
+        for letter, decision in zip(letters, decisions, strict=True):
+            for action in decision.actions:
+                self._act(action)
+            if letter.reply is not None:
+                letter.reply.set_result(decision.answer)
+        self.feed.publish(records)
+
+    async def _commit(self, records: list[Record]) -> None:
+        if not records:
+            return
+        rows: list[Row] = []
+        for record in records:
+            payload = self.vault.resolve(record.payload)
+            self.vault.remember(record, payload)
+            rows.append(encode(record, self.machine.state.epoch, payload))
+        await self._writer.append(rows)
+        self.vault.settle(records[-1].lsn)
+
+    async def _begin_epoch(self) -> None:
+        """Recover, and fence off whatever an earlier epoch may still send."""
+        self.machine: EngineMachine = recover(self._store)
+        self.vault = Vault(self._store)
+        self.vault.settle(self._store.last_lsn())
+        beginning = StartEpoch(owner=self._owner, version=self._version)
+        decision = self.machine.decide(beginning, self._clock.now_ms())
+        await self._commit(decision.records)
+        for action in self.machine.resume():
+            self._act(action)
+
+    async def _recover_from(self, error: Exception, letters: list[_Letter]) -> None:
+        """The one recovery path. What attempts proposed is stale now; clients are decided again."""
+        logger.warning("a commit failed, its outcome is unknown; recovering: %s", error)
+        self._timers.clear()
+        for link in self._links.values():
+            link.stop_all("the journal is being recovered")
+        again = [letter for letter in letters if not isinstance(letter.proposal, AttemptSteps)]
+        self._failed_commits += 1
+        try:
+            if isinstance(error, JournalGoneError) or self._failed_commits > RECOVERIES_MAX:
+                raise error
+            self._writer.close()
+            self._store.reopen()
+            self._writer = Writer(self._store, self._loop)
+            await self._begin_epoch()
+        except Exception as fatal:
+            for letter in again:
+                if letter.reply is not None:
+                    letter.reply.set_exception(fatal)
+            raise
+        for code in self._code.values():
+            self._mailbox.put(_Letter(code, None))
+        for letter in again:
+            self._mailbox.put(letter)
+
+    def _note(self, proposal: Proposal) -> None:
+        """Which code is loaded outlives a recovery in this process, so it is loaded again."""
+        match proposal:
+            case LoadCode(link=link, manifest=manifest):
+                self._code[link, manifest.name] = proposal
+            case CloseLink(link=link):
+                self._links.pop(link, None)
+                self._code = {key: code for key, code in self._code.items() if key[0] != link}
+
+    def _fire(self, timer: Timer) -> None:
+        self._mailbox.put(_Letter(TimerFired(timer=timer), None))
+
+    def _act(self, action: AnyAction) -> None:
+        match action:
+            case SetTimer(timer=timer, at_ms=at_ms):
+                self._timers.set(timer, at_ms)
+            case PublishResult(invocation_id=invocation_id):
+                for outcome in self._waiting.pop(invocation_id, ()):
+                    if outcome.set_running_or_notify_cancel():
+                        outcome.set_result(self.outcome(invocation_id))
+            case AssignRevision():
+                link = self._links.get(action.link)
+                if link is not None:
+                    link.assign_revision(action.service, action.digest, action.revision)
+            case _:
+                link = self._links.get(action.link)
+                if link is not None:
+                    self._order(link, action)
+
+    def _order(
+        self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt
+    ) -> None:
+        invocation_id, attempt = action.invocation_id, action.attempt
+        match action:
+            case StartAttempt():
+                inv = self.machine.state.invocations.get(invocation_id)
+                # A later decision of the same batch may have ended it before it began.
+                if inv is not None and (inv.status, inv.attempt) == ("running", attempt):
+                    link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
+            case DeliverNotification(notification=notification):
+                payload = (
+                    None
+                    if isinstance(notification.result, Failure)
+                    or not notification.result.value.bytes
+                    else self.vault.payload(action.lsn)
+                )
+                entry = JournalEntry(action.entry_index, notification, payload)
+                link.deliver(invocation_id, attempt, [entry])
+            case RetryRun(completion_id=completion_id, at_ms=at_ms):
+                link.retry_run(invocation_id, attempt, FailedRun(completion_id, at_ms))
+            case StopAttempt(why=why):
+                link.stop_attempt(invocation_id, attempt, why)
+
+    def _die(self, error: BaseException) -> None:
+        """Answer everyone who waits, now and from now on, with the reason."""
+        if self._dead is not None:
+            return
+        self._dead = error
+        if not self._ready.done():
+            self._ready.set_exception(error)
+        elif not isinstance(error, EngineClosedError):
+            logger.error("the engine stopped: %s", error)
+        for outcomes in self._waiting.values():
+            for outcome in outcomes:
+                if outcome.set_running_or_notify_cancel():
+                    outcome.set_exception(_as_error(error))
+        self._waiting.clear()
+        mailbox = getattr(self, "_mailbox", None)
+        for letter in mailbox.drain() if mailbox is not None else ():
+            if letter.reply is not None:
+                letter.reply.set_exception(_as_error(error))
+
+
+def _as_error(error: BaseException) -> BaseException:
+    return (
+        error
+        if isinstance(error, NbdurableError)
+        else EngineClosedError(f"the engine stopped: {error!r}")
+    )

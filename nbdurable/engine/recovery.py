@@ -1,0 +1,58 @@
+"""From a store to the state of the machine: after a start, and after a commit that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from nbdurable.core.facts import StateRestored
+from nbdurable.core.machine import EngineMachine, fold
+from nbdurable.core.records import Record, decode
+from nbdurable.core.values import ObjectId, PayloadRef
+from nbdurable.engine.ports import StateRow, Store
+from nbdurable.errors import JournalDamagedError
+
+
+def recover(store: Store) -> EngineMachine:
+    """Fold everything the open store holds.
+
+    Raises:
+        JournalDamagedError: A fact is not what was written.
+    """
+    state = fold(_records(store), _states(store))
+    assert state.last_lsn <= store.last_lsn(), "the store has lost what it gave"
+    # The last facts may have been purged; their lsns are not given again.
+    state.last_lsn = store.last_lsn()
+    return EngineMachine(state)
+
+
+def _records(store: Store) -> Iterator[Record]:
+    for row in store.load():
+        try:
+            yield decode(row)
+        except ValueError as error:
+            raise JournalDamagedError(
+                f"The journal is damaged: {error}. Nothing was changed. Copy the journal folder"
+                " aside, then restore it from a backup, or move it away to begin a new one."
+            ) from error
+
+
+def _states(store: Store) -> Iterator[StateRestored]:
+    """Exact where the log is not: journals of finished invocations are not folded again."""
+
+    def object_of(row: StateRow) -> tuple[str, str]:
+        return row.service, row.key
+
+    for (service, key), rows in groupby(store.load_state(), object_of):
+        yield StateRestored(
+            object=ObjectId(service=service, key=key),
+            entries={
+                row.name: PayloadRef(
+                    bytes=row.value_bytes,
+                    digest=row.digest,
+                    lsn=row.lsn,
+                    comparable=row.comparable,
+                )
+                for row in rows
+            },
+        )

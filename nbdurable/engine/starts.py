@@ -1,0 +1,52 @@
+"""All that one attempt needs, put together from the state and the vault."""
+
+from __future__ import annotations
+
+from nbdurable.core.facts import EntryAppended, NotificationAppended
+from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.state import EngineState, Invocation
+from nbdurable.engine.vault import Vault
+
+
+def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptStart:
+    handler = state.handler(inv.target, inv.revision)
+    assert handler is not None, f"{inv} was started without a handler"
+    assert inv.revision is not None, f"{inv} was started without a revision"
+    argument = b""
+    journal: list[JournalEntry] = []
+    for _, _, fact, payload in vault.journal(inv):
+        held = payload if isinstance(payload, bytes) else None
+        match fact:
+            case EntryAppended():
+                journal.append(JournalEntry(fact.entry_index, fact.command, held))
+            case NotificationAppended():
+                journal.append(JournalEntry(fact.entry_index, fact.notification, held))
+            case _:
+                argument = held or argument
+    return AttemptStart(
+        epoch=state.epoch,
+        invocation_id=inv.id,
+        attempt=inv.attempt,
+        target=inv.target,
+        revision=inv.revision,
+        argument=argument,
+        headers=inv.headers,
+        idempotency_key=inv.idempotency_key,
+        seed=inv.seed,
+        keyed=handler.keyed,
+        inactivity_timeout_ms=handler.inactivity_timeout_ms,
+        journal=tuple(journal),
+        state=_state_of(state, inv, vault),
+        failed_runs=tuple(
+            FailedRun(completion_id, failed.next_retry_at_ms)
+            for completion_id, failed in inv.failed_runs.items()
+        ),
+    )
+
+
+def _state_of(state: EngineState, inv: Invocation, vault: Vault) -> dict[str, bytes]:
+    """All state of the key, as of the attempt's start: what Restate calls eager state."""
+    obj = None if inv.object is None else state.objects.get(inv.object)
+    if obj is None:
+        return {}
+    return {name: vault.payload(ref.lsn) if ref.bytes else b"" for name, ref in obj.state.items()}

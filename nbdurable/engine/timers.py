@@ -1,0 +1,63 @@
+"""What becomes due: a heap, and one wake-up of the loop at a time.
+
+Timers are never removed. One that fires for what is no longer there changes nothing, so the state
+stays the only truth about what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+from nbdurable.core.proposals import Timer
+from nbdurable.engine.ports import Clock
+
+# A laptop that slept, or a clock that was set, is noticed after at most this long.
+LOOK_AGAIN_S = 30.0
+
+
+class Timers:
+    """Mutable; owned by the engine thread."""
+
+    def __init__(self, clock: Clock, fire: Callable[[Timer], None]) -> None:
+        self._clock = clock
+        self._fire = fire
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._count = 0
+        self._wake_up: asyncio.TimerHandle | None = None
+        self._wake_up_at_ms = 0
+
+    def set(self, timer: Timer, at_ms: int) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (at_ms, self._count, timer))
+        if self._wake_up is None or at_ms < self._wake_up_at_ms:
+            self._arm()
+
+    def clear(self) -> None:
+        self._heap.clear()
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+
+    @property
+    def next_at_ms(self) -> int | None:
+        return self._heap[0][0] if self._heap else None
+
+    def _arm(self) -> None:
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+        if not self._heap:
+            return
+        self._wake_up_at_ms = self._heap[0][0]
+        delay_s = max(0, self._wake_up_at_ms - self._clock.now_ms()) / 1000
+        loop = asyncio.get_running_loop()
+        self._wake_up = loop.call_later(min(delay_s, LOOK_AGAIN_S), self._ring)
+
+    def _ring(self) -> None:
+        self._wake_up = None
+        now_ms = self._clock.now_ms()
+        while self._heap and self._heap[0][0] <= now_ms:
+            self._fire(heapq.heappop(self._heap)[2])
+        self._arm()

@@ -1,0 +1,106 @@
+"""The only holder of payload bytes: what was committed lately, least recently used goes first.
+
+It also keeps the journals of invocations that ran lately, so that starting an attempt needs no
+read. A miss is one read of the store.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from nbdurable.core.facts import AnyFact, InvocationCreated, InvocationFact, carried_ref
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.records import CopyOf, Record, decode
+from nbdurable.core.state import Invocation
+from nbdurable.engine.ports import Store
+
+PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
+# Facts without their payloads, about 0.5 KiB each: some 25 MiB.
+JOURNAL_FACTS_MAX = 50_000
+
+
+class Vault:
+    """Mutable; owned by the engine thread."""
+
+    def __init__(self, store: Store, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+        self._store = store
+        self._payload_bytes_max = payload_bytes_max
+        self._payloads: OrderedDict[int, bytes] = OrderedDict()
+        self._payload_bytes = 0
+        self._journals: OrderedDict[InvocationId, list[tuple[int, int, AnyFact]]] = OrderedDict()
+        self._fact_count = 0
+        # Past this, bytes are nowhere else yet and must not be forgotten.
+        self.durable_lsn = 0
+
+    def remember(self, record: Record, payload: bytes | None) -> None:
+        """Keep a fact that is about to be committed."""
+        lsn, at_ms, fact, _ = record
+        if payload is not None:
+            self._keep(lsn, payload)
+        if not isinstance(fact, InvocationFact):
+            return
+        journal = self._journals.get(fact.invocation_id)
+        if journal is None and isinstance(fact, InvocationCreated):
+            journal = self._journals[fact.invocation_id] = []
+        if journal is not None:
+            journal.append((lsn, at_ms, fact))
+            self._fact_count += 1
+
+    def settle(self, durable_lsn: int) -> None:
+        """The commit is done: forget what is over the bounds, oldest use first."""
+        self.durable_lsn = durable_lsn
+        while self._payload_bytes > self._payload_bytes_max:
+            lsn = next(iter(self._payloads))
+            if lsn > durable_lsn:
+                break
+            self._payload_bytes -= len(self._payloads.pop(lsn))
+        while self._fact_count > JOURNAL_FACTS_MAX and len(self._journals) > 1:
+            self.forget(next(iter(self._journals)))
+
+    def forget(self, invocation_id: InvocationId) -> None:
+        self._fact_count -= len(self._journals.pop(invocation_id, ()))
+
+    def payload(self, lsn: int) -> bytes:
+        """Raises AssertionError when nothing is stored under this lsn: the state says it is."""
+        payload = self._payloads.get(lsn)
+        if payload is None:
+            payload = self._store.read_payload(lsn)
+            assert payload is not None, f"the state refers to payload {lsn}, which is nowhere"
+            self._keep(lsn, payload)
+        else:
+            self._payloads.move_to_end(lsn)
+        return payload
+
+    def resolve(self, payload: bytes | CopyOf | None) -> bytes | None:
+        return self.payload(payload.lsn) if isinstance(payload, CopyOf) else payload
+
+    def journal(self, inv: Invocation) -> list[Record]:
+        """All facts of one invocation, with their payloads, in order."""
+        journal = self._journals.get(inv.id)
+        if journal is None or not self._has_all(journal):
+            return self._read(inv)
+        self._journals.move_to_end(inv.id)
+        return [Record(lsn, at_ms, fact, self._payloads.get(lsn)) for lsn, at_ms, fact in journal]
+
+    def _has_all(self, journal: list[tuple[int, int, AnyFact]]) -> bool:
+        return all(
+            lsn in self._payloads
+            for lsn, _, fact in journal
+            if (ref := carried_ref(fact)) is not None and ref.bytes
+        )
+
+    def _read(self, inv: Invocation) -> list[Record]:
+        rows = self._store.read_journal(inv.id, inv.first_lsn, inv.last_lsn)
+        records = [decode(row) for row in rows]
+        self.forget(inv.id)
+        self._journals[inv.id] = [(record.lsn, record.at_ms, record.fact) for record in records]
+        self._fact_count += len(records)
+        for record in records:
+            if isinstance(record.payload, bytes):
+                self._keep(record.lsn, record.payload)
+        return records
+
+    def _keep(self, lsn: int, payload: bytes) -> None:
+        known = self._payloads.pop(lsn, None)
+        self._payload_bytes += len(payload) - (0 if known is None else len(known))
+        self._payloads[lsn] = payload

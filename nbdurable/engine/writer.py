@@ -1,0 +1,68 @@
+"""The writer thread: group commit, and absorbing when enough has been committed.
+
+No batch window: what queued while the last commit ran is the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Sequence
+
+from nbdurable.core.records import Row
+from nbdurable.engine.ports import Store
+
+
+class Writer:
+    """Owns the store's write side for as long as its thread lives."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._orders: queue.SimpleQueue[tuple[Sequence[Row], asyncio.Future[None]] | None]
+        self._orders = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="nbdurable-writer", daemon=True)
+        self._thread.start()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Return when the rows are durable. Any exception leaves the outcome unknown."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._orders.put((rows, done))
+        await done
+
+    def close(self) -> None:
+        """Wait for the commit that is under way, then end the thread. From any other thread."""
+        self._orders.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        failed: Exception | None = None
+        while (order := self._orders.get()) is not None:
+            rows, done = order
+            try:
+                if failed is not None:
+                    raise failed
+                self._store.append(rows)
+            except Exception as error:  # noqa: BLE001 - border: the loop decides what it means.
+                self._answer(done, error)
+                continue
+            self._answer(done, None)
+            try:
+                if self._store.wants_absorb():
+                    self._store.absorb()
+            except Exception as error:  # noqa: BLE001 - border: told to the next commit.
+                failed = error
+
+    def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
+        def settle() -> None:
+            if done.cancelled():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        # The loop is closed when the engine was abandoned: nobody waits for the answer then.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(settle)

@@ -1,0 +1,409 @@
+"""The stepper: drives one attempt's coroutine, and lets it go when the attempt is over.
+
+The handler runs in one asyncio task. Its coroutine is stepped with `send` and `throw`, so that
+suspending is not something that user code can prevent: the machine is closed first, from then on
+nothing is recorded, and only then is the coroutine unwound, so that `finally` and `async with`
+free what they hold.
+
+Everything here happens on the handler thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import types
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, NamedTuple, Protocol
+
+from nbdurable.core.attempt import (
+    AttemptMachine,
+    Cancelled,
+    ExecuteRun,
+    MismatchError,
+    Phase,
+    Ready,
+    WaitExternal,
+    success_of,
+)
+from nbdurable.core.commands import CallCommand, OneWayCallCommand
+from nbdurable.core.futures import FutureTree
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.notifications import Notification
+from nbdurable.core.proposals import AppendCommand, AttemptSteps
+from nbdurable.core.values import ErrorReport, RetryPolicy, Target
+from nbdurable.engine.ports import Clock
+from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
+from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.sdk.serde import Serde
+
+logger = logging.getLogger("nbdurable")
+
+# A step that ends this soon shares one commit with the entry that says it began; a longer one is
+# seen to be running. Nothing waits for that entry, so the window delays nobody.
+COALESCE_S = 0.005
+# Source: design, section 6.4.
+UNWIND_S_MAX = 5.0
+
+
+class Action(NamedTuple):
+    """What a step does, and how its result becomes bytes. `retry` None: the invocation's policy."""
+
+    name: str
+    call: Callable[[], Any]
+    is_async: bool
+    serde: Serde[Any]
+    retry: RetryPolicy | None
+
+
+class Host(Protocol):
+    """What an attempt needs of the link that runs it."""
+
+    clock: Clock
+    pool: ThreadPoolExecutor
+
+    def propose(self, steps: AttemptSteps) -> None: ...
+
+    def inherit(self, child: InvocationId, context: contextvars.Context) -> None: ...
+
+    def is_run(self, target: Target) -> bool: ...
+
+    def ended(self, attempt: Attempt) -> None: ...
+
+
+class Attempt:
+    """Mutable; owned by the handler thread."""
+
+    def __init__(
+        self,
+        start: AttemptStart,
+        host: Host,
+        handle: Callable[[Attempt], Coroutine[Any, Any, bytes]],
+        context: contextvars.Context,
+    ) -> None:
+        self.start = start
+        self.machine = AttemptMachine(start)
+        self.finished = asyncio.Event()
+        self._host = host
+        self._handle = handle
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._wake: asyncio.Future[None] | None = None
+        self._flush_later: asyncio.TimerHandle | None = None
+        self._suspend_later: asyncio.TimerHandle | None = None
+        self._actions: dict[int, Action] = {}
+        self._executing: dict[int, asyncio.Task[None]] = {}
+        self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
+        self._coroutine: Coroutine[Any, Any, bytes] | None = None
+        self._task = self._loop.create_task(
+            self._live(), name=f"nbdurable {start.target}", context=context
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        return self.machine.phase is Phase.CLOSED
+
+    # -- orders of the engine -----------------------------------------------------------------
+
+    def deliver(self, entries: Sequence[JournalEntry]) -> None:
+        for entry_index, entry, payload in entries:
+            assert isinstance(entry, Notification)
+            self.machine.notify(entry_index, entry, payload)
+        self._ring()
+
+    def retry_run(self, failed: FailedRun) -> None:
+        if failed.completion_id in self._actions and not self.is_closed:
+            self._not_before_ms[failed.completion_id] = failed.next_retry_at_ms
+            self._execute(failed.completion_id)
+
+    def stop(self, why: str) -> None:
+        """End without proposing anything more."""
+        if not self.is_closed:
+            logger.debug("%s: attempt %d stops: %s", self.start.target, self.start.attempt, why)
+            self.machine.close()
+            self._unwind()
+
+    # -- what the context asks ----------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        return self._host.clock.now_ms()
+
+    def will_run(self, completion_id: int, action: Action) -> None:
+        """What to execute when this step is waited for."""
+        self._actions[completion_id] = action
+
+    def wait(self, tree: FutureTree) -> Generator[Any, None, None]:
+        """Return when the tree is satisfied.
+
+        Raises:
+            TerminalError: 409, the invocation was cancelled.
+            AttemptClosed: The attempt is over.
+        """
+        while True:
+            self.check_open()
+            progress = self.guard(lambda: self.machine.await_(tree))
+            match progress:
+                case Ready():
+                    return
+                case Cancelled(abandoned=abandoned):
+                    for completion_id in abandoned:
+                        self._actions.pop(completion_id, None)
+                        executing = self._executing.pop(completion_id, None)
+                        if executing is not None:
+                            executing.cancel()
+                    raise TerminalError("cancelled", 409)
+                case ExecuteRun(completion_ids=completion_ids):
+                    for completion_id in completion_ids:
+                        self._execute(completion_id)
+                case WaitExternal(can_suspend=can_suspend):
+                    if can_suspend:
+                        self._suspend_after_inactivity(tree)
+                    self._wake = self._loop.create_future()
+                    try:
+                        yield from self._wake
+                    finally:
+                        self._wake = None
+                        self._stay()
+
+    def is_run(self, target: Target) -> bool:
+        """Whether a handler known by name only is a workflow's run."""
+        return self._host.is_run(target)
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise AttemptClosed
+
+    def guard(self, ask: Callable[[], Any]) -> Any:
+        """Ask the machine; a mismatch ends the attempt in a way that user code cannot catch."""
+        try:
+            return ask()
+        except MismatchError as error:
+            self.fail(_mismatch_report(error, self._user_line()))
+            raise AttemptClosed from error
+
+    def fail(self, report: ErrorReport) -> None:
+        """The attempt ends here: propose that, and unwind."""
+        if not self.is_closed:
+            self.machine.fail(report)
+            self.flush()
+            self._unwind()
+
+    def flush(self) -> None:
+        """Propose what was done since the last time."""
+        if self._flush_later is not None:
+            self._flush_later.cancel()
+            self._flush_later = None
+        steps = self.machine.take_steps()
+        if not steps:
+            return
+        for step in steps:
+            if isinstance(step, AppendCommand) and isinstance(
+                step.command, CallCommand | OneWayCallCommand
+            ):
+                self._host.inherit(step.command.invocation_id, self._context)
+        self._host.propose(
+            AttemptSteps(
+                epoch=self.start.epoch,
+                invocation_id=self.start.invocation_id,
+                attempt=self.start.attempt,
+                steps=steps,
+            )
+        )
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            self._coroutine = self._handle(self)
+            try:
+                payload = await _drive(self, self._coroutine)
+            except (AttemptClosed, asyncio.CancelledError):
+                if not self.is_closed:
+                    # User code cancelled its own task: to the journal, a failure like any other.
+                    self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
+            except Exception as error:  # noqa: BLE001 - border: the user's handler.
+                self._raised(error)
+            else:
+                self.machine.output(success_of(payload), payload)
+            self.flush()
+        finally:
+            self.machine.close()
+            self._stay()
+            for executing in self._executing.values():
+                executing.cancel()
+            self.finished.set()
+            self._host.ended(self)
+
+    def _raised(self, error: Exception) -> None:
+        terminal = find_terminal(error)
+        if self.is_closed:
+            return
+        if terminal is not None:
+            self.machine.output(failure_of(terminal))
+        else:
+            self.machine.fail(report_of(error, command_index=self.machine.command_index))
+
+    def step_ended(self) -> None:
+        """The coroutine has yielded. What it did is proposed now, or a moment later."""
+        if not self.machine.has_steps:
+            return
+        if self._executing and self.machine.only_runs_pending:
+            if self._flush_later is None:
+                self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
+        else:
+            self.flush()
+
+    def _ring(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _suspend_after_inactivity(self, tree: FutureTree) -> None:
+        delay_s = self.start.inactivity_timeout_ms / 1000
+        self._suspend_later = self._loop.call_later(delay_s, self._suspend, tree)
+
+    def _stay(self) -> None:
+        if self._suspend_later is not None:
+            self._suspend_later.cancel()
+            self._suspend_later = None
+
+    def _suspend(self, tree: FutureTree) -> None:
+        if not self.is_closed:
+            self.machine.suspend(tree)
+            self.flush()
+            self._unwind()
+
+    def _unwind(self) -> None:
+        """The machine is closed: throw the coroutine out of whatever it waits for."""
+        if self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._loop.call_later(UNWIND_S_MAX, self._abandon)
+
+    def _abandon(self) -> None:
+        if not self._task.done():
+            logger.warning(
+                "%s: a handler whose attempt is over still runs, at %s; it is left to itself and"
+                " nothing it does is recorded",
+                self.start.target,
+                self._user_line() or "an unknown line",
+            )
+            self._host.ended(self)
+
+    def _user_line(self) -> str | None:
+        return _innermost_line(self._coroutine)
+
+    def _execute(self, completion_id: int) -> None:
+        action = self._actions[completion_id]
+        self._executing[completion_id] = self._loop.create_task(
+            self._run(completion_id, action), name=f"nbdurable step {action.name}"
+        )
+
+    async def _run(self, completion_id: int, action: Action) -> None:
+        delay_ms = self._not_before_ms.pop(completion_id, 0) - self.now_ms()
+        if delay_ms > 0:
+            await asyncio.sleep(delay_ms / 1000)
+        try:
+            payload = action.serde.serialize(await self._call(action))
+        except asyncio.CancelledError:
+            return
+        except Exception as error:  # noqa: BLE001 - border: the user's step.
+            self._executing.pop(completion_id, None)
+            self._run_raised(completion_id, action, error)
+        else:
+            self._executing.pop(completion_id, None)
+            result = success_of(payload, comparable=action.serde.canonical)
+            self.machine.complete_run(completion_id, result, payload)
+        self.flush()
+
+    async def _call(self, action: Action) -> Any:
+        if action.is_async:
+            return await action.call()
+        context = contextvars.copy_context()
+        call = partial(context.run, action.call)
+        value = await self._loop.run_in_executor(self._host.pool, call)
+        # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
+        return await value if isawaitable(value) else value
+
+    def _run_raised(self, completion_id: int, action: Action, error: Exception) -> None:
+        terminal = find_terminal(error)
+        if terminal is not None:
+            self.machine.complete_run(completion_id, failure_of(terminal))
+            return
+        if isinstance(error, SerializationError):
+            error.step = action.name
+        report = report_of(
+            error, command_index=self.machine.command_index, command_name=action.name
+        )
+        if action.retry is not None and report.heals_by_retry:
+            self.machine.fail_run(completion_id, report, action.retry)
+        else:
+            self.fail(report)
+
+
+def is_coroutine_function(call: Callable[..., Any]) -> bool:
+    inner = call.func if isinstance(call, partial) else call
+    return iscoroutinefunction(inner) or iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 - an object whose call is async.
+
+
+@types.coroutine
+def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
+    """Step the coroutine; whatever it waits for besides us goes up to the loop unseen."""
+    value: Any = None
+    thrown: BaseException | None = None
+    while True:
+        try:
+            if thrown is None:
+                yielded = coroutine.send(value)
+            else:
+                yielded = coroutine.throw(thrown)
+        except StopIteration as stop:
+            returned: bytes = stop.value
+            return returned
+        attempt.step_ended()
+        value, thrown = None, None
+        try:
+            value = yield yielded
+        except asyncio.CancelledError as error:
+            if attempt.is_closed:
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+                thrown = AttemptClosed()
+            else:
+                thrown = error
+        except BaseException as error:  # noqa: BLE001 - what the awaited thing raised.
+            thrown = error
+
+
+def _mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
+    ways_out = (
+        "Three ways out: run the revision that wrote this journal again; restart the invocation"
+        " as new; or undo the change to the handler and resume."
+    )
+    where = f"\n  at {line}" if line else ""
+    attempted = error.mismatch.attempted
+    return ErrorReport(
+        code=570,
+        message=f"{error}{where}\n{ways_out}",
+        type_name="JournalMismatchError",
+        command_index=error.mismatch.command_index,
+        command_name=None if attempted is None else attempted.name,
+        heals_by_retry=False,
+    )
+
+
+def _innermost_line(coroutine: Any) -> str | None:
+    """File and line of the user's innermost frame: where the handler stands."""
+    found = None
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        if "/nbdurable/" not in frame.f_code.co_filename:
+            found = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return found

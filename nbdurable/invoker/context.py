@@ -1,0 +1,457 @@
+"""The contexts that handlers are given: the official SDK's methods over an attempt's machine."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from functools import partial
+from random import Random
+from typing import Any, Optional, TypeVar, Union
+from uuid import UUID
+
+from nbdurable.core.attempt import success_of
+from nbdurable.core.futures import AllCompleted, FirstCompleted, Leaf
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.values import Failure, Target
+from nbdurable.errors import TerminalError
+from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
+from nbdurable.invoker.futures import (
+    AttemptFinished,
+    CallFuture,
+    Future,
+    Promise,
+    Sent,
+    SleepFuture,
+    StateFuture,
+    Waiting,
+    leaves_of,
+)
+from nbdurable.invoker.payloads import (
+    argument_of,
+    ms_of,
+    retry_policy_of,
+    run_serde,
+    serialize,
+    typed,
+)
+from nbdurable.sdk.context import (
+    DEFAULT_RUN_OPTIONS,
+    Context,
+    HandlerType,
+    ObjectContext,
+    ObjectSharedContext,
+    WorkflowContext,
+    WorkflowSharedContext,
+)
+from nbdurable.sdk.future import (
+    DurableFuture,
+    DurablePromise,
+    RestateDurableCallFuture,
+    RestateDurableFuture,
+    RestateDurableSleepFuture,
+    SendHandle,
+)
+from nbdurable.sdk.handler import Handler, handler_from_callable
+from nbdurable.sdk.options import RunOptions
+from nbdurable.sdk.request import Request
+from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - the official SDK's name for an input type.
+O = TypeVar("O")  # noqa: E741 - the official SDK's name for an output type.
+P = typing.ParamSpec("P")
+
+
+def context_of(attempt: Attempt, handler: Handler[Any, Any]) -> Context:
+    """The context that this kind of handler is given."""
+    match handler.service_tag.kind, handler.kind:
+        case "object", "shared":
+            return ObjectSharedInvoked(attempt)
+        case "object", _:
+            return ObjectInvoked(attempt)
+        case "workflow", "workflow":
+            return WorkflowInvoked(attempt)
+        case "workflow", _:
+            return WorkflowSharedInvoked(attempt)
+        case _:
+            return Invoked(attempt)
+
+
+class Invoked(Context):
+    """What every handler can do, and all that a plain service's can."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self._random = Random(attempt.start.seed)  # noqa: S311 - repeatable is the point.
+
+    # -- the invocation itself ----------------------------------------------------------------
+
+    def request(self) -> Request:
+        start = self.attempt.start
+        return Request(
+            id=start.invocation_id,
+            headers=dict(start.headers),
+            attempt_headers={},
+            body=start.argument,
+            attempt_finished_event=AttemptFinished(self.attempt),
+            idempotency_key=start.idempotency_key,
+        )
+
+    def random(self) -> Random:
+        return self._random
+
+    def uuid(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
+
+    def time(self) -> RestateDurableFuture[float]:
+        return self.run_typed("time", lambda: self.attempt.now_ms() / 1000)
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def run(  # type: ignore[override]
+        self,
+        name: str,
+        action: Callable[..., Any],
+        serde: Serde[Any] = DEFAULT_SERDE,
+        max_attempts: Optional[int] = None,
+        max_retry_duration: Optional[timedelta] = None,
+        type_hint: Optional[type[Any]] = None,
+        args: Optional[tuple[Any, ...]] = None,
+    ) -> RestateDurableFuture[Any]:
+        options: RunOptions[Any] = RunOptions(
+            serde=serde,
+            max_attempts=max_attempts,
+            max_retry_duration=max_retry_duration,
+            type_hint=type_hint,
+        )
+        return self.run_typed(name, action, options, *(args or ()))
+
+    def run_typed(  # type: ignore[override]
+        self,
+        name: str,
+        action: Union[Callable[P, Coroutine[Any, Any, T]], Callable[P, T]],
+        options: RunOptions[T] = DEFAULT_RUN_OPTIONS,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> RestateDurableFuture[T]:
+        serde = run_serde(options, action)
+        step = Action(
+            name=name,
+            call=partial(action, *args, **kwargs),
+            is_async=is_coroutine_function(action),
+            serde=serde,
+            retry=retry_policy_of(options),
+        )
+
+        def begin() -> Leaf:
+            leaf = self.attempt.machine.run(name)
+            self.attempt.will_run(leaf.id, step)
+            return leaf
+
+        return self.future(begin, serde)
+
+    def sleep(self, delta: timedelta, name: Optional[str] = None) -> RestateDurableSleepFuture:
+        wake_up_at_ms = self.attempt.now_ms() + ms_of(delta)
+        leaf = self.attempt.guard(lambda: self.attempt.machine.sleep(wake_up_at_ms, name))
+        return SleepFuture(self, leaf, None)
+
+    # -- calls and sends ----------------------------------------------------------------------
+
+    def service_call(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        return self._call(handler_from_callable(tpe), None, arg, idempotency_key, headers)
+
+    def service_send(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        handler = handler_from_callable(tpe)
+        return self._send(handler, None, arg, send_delay, idempotency_key, headers)
+
+    def object_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        return self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+
+    def object_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        handler = handler_from_callable(tpe)
+        return self._send(handler, key, arg, send_delay, idempotency_key, headers)
+
+    def workflow_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        return self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+
+    def workflow_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        handler = handler_from_callable(tpe)
+        return self._send(handler, key, arg, send_delay, idempotency_key, headers)
+
+    def generic_call(
+        self,
+        service: str,
+        handler: str,
+        arg: bytes,
+        key: Optional[str] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+        scope: str | None = None,
+        limit_key: str | None = None,
+    ) -> RestateDurableCallFuture[bytes]:
+        _refuse_scope(scope, limit_key)
+        target = Target(service=service, handler=handler, key=key)
+        return self._call_target(
+            target, arg, BytesSerde(), idempotency_key, headers, is_run=self._is_run(target)
+        )
+
+    def generic_send(
+        self,
+        service: str,
+        handler: str,
+        arg: bytes,
+        key: Optional[str] = None,
+        send_delay: Optional[timedelta] = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+        scope: str | None = None,
+        limit_key: str | None = None,
+    ) -> SendHandle:
+        _refuse_scope(scope, limit_key)
+        target = Target(service=service, handler=handler, key=key)
+        return self._send_target(
+            target, arg, send_delay, idempotency_key, headers, is_run=self._is_run(target)
+        )
+
+    # -- awakeables and other invocations -----------------------------------------------------
+
+    def awakeable(
+        self, serde: Serde[T] = DEFAULT_SERDE, type_hint: Optional[type[T]] = None
+    ) -> tuple[str, RestateDurableFuture[T]]:
+        awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
+        return awakeable_id, Future(self, leaf, typed(serde, type_hint))
+
+    def resolve_awakeable(self, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE) -> None:
+        payload = serialize(serde, value, "awakeable's value")
+        result = success_of(payload, comparable=serde.canonical)
+        machine = self.attempt.machine
+        self.attempt.guard(lambda: machine.complete_awakeable(name, result, payload))
+
+    def reject_awakeable(self, name: str, failure_message: str, failure_code: int = 500) -> None:
+        result = Failure(code=failure_code, message=failure_message)
+        machine = self.attempt.machine
+        self.attempt.guard(lambda: machine.complete_awakeable(name, result, b""))
+
+    def cancel_invocation(self, invocation_id: str) -> None:
+        machine = self.attempt.machine
+        self.attempt.guard(lambda: machine.cancel_invocation(InvocationId(invocation_id)))
+
+    def attach_invocation(
+        self,
+        invocation_id: str,
+        serde: Serde[T] = DEFAULT_SERDE,
+        type_hint: Optional[type[T]] = None,
+    ) -> RestateDurableFuture[T]:
+        machine = self.attempt.machine
+        return self.future(
+            lambda: machine.attach_invocation(InvocationId(invocation_id)),
+            typed(serde, type_hint),
+        )
+
+    # -- for the combinators ------------------------------------------------------------------
+
+    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
+        await Waiting(self.attempt, FirstCompleted(of=leaves_of(futures)))
+
+    async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
+        await Waiting(self.attempt, AllCompleted(of=leaves_of(futures)))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def future(self, begin: Callable[[], Leaf], serde: Serde[Any] | None) -> Future[Any]:
+        return Future(self, self.attempt.guard(begin), serde)
+
+    def _call(
+        self,
+        handler: Handler[Any, Any],
+        key: str | None,
+        arg: Any,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+    ) -> CallFuture[Any]:
+        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
+        payload = argument_of(handler, arg)
+        return self._call_target(
+            target,
+            payload,
+            handler.handler_io.output_serde,
+            idempotency_key,
+            headers,
+            is_run=handler.kind == "workflow",
+        )
+
+    def _call_target(
+        self,
+        target: Target,
+        payload: bytes,
+        serde: Serde[Any],
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+        *,
+        is_run: bool,
+    ) -> CallFuture[Any]:
+        leaf, invocation_id = self.attempt.guard(
+            lambda: self.attempt.machine.call(
+                target,
+                payload,
+                idempotency_key=idempotency_key,
+                headers=headers,
+                is_run=is_run,
+            )
+        )
+        return CallFuture(self, leaf, serde, invocation_id)
+
+    def _send(
+        self,
+        handler: Handler[Any, Any],
+        key: str | None,
+        arg: Any,
+        send_delay: timedelta | None,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+    ) -> Sent:
+        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
+        return self._send_target(
+            target,
+            argument_of(handler, arg),
+            send_delay,
+            idempotency_key,
+            headers,
+            is_run=handler.kind == "workflow",
+        )
+
+    def _send_target(
+        self,
+        target: Target,
+        payload: bytes,
+        send_delay: timedelta | None,
+        idempotency_key: str | None,
+        headers: dict[str, str] | None,
+        *,
+        is_run: bool,
+    ) -> Sent:
+        invoke_at_ms = None if send_delay is None else self.attempt.now_ms() + ms_of(send_delay)
+        invocation_id = self.attempt.guard(
+            lambda: self.attempt.machine.send(
+                target,
+                payload,
+                invoke_at_ms=invoke_at_ms,
+                idempotency_key=idempotency_key,
+                headers=headers,
+                is_run=is_run,
+            )
+        )
+        return Sent(self, invocation_id)
+
+    def _is_run(self, target: Target) -> bool:
+        """Whether a handler known by name only is a workflow's run."""
+        return self.attempt.is_run(target)
+
+
+class ObjectSharedInvoked(Invoked, ObjectSharedContext):
+    """Reads the state of its key, as it was when the attempt began."""
+
+    def key(self) -> str:
+        key = self.attempt.start.target.key
+        assert key is not None, "only keyed handlers are given a context with key()"
+        return key
+
+    def get(
+        self,
+        name: str,
+        serde: Serde[T] = DEFAULT_SERDE,
+        type_hint: Optional[type[T]] = None,
+        entry_name: Optional[str] = None,
+    ) -> RestateDurableFuture[Optional[T]]:
+        machine = self.attempt.machine
+        payload = self.attempt.guard(lambda: machine.get_state(name, entry_name))
+        value = None if payload is None else typed(serde, type_hint).deserialize(payload)
+        return StateFuture(self, value)
+
+    def state_keys(self, entry_name: Optional[str] = None) -> Awaitable[list[str]]:
+        machine = self.attempt.machine
+        return StateFuture(self, self.attempt.guard(lambda: machine.state_keys(entry_name)))
+
+
+class ObjectInvoked(ObjectSharedInvoked, ObjectContext):
+    """Holds the lock of its key, and so may write."""
+
+    def set(
+        self,
+        name: str,
+        value: T,
+        serde: Serde[T] = DEFAULT_SERDE,
+        entry_name: Optional[str] = None,
+    ) -> None:
+        payload = serialize(serde, value, f"state {name!r}")
+        machine = self.attempt.machine
+        self.attempt.guard(
+            lambda: machine.set_state(name, payload, entry_name, comparable=serde.canonical)
+        )
+
+    def clear(self, name: str, entry_name: Optional[str] = None) -> None:
+        self.attempt.guard(lambda: self.attempt.machine.clear_state(name, entry_name))
+
+    def clear_all(self, entry_name: Optional[str] = None) -> None:
+        self.attempt.guard(lambda: self.attempt.machine.clear_all_state(entry_name))
+
+
+class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
+    def promise(
+        self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: Optional[type[T]] = None
+    ) -> DurablePromise[T]:
+        return Promise(self, name, typed(serde, type_hint))
+
+
+class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
+    pass
+
+
+def _refuse_scope(scope: str | None, limit_key: str | None) -> None:
+    if scope is not None or limit_key is not None:
+        raise TerminalError("scopes and limit keys are not offered by the embedded engine yet", 400)

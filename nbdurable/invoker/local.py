@@ -1,0 +1,173 @@
+"""The link within one process: handlers run on a thread of their own, not on the engine's.
+
+A blocking handler cannot stall timers or approvals, because those belong to another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.proposals import AttemptSteps, Proposal
+from nbdurable.core.values import Target
+from nbdurable.engine.mailbox import Mailbox
+from nbdurable.engine.ports import Clock
+from nbdurable.errors import EngineClosedError
+from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
+from nbdurable.invoker.context import context_of
+from nbdurable.sdk.context import current_context_var
+from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.handler import Handler, invoke_handler
+
+# Blocking steps (`def` actions) run here; a wait for a free thread is shown as a running step.
+STEP_THREADS_MAX = 32
+# Contexts of submitting cells that are remembered for output; beyond this, output is not routed.
+CONTEXTS_MAX = 10_000
+
+
+class LocalLink:
+    """Orders come from the engine's thread and are carried out on the handler thread."""
+
+    def __init__(self, name: str, clock: Clock, post: Callable[[Proposal], None]) -> None:
+        self.name = name
+        self.clock = clock
+        self.pool = ThreadPoolExecutor(STEP_THREADS_MAX, thread_name_prefix="nbdurable-step")
+        self._post = post
+        self._offered: dict[tuple[str, str], dict[str, Handler[Any, Any]]] = {}
+        self._code: dict[tuple[str, int], dict[str, Handler[Any, Any]]] = {}
+        self._runs: set[tuple[str, str]] = set()
+        self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
+        self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
+        self._closing = False
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._live, args=(ready,), name="nbdurable-handlers", daemon=True
+        )
+        self._thread.start()
+        ready.result()
+
+    # -- from any thread ----------------------------------------------------------------------
+
+    def offer(self, definition: Definition, digest: str) -> None:
+        """Code that can be run here, once the engine has given it a revision."""
+        self._offered[definition.service_tag.name, digest] = dict(definition.handlers)
+        for handler in definition.handlers.values():
+            if handler.kind == "workflow":
+                self._runs.add((definition.service_tag.name, handler.name))
+
+    def remember_context(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
+        """Output of this invocation's handler goes where this context says."""
+        self._contexts[invocation_id] = context
+        while len(self._contexts) > CONTEXTS_MAX:
+            self._contexts.popitem(last=False)
+
+    def is_run(self, target: Target) -> bool:
+        return (target.service, target.handler) in self._runs
+
+    def close(self) -> None:
+        """Unwind every handler and end the thread. Attempts go on when the journal is reopened."""
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- orders, from the engine's thread -----------------------------------------------------
+
+    def assign_revision(self, service: str, digest: str, revision: int) -> None:
+        self._code[service, revision] = self._offered[service, digest]
+
+    def start_attempt(self, start: AttemptStart) -> None:
+        self._order(lambda: self._start(start))
+
+    def deliver(
+        self, invocation_id: InvocationId, attempt: int, entries: Sequence[JournalEntry]
+    ) -> None:
+        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.deliver(entries)))
+
+    def retry_run(self, invocation_id: InvocationId, attempt: int, failed: FailedRun) -> None:
+        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.retry_run(failed)))
+
+    def stop_attempt(self, invocation_id: InvocationId, attempt: int, why: str) -> None:
+        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.stop(why)))
+
+    def stop_all(self, why: str) -> None:
+        def stop() -> None:
+            for attempt in list(self._attempts.values()):
+                attempt.stop(why)
+
+        self._order(stop)
+
+    # -- for attempts, on the handler thread --------------------------------------------------
+
+    def propose(self, steps: AttemptSteps) -> None:
+        try:
+            self._post(steps)
+        except (EngineClosedError, RuntimeError):
+            # The engine is gone; what was not committed is done again by the next one.
+            self._with(steps.invocation_id, steps.attempt, lambda a: a.stop("no engine"))
+
+    def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
+        self.remember_context(child, context)
+
+    def ended(self, attempt: Attempt) -> None:
+        key = (attempt.start.invocation_id, attempt.start.attempt)
+        if self._attempts.get(key) is attempt:
+            del self._attempts[key]
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _order(self, carry_out: Callable[[], None]) -> None:
+        if not self._closing:
+            self._orders.put(carry_out)
+
+    def _live(self, ready: Future[None]) -> None:
+        asyncio.run(self._main(ready))
+
+    async def _main(self, ready: Future[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._orders: Mailbox[Callable[[], None]] = Mailbox(self._loop)
+        ready.set_result(None)
+        obeying = asyncio.create_task(self._obey())
+        await self._stopping.wait()
+        obeying.cancel()
+        attempts = list(self._attempts.values())
+        for attempt in attempts:
+            attempt.stop("the engine is closing")
+        finished = [asyncio.create_task(attempt.finished.wait()) for attempt in attempts]
+        if finished:
+            await asyncio.wait(finished, timeout=UNWIND_S_MAX)
+
+    async def _obey(self) -> None:
+        while True:
+            for carry_out in await self._orders.take():
+                carry_out()
+
+    def _start(self, start: AttemptStart) -> None:
+        handler = self._code[start.target.service, start.revision][start.target.handler]
+        remembered = self._contexts.get(start.invocation_id)
+        context = contextvars.Context() if remembered is None else remembered.copy()
+
+        def handle(attempt: Attempt) -> Coroutine[Any, Any, bytes]:
+            ctx = context_of(attempt, handler)
+            current_context_var.set(ctx)
+            return invoke_handler(handler, ctx, start.argument)
+
+        key = (start.invocation_id, start.attempt)
+        self._attempts[key] = Attempt(start, self, handle, context)
+
+    def _with(
+        self, invocation_id: InvocationId, attempt: int, act: Callable[[Attempt], None]
+    ) -> None:
+        live = self._attempts.get((invocation_id, attempt))
+        if live is not None:
+            act(live)

@@ -1,0 +1,102 @@
+"""From a definition to what the engine knows of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from nbdurable.core.manifest import DEFAULT_INACTIVITY_MS, HandlerManifest, ServiceManifest
+from nbdurable.core.values import INVOCATION_RETRY_DEFAULT, RetryPolicy, ServiceType
+from nbdurable.errors import DefinitionError
+from nbdurable.invoker.payloads import ms_of
+from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.digest import handler_digest
+from nbdurable.sdk.handler import Handler
+from nbdurable.sdk.options import InvocationRetryPolicy
+
+_TYPES: dict[str, ServiceType] = {
+    "service": "service",
+    "object": "virtual_object",
+    "workflow": "workflow",
+}
+
+
+def manifest_of(
+    definition: Definition,
+    *,
+    digest: str | None = None,
+    source: str | None = None,
+    origin: str | None = None,
+    keyed: bool = False,
+) -> ServiceManifest:
+    """`digest` tells revisions apart; by default it is that of the handlers' code.
+
+    Raises:
+        DefinitionError: It cannot be served; one line says what to write.
+    """
+    tag = definition.service_tag
+    handlers = tuple(definition.handlers.values())
+    _check(definition, handlers)
+    return ServiceManifest(
+        name=tag.name,
+        type=_TYPES[tag.kind],
+        handlers=tuple(_handler_manifest(definition, handler, keyed) for handler in handlers),
+        digest=digest or handler_digest(handlers),
+        source=source,
+        origin=origin,
+    )
+
+
+def _check(definition: Definition, handlers: tuple[Handler[Any, Any], ...]) -> None:
+    tag = definition.service_tag
+    if not handlers:
+        raise DefinitionError(
+            f"{tag.kind} '{tag.name}' has no handlers; write: async def {_example(tag.kind)}"
+        )
+    if tag.kind == "workflow" and not any(handler.kind == "workflow" for handler in handlers):
+        raise DefinitionError(
+            f"workflow '{tag.name}' has no main handler; write: async def run(ctx, request)"
+        )
+    for handler in handlers:
+        if not handler.is_async:
+            raise DefinitionError(
+                f"handler '{handler.name}' of '{tag.name}' is not async; write: async def"
+                f" {handler.name}(ctx, …)"
+            )
+
+
+def _example(kind: str) -> str:
+    return "run(ctx, request)" if kind == "workflow" else "greet(ctx, name)"
+
+
+def _handler_manifest(
+    definition: Definition, handler: Handler[Any, Any], keyed: bool
+) -> HandlerManifest:
+    inactivity = handler.inactivity_timeout or definition.inactivity_timeout
+    private = handler.ingress_private
+    return HandlerManifest(
+        name=handler.name,
+        type=handler.kind,
+        retry=_retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
+        inactivity_timeout_ms=_ms_or(inactivity, DEFAULT_INACTIVITY_MS),
+        ingress_private=bool(definition.ingress_private if private is None else private),
+        keyed=keyed and handler.kind == "workflow",
+        has_input=handler.arity > 1,
+    )
+
+
+def _retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy:
+    default = INVOCATION_RETRY_DEFAULT
+    if policy is None:
+        return default
+    return RetryPolicy(
+        initial_interval_ms=_ms_or(policy.initial_interval, default.initial_interval_ms),
+        factor=policy.exponentiation_factor or default.factor,
+        max_interval_ms=_ms_or(policy.max_interval, default.max_interval_ms),
+        max_attempts=policy.max_attempts or default.max_attempts,
+        on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
+    )
+
+
+def _ms_or(delta: timedelta | None, default_ms: int) -> int:
+    return default_ms if delta is None else ms_of(delta)

@@ -1,0 +1,105 @@
+"""Wait for several durable futures at once, in an order that replay repeats.
+
+The order is the journal's, not the clock's: a future completes when its notification is consumed,
+which happens one at a time and only during an await. asyncio's own `gather` and `wait` know nothing
+of that; use these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, List, Tuple
+
+from nbdurable.errors import TerminalError
+from nbdurable.sdk.future import (
+    DurableFuture,
+    DurablePromise,
+    FutureContext,
+    RestateDurableFuture,
+)
+
+
+async def gather(*futures: RestateDurableFuture[Any]) -> List[RestateDurableFuture[Any]]:
+    """Wait for all and return the futures themselves, in the order given.
+
+    A future that failed raises when it is awaited, not here.
+    """
+    ours = _ours(futures)
+    waiting = [future for future in ours if not future.is_completed()]
+    if waiting:
+        await waiting[0].context.await_all(waiting)
+    return list(ours)
+
+
+async def select(**kws: RestateDurableFuture[Any]) -> List[Any]:
+    """Wait for the first and return `[name, value]`; the others go on.
+
+    ```python
+    match await select(answer=ctx.promise("review").value(), late=ctx.sleep(timedelta(days=1))):
+        case ["answer", verdict]:
+            return verdict
+        case ["late", _]:
+            raise TerminalError("nobody answered within a day")
+    ```
+
+    Raises:
+        ValueError: There is no future to wait for.
+        TerminalError: The first future to complete has failed.
+    """
+    if not kws:
+        raise ValueError("select() needs at least one future, as in select(first=a, second=b)")
+    completed, _ = await wait_completed(*kws.values())
+    name = next(name for name, future in kws.items() if future is completed[0])
+    return [name, await completed[0]]
+
+
+async def as_completed(*futures: RestateDurableFuture[Any]) -> AsyncIterator[Any]:
+    """Yield each future when it has completed, for `async for`."""
+    waiting = list(futures)
+    while waiting:
+        completed, waiting = await wait_completed(*waiting)
+        for future in completed:
+            yield future
+
+
+async def wait_completed(
+    *args: RestateDurableFuture[Any],
+) -> Tuple[List[RestateDurableFuture[Any]], List[RestateDurableFuture[Any]]]:
+    """Wait for at least one; return (completed, waiting), each in the order given."""
+    ours = _ours(args)
+    if ours and not any(future.is_completed() for future in ours):
+        await ours[0].context.await_any(ours)
+    completed: List[RestateDurableFuture[Any]] = []
+    waiting: List[RestateDurableFuture[Any]] = []
+    for future in ours:
+        (completed if future.is_completed() else waiting).append(future)
+    assert completed or not ours, "await_any returned before anything had completed"
+    return completed, waiting
+
+
+def _ours(futures: tuple[RestateDurableFuture[Any], ...]) -> list[DurableFuture[Any]]:
+    ours: list[DurableFuture[Any]] = []
+    context: FutureContext | None = None
+    for future in futures:
+        if not isinstance(future, DurableFuture):
+            raise TerminalError(_foreign(future))
+        if context is None:
+            context = future.context
+        elif context is not future.context:
+            raise TerminalError(
+                "These futures belong to different invocations, and only futures of one ctx can "
+                "be awaited together. Make all of them with the ctx this handler was given."
+            )
+        ours.append(future)
+    return ours
+
+
+def _foreign(future: object) -> str:
+    if isinstance(future, DurablePromise):
+        remedy = "pass promise.value()"
+    else:
+        remedy = "wrap other awaitables in ctx.run_typed(...), which records their outcome"
+    return (
+        f"{type(future).__name__} is not a future made by a ctx, so its completion is not in the "
+        f"journal and replay could not repeat it: {remedy}."
+    )

@@ -1,0 +1,117 @@
+"""What a ctx call returns: something to await whose outcome is in the journal.
+
+The public classes are the official SDK's. `DurableFuture` is what every future of ours is besides;
+with `FutureContext` it is all the combinators know, so that they need not know the invoker.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Generator
+from typing import Any, Generic, Optional, Protocol, TypeAlias, TypeVar
+
+from nbdurable.sdk.serde import DEFAULT_SERDE, Serde
+
+T = TypeVar("T")
+
+FutureLeaf: TypeAlias = object
+"""What a future stands for in the attempt's machine. Only the invoker looks inside."""
+
+
+class RestateDurableFuture(Awaitable[T], Generic[T]):
+    """The outcome of a ctx call; awaiting it again gives the same outcome again."""
+
+    @abc.abstractmethod
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait; suspends the invocation if that may take long."""
+
+
+class RestateDurableCallFuture(RestateDurableFuture[T]):
+    """The result of a call, and the invocation that makes it."""
+
+    @abc.abstractmethod
+    async def invocation_id(self) -> str:
+        """Return the id of the called invocation, which is known before its result."""
+
+    @abc.abstractmethod
+    async def cancel_invocation(self) -> None:
+        """Ask the called invocation to stop; it may still clean up, or finish first."""
+
+
+class RestateDurableSleepFuture(RestateDurableFuture[None]):
+    """A durable timer: it goes on while no process runs."""
+
+    @abc.abstractmethod
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait until it is due."""
+
+
+class SendHandle(abc.ABC):
+    """An invocation that was sent off and is not waited for."""
+
+    @abc.abstractmethod
+    async def invocation_id(self) -> str:
+        """Return the id of the sent invocation."""
+
+    @abc.abstractmethod
+    async def cancel_invocation(self) -> None:
+        """Ask the sent invocation to stop."""
+
+
+class DurablePromise(Generic[T]):
+    """A value of one workflow run that any of its handlers sets once and any may await."""
+
+    def __init__(self, name: str, serde: Serde[T] = DEFAULT_SERDE) -> None:
+        self.name = name
+        self.serde = serde
+
+    @abc.abstractmethod
+    def resolve(self, value: T) -> Awaitable[None]:
+        """Set the value; a `TerminalError` with status code 409 if it was set before."""
+
+    @abc.abstractmethod
+    def reject(self, message: str, code: int = 500) -> Awaitable[None]:
+        """Fail everyone who awaits it with a `TerminalError`."""
+
+    @abc.abstractmethod
+    def peek(self) -> Awaitable[Optional[T]]:
+        """Return the value if it is set by now, else None; never waits for it."""
+
+    @abc.abstractmethod
+    def value(self) -> RestateDurableFuture[T]:
+        """Return a future of the value, for `select` and its like."""
+
+    @abc.abstractmethod
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait for the value."""
+
+
+class FutureContext(Protocol):
+    """What a combinator asks of the context its futures belong to.
+
+    Both return once the condition holds, raise `TerminalError` (409) if the invocation is
+    cancelled meanwhile, and raise `SdkInternalBaseException` to leave the attempt. Neither raises
+    because a future failed: a failed future is a completed one.
+    """
+
+    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
+        """Return when at least one of these is completed; never called with none."""
+
+    async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
+        """Return when every one of these is completed; never called with none."""
+
+
+class DurableFuture(RestateDurableFuture[T]):
+    """A future of ours. Compared by identity; completes only while its context awaits.
+
+    Attributes:
+        handle: For the invoker.
+        context: Futures combine only with futures of the same context.
+    """
+
+    handle: FutureLeaf
+    context: FutureContext
+
+    @abc.abstractmethod
+    def is_completed(self) -> bool:
+        """Whether awaiting would return (or raise) at once. Changes only during an await."""

@@ -1,0 +1,58 @@
+"""Absorbing: carry what hot holds over into base, make the projections, and empty hot.
+
+Three steps, each safe to be killed in: one transaction on base, which also moves `absorbed_lsn`;
+a checkpoint of base; emptying hot. Killed before the commit, everything is in hot as before. Killed
+after it, hot holds copies that `absorbed_lsn` tells apart, and recovery removes them.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from nbdurable.store.sql import QUERIES
+
+# The three kinds of statement that a group without state or purges can do without.
+_STATE = ("forget_state", "absorb_state")
+_PURGE = ("purge_facts", "purge_promises")
+
+
+def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
+    """Everything past `absorbed_lsn`, up to `last_lsn`, becomes part of base: one transaction."""
+    writer.execute(QUERIES["begin_absorb"])
+    changes, purges = one(writer, "count_changes")
+    writer.execute(QUERIES["absorb_facts"])
+    # A purge can take an object's state with it, so it is a change of state too.
+    if changes or purges:
+        for name in _STATE:
+            writer.execute(QUERIES[name])
+    if purges:
+        for name in _PURGE:
+            writer.execute(QUERIES[name])
+    writer.execute(QUERIES["move_absorbed_lsn"], {"last_lsn": last_lsn})
+    writer.execute(QUERIES["commit_absorb"])
+
+
+def empty_hot(writer: duckdb.DuckDBPyConnection) -> None:
+    """Only copies are left in hot when this is called."""
+    writer.execute(QUERIES["empty_hot"])
+    checkpoint(writer, "hot")
+
+
+def checkpoint(writer: duckdb.DuckDBPyConnection, database: str) -> bool:
+    """Move a write-ahead log into its database. False when a reader's snapshot is in the way.
+
+    Being refused costs nothing but the log's length: it was committed, and the next absorb tries
+    again. FORCE CHECKPOINT would wait for the reader without an end.
+    """
+    try:
+        writer.execute(f"checkpoint {database}")
+    except duckdb.TransactionException:
+        return False
+    return True
+
+
+def one(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, ...]:
+    """The one row of a query that has one."""
+    # Not `fetchone`: DuckDB 2 keeps a connection busy until a result was fetched to its end.
+    (row,) = connection.execute(QUERIES[name]).fetchall()
+    return tuple(row)

@@ -1,0 +1,335 @@
+"""The store in DuckDB: one small database that commits go to, one that holds everything else.
+
+The writer thread owns a store: it opens, appends, absorbs and closes. The three `read_` methods may
+be called from another thread meanwhile. The format and the reasons are told in `sql/schema.sql`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from nbdurable.core.records import Row
+from nbdurable.engine.ports import StateRow
+from nbdurable.errors import StoreError
+from nbdurable.store import files
+from nbdurable.store.absorb import checkpoint, empty_hot, fold_into_base, one
+from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
+from nbdurable.store.instance import Bounds, Instance, create_databases, translate
+from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.sql import QUERIES
+
+# Absorbing 16 MiB of incompressible facts takes 0.3 to 0.5 s; larger ones stall for longer, and
+# smaller ones rewrite the last row group of base more often (duckdb-journal.md, section 3).
+ABSORB_BYTES: Final = 16 * 1024 * 1024
+# Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
+ABSORB_COMMITS: Final = 5_000
+# Rows fetched at once by `load`: past some thousand, larger pieces only cost memory.
+_LOAD_ROWS: Final = 2_048
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _no_probe(step: str) -> None:
+    pass
+
+
+class DuckStore:
+    """Mutable: the handles, the last lsn, what was appended since the last absorb.
+
+    Args:
+        path: The journal's folder; made if missing.
+        created_by: Program and version, written into a new journal for whoever cannot read it.
+        probe: Told each step of a commit and an absorb, for tests that kill in the middle of one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        absorb_bytes: int = ABSORB_BYTES,
+        absorb_commits: int = ABSORB_COMMITS,
+        created_by: str = "nbdurable",
+        now_ms: Callable[[], int] = _wall_clock_ms,
+        probe: Callable[[str], None] = _no_probe,
+    ) -> None:
+        self.folder = path.absolute()
+        self.lock = OwnerLock(self.folder, now_ms)
+        self._absorb_bytes = absorb_bytes
+        self._absorb_commits = absorb_commits
+        self._created_by = created_by
+        self._now_ms = now_ms
+        self._probe = probe
+        self._instance: Instance | None = None
+        self._watch: FileWatch | None = None
+        # Held by a reader for its read, and by the absorber while it empties hot: a reader's
+        # snapshot would stand in the way of hot's checkpoint.
+        self._switch = threading.Lock()
+        self._last_lsn = 0
+        self._commit_count = 0
+        self._wal_bytes = 0
+        # What a refused checkpoint left in the log, so that it does not ask for absorbing again.
+        self._wal_bytes_kept = 0
+        self._unusable: str | None = "it is not open"
+        on_fork(self)
+
+    def open(self) -> None:
+        assert self._instance is None, "the store is open already"
+        with self._translating("opening the journal"):
+            self.folder = self.folder.resolve()
+            files.refuse_network(self.folder)
+            files.prepare_folder(self.folder)
+            self.lock.acquire()
+            try:
+                self._open_databases(self._begin_or_read_format())
+                self.lock.announce()
+            except BaseException:
+                self._leave_handles()
+                self.lock.release()
+                raise
+
+    def reopen(self) -> None:
+        with self._translating("reopening the journal"):
+            self._refuse_in_child()
+            assert self._watch is not None, "only what was open is reopened"
+            # Else the journal that somebody deleted would come back empty.
+            self._watch.check()
+            begun = files.read_format(self.folder)
+            assert begun is not None
+            self._leave_handles()
+            self._open_databases(begun)
+
+    def close(self) -> None:
+        self._refuse_in_child()
+        if self._watch is None:
+            return
+        try:
+            # After a failed append nothing is known of the handles; the next `open` absorbs.
+            if self._unusable is None:
+                self.absorb()
+        finally:
+            self._leave_handles()
+            self.lock.release()
+
+    def last_lsn(self) -> int:
+        self._refuse_in_child()
+        return self._last_lsn
+
+    def append(self, rows: Sequence[Row]) -> None:
+        writer, watch = self._usable()
+        expected = range(self._last_lsn + 1, self._last_lsn + 1 + len(rows))
+        assert rows, "a group is never empty"
+        assert [row.lsn for row in rows] == list(expected), "lsns are dense"
+        with self._writing("appending facts"):
+            self._probe("commit")
+            if len(rows) == 1:
+                writer.execute(self._insert, rows[0]._asdict())
+            else:
+                self._appender.append_rows(rows)
+                self._appender.flush()
+            self._wal_bytes = watch.check_commit()
+            self._probe("committed")
+        self._last_lsn = rows[-1].lsn
+        self._commit_count += 1
+
+    def wants_absorb(self) -> bool:
+        grown_bytes = self._wal_bytes - self._wal_bytes_kept
+        return grown_bytes >= self._absorb_bytes or self._commit_count >= self._absorb_commits
+
+    def absorb(self) -> None:
+        writer, watch = self._usable()
+        with self._writing("absorbing facts"):
+            watch.check()
+            rows, first, last = one(writer, "hot_bounds")
+            if rows == 0:
+                return
+            _, _, absorbed = one(writer, "base_meta")
+            # Recovery alone may meet copies of what base has.
+            assert last == self._last_lsn
+            assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
+            if last > absorbed:
+                self._probe("absorb")
+                fold_into_base(writer, last)
+                self._probe("absorb: committed to base")
+                self._checkpoint_base(writer)
+                self._probe("absorb: base is checkpointed")
+            with self._switch:
+                empty_hot(writer)
+            self._count_from_here(watch)
+            watch.check()
+            files.make_private(self.folder)
+            self._probe("absorbed")
+
+    def load(self) -> Iterator[Row]:
+        for row in self._stream("load"):
+            yield Row._make(row)
+
+    def load_state(self) -> Iterator[StateRow]:
+        for row in self._stream("load_state"):
+            yield StateRow._make(row)
+
+    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
+        span = {"invocation_id": invocation_id, "first_lsn": first_lsn, "last_lsn": last_lsn}
+        with self._snapshot("reading a journal") as reader:
+            rows = reader.execute(QUERIES["read_journal"], span).fetchall()
+        return [Row._make(row) for row in rows]
+
+    def read_payload(self, lsn: int) -> bytes | None:
+        with self._snapshot("reading a payload") as reader:
+            found = reader.execute(QUERIES["read_payload"], {"lsn": lsn}).fetchall()
+            if not found:
+                found = reader.execute(QUERIES["read_state_payload"], {"lsn": lsn}).fetchall()
+        return found[0][0] if found else None
+
+    def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
+        span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
+        with self._snapshot("reading facts") as reader:
+            rows = reader.execute(QUERIES["read_rows"], span).fetchall()
+        return [Row._make(row) for row in rows]
+
+    def abandon_in_child(self) -> None:
+        """A forked child must not even free DuckDB's objects: that would close the parent's files.
+
+        So they get one reference more than anybody will ever give back.
+        """
+        if self._instance is not None:
+            for handle in (*self._instance.handles(), self._insert, self._appender):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
+        self._unusable = "fork"
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _begin_or_read_format(self) -> Format:
+        begun = files.read_format(self.folder)
+        if begun is None:
+            begun = Format(files.FORMAT_VERSION, uuid.uuid4().hex, self._now_ms())
+            files.write_format(self.folder, begun, self._created_by)
+        create_databases(self.folder, begun)
+        return begun
+
+    def _open_databases(self, begun: Format) -> None:
+        self._instance = instance = Instance(self.folder)
+        bounds = instance.verify(begun)
+        instance.attach()
+        self._watch = watch = FileWatch(self.folder)
+        files.furnish(self.folder)
+        files.make_private(self.folder)
+        self._writer = instance.cursor()
+        self._reader = instance.cursor()
+        self._appender = self._writer.appender("hot.fact")
+        (self._insert,) = self._writer.extract_statements(QUERIES["append_row"])
+        self._last_lsn = bounds.last_lsn
+        self._unusable = None
+        self._recover(bounds, watch)
+
+    def _recover(self, bounds: Bounds, watch: FileWatch) -> None:
+        """Begin with an empty hot and no write-ahead logs; a clean journal is not written to."""
+        # A log may end in the middle of a commit that a kill tore. Nothing is written behind that.
+        if files.wal_of(self.folder / BASE_FILE).exists():
+            checkpoint(self._writer, "base")
+        if bounds.hot_rows:
+            self.absorb()
+        elif files.wal_of(self.folder / HOT_FILE).exists():
+            checkpoint(self._writer, "hot")
+        self._count_from_here(watch)
+        _, _, absorbed = one(self._writer, "base_meta")
+        assert absorbed == self._last_lsn == bounds.last_lsn
+        assert one(self._writer, "hot_bounds")[0] == 0
+
+    def _leave_handles(self) -> None:
+        self._unusable = "it is not open"
+        with self._switch:
+            if self._instance is not None:
+                # The appender and the statement hold the connection, and it the files.
+                for name in ("_appender", "_insert", "_writer", "_reader"):
+                    self.__dict__.pop(name, None)
+                self._instance.close()
+                self._instance = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    # -- absorbing ----------------------------------------------------------------------------
+
+    def _checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
+        if checkpoint(writer, "base"):
+            return
+        # A read of ours was in the way. They are short, so wait for it; one of somebody else's may
+        # be long, and base's log is as durable as base.
+        with self._switch:
+            checkpoint(writer, "base")
+
+    def _count_from_here(self, watch: FileWatch) -> None:
+        wal = files.wal_of(self.folder / HOT_FILE)
+        watch.expect_new_wal()
+        self._commit_count = 0
+        self._wal_bytes = self._wal_bytes_kept = wal.stat().st_size if wal.exists() else 0
+
+    # -- borders ------------------------------------------------------------------------------
+
+    def _usable(self) -> tuple[duckdb.DuckDBPyConnection, FileWatch]:
+        self._refuse_in_child()
+        if self._unusable is not None or self._watch is None:
+            raise StoreError(f"The journal {self.folder} cannot be used: {self._unusable}.")
+        return self._writer, self._watch
+
+    def _refuse_in_child(self) -> None:
+        if self._unusable == "fork":
+            raise StoreError(
+                f"This process was forked from the owner of the journal {self.folder}, and must "
+                "not touch it. Open the journal in the parent only, and start children with "
+                "`spawn`, or as processes of their own."
+            )
+
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[None]:
+        """Fail-stop: until the end is reached, the outcome is unknown and nothing else may run."""
+        self._unusable = f"{doing} failed, and its outcome is unknown until it is reopened"
+        with self._translating(doing):
+            yield
+        self._unusable = None
+
+    @contextmanager
+    def _translating(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            if self._watch is not None:
+                # Deleted files make DuckDB fail in many ways; this is the one cause.
+                self._watch.check()
+            raise translate(error, doing, self.folder) from error
+
+    @contextmanager
+    def _snapshot(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One moment of both files for the statements inside; see `pin_hot`."""
+        with self._switch, self._translating(doing):
+            self._usable()
+            reader = self._reader
+            reader.execute(QUERIES["begin_read"])
+            try:
+                reader.execute(QUERIES["pin_hot"]).fetchall()
+                yield reader
+            finally:
+                reader.execute(QUERIES["end_read"])
+
+    def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query over base, a piece at a time: a journal may be larger than memory."""
+        self._usable()
+        assert self._commit_count == 0, "load only after open, when everything is absorbed"
+        assert self._instance is not None
+        cursor = self._instance.cursor()
+        with self._translating("loading the journal"):
+            cursor.execute(QUERIES[query])
+            while rows := cursor.fetchmany(_LOAD_ROWS):
+                yield from rows
+            cursor.close()

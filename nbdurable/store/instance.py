@@ -1,0 +1,237 @@
+"""Our own DuckDB instance, in memory, with the journal's two databases attached to it.
+
+Attached, never as main database: what fails then fails for one database only. Everything is read
+through a read-only attachment first, so that a journal that is refused is left byte for byte as it
+was found. No DuckDB exception leaves this package; `translate` makes ours of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+
+from nbdurable.errors import (
+    JournalDamagedError,
+    JournalHeldError,
+    NbdurableError,
+    StoreError,
+)
+from nbdurable.store import files
+from nbdurable.store.absorb import one
+from nbdurable.store.files import BASE_FILE, HOT_FILE, UNFINISHED, Format
+from nbdurable.store.lock import sync_folder
+from nbdurable.store.sql import QUERIES
+
+# Files that DuckDB 1.5 can read too: a way back from the 2.0 series, at no cost measured.
+STORAGE_VERSION: Final = "v1.5.0"
+
+_SETTINGS: Final = {
+    # DuckDB's default is 80 % of the machine, which belongs to the notebook.
+    "memory_limit": "256MiB",
+    "threads": "2",
+    # A checkpoint happens where we place it (absorb), or not at all: one that DuckDB places on its
+    # own stalls a commit for up to 3 s, and one at closing would modify a journal that is refused.
+    "wal_autocheckpoint": "1TiB",
+    "checkpoint_on_detach": "DISABLED",
+    # Nothing outside of the journal is ever read: no download, no variable of a notebook cell.
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+
+_FILES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
+
+
+class Bounds(NamedTuple):
+    """What was found at opening. `hot_rows` counts copies of absorbed rows too."""
+
+    absorbed_lsn: int
+    last_lsn: int
+    hot_rows: int
+
+
+class Instance:
+    """Mutable: the connection and every cursor made from it, so that all can be left behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        spill = str(folder / files.SPILL_FOLDER)
+        self._connection = duckdb.connect(":memory:", config={**_SETTINGS, "temp_directory": spill})
+        self._connection.execute("pragma disable_checkpoint_on_shutdown")
+        # On by default in a notebook, where it would be printed into somebody's cell.
+        self._connection.execute("set enable_progress_bar = false")
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def attach(self) -> None:
+        """Attach what was verified, for good; from then on nothing else can be reached."""
+        for database in _FILES:
+            self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def verify(self, expected: Format) -> Bounds:
+        """Read both databases without writing, and check that they belong together.
+
+        Raises:
+            JournalDamagedError: Which file, and what was found.
+        """
+        for database, file in _FILES.items():
+            if not (self._folder / file).exists():
+                raise files.damaged(self._folder / file, "it is missing")
+            self._attach(database, "(read_only)")
+        bounds = self._bounds(expected)
+        for database in _FILES:
+            self._connection.execute(f"detach {database}")
+        return bounds
+
+    def create(self, database: str, begun: Format) -> None:
+        """Make a database under another name, complete, with nothing in its write-ahead log."""
+        path = self._folder / (_FILES[database] + UNFINISHED)
+        for leftover in (path, files.wal_of(path)):
+            leftover.unlink(missing_ok=True)
+        self._attach(database, f"(storage_version '{STORAGE_VERSION}')", path)
+        self._connection.execute(QUERIES[f"create_{database}"])
+        self._connection.execute(
+            QUERIES[f"begin_{database}"],
+            {
+                "format_version": begun.version,
+                "journal_id": begun.journal_id,
+                "created_at_ms": begun.created_at_ms,
+            },
+        )
+        self._connection.execute(f"checkpoint {database}")
+        self._connection.execute(f"detach {database}")
+        path.chmod(0o600)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for one thread: DuckDB refuses two at once instead of letting one wait."""
+        cursor = self._connection.cursor()
+        self._cursors.append(cursor)
+        return cursor
+
+    def handles(self) -> list[duckdb.DuckDBPyConnection]:
+        return [*self._cursors, self._connection]
+
+    def close(self) -> None:
+        for handle in self.handles():
+            handle.close()
+        self._cursors.clear()
+
+    def _attach(self, database: str, options: str, path: Path | None = None) -> None:
+        path = path or self._folder / _FILES[database]
+        quoted = str(path).replace("'", "''")
+        with reading(path):
+            self._connection.execute(f"attach '{quoted}' as {database} {options}")
+
+    def _bounds(self, expected: Format) -> Bounds:
+        base, hot = self._folder / BASE_FILE, self._folder / HOT_FILE
+        with reading(base):
+            version, journal_id, absorbed = one(self._connection, "base_meta")
+            _check_journal(base, version, journal_id, expected)
+            (base_last,) = one(self._connection, "base_bounds")
+            for query in ("load", "load_state"):
+                # Finds a missing table or column without reading a row.
+                self._connection.execute("explain " + QUERIES[query])
+        with reading(hot):
+            version, journal_id = one(self._connection, "hot_meta")
+            _check_journal(hot, version, journal_id, expected)
+            rows, first, last = one(self._connection, "hot_bounds")
+            # Looks up every column of hot; they outlive the detaching, being views by name.
+            self._connection.execute(QUERIES["create_views"])
+        if (base_last or 0) > absorbed:
+            raise files.damaged(base, f"it has fact {base_last} but ends at {absorbed}")
+        if rows == 0:
+            return Bounds(absorbed, absorbed, 0)
+        if rows != last - first + 1:
+            raise files.damaged(hot, f"it has {rows} facts where {first} to {last} belong")
+        # Killed between the commit on base and the emptying of hot: all of hot is copies.
+        if last == absorbed:
+            return Bounds(absorbed, absorbed, rows)
+        if first != absorbed + 1:
+            found = f"it begins with fact {first}, but {BASE_FILE} ends with {absorbed}"
+            raise files.damaged(hot, found)
+        return Bounds(absorbed, last, rows)
+
+
+def create_databases(folder: Path, begun: Format) -> None:
+    """Make what is missing of a new journal; goes on where a killed process left off.
+
+    hot is renamed last: whoever finds it finds a whole journal. A journal where base exists, and
+    neither hot nor the unfinished one does, was not left by a kill, and is damaged.
+    """
+    base, hot = folder / BASE_FILE, folder / HOT_FILE
+    if hot.exists() or (base.exists() and not _unfinished(hot).exists()):
+        return
+    if not base.exists():
+        instance = Instance(folder)
+        try:
+            for database in _FILES:
+                instance.create(database, begun)
+        finally:
+            instance.close()
+        sync_folder(folder)
+        _unfinished(base).rename(base)
+        sync_folder(folder)
+    _unfinished(hot).rename(hot)
+    sync_folder(folder)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around everything that reads a database for the first time: what fails is its damage."""
+    try:
+        yield
+    except (duckdb.Error, AssertionError) as error:
+        raise _blame(error, path) from error
+
+
+def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:
+    """Ours for an error in the middle of the work, when its outcome cannot be known."""
+    if "Corrupt" in str(error) or "checksum" in str(error):
+        return JournalDamagedError(
+            f"A file of the journal {folder} is damaged, found while {doing}: {_first_line(error)} "
+            "Copy the folder aside; then restore it from a backup, or move it away to begin anew."
+        )
+    return StoreError(
+        f"DuckDB failed while {doing} in {folder}: {_first_line(error)} Whether that became "
+        "durable is unknown: the journal must be reopened and its last lsn read. If the disk is "
+        "full, make room first."
+    )
+
+
+def _blame(error: Exception, path: Path) -> NbdurableError:
+    text = str(error)
+    if "Could not set lock on file" in text or "Unique file handle conflict" in text:
+        pid = re.search(r"\(PID (\d+)\)", text)
+        who = f"process {pid[1]}" if pid else "something in this process"
+        return JournalHeldError(
+            f"{path} is open in {who}, which is not nbdurable's owner of the journal: a DuckDB "
+            "shell, or a script. Nothing was modified. Close it there, and use `durable.sql` to "
+            "look into a journal."
+        )
+    if "Permission denied" in text or "Too many open files" in text or "No space left" in text:
+        return StoreError(f"{path} could not be opened: {_first_line(error)} Nothing was modified.")
+    return files.damaged(path, _first_line(error).rstrip("."))
+
+
+def _check_journal(path: Path, version: int, journal_id: object, expected: Format) -> None:
+    if version != expected.version or journal_id != expected.journal_id:
+        raise files.damaged(
+            path,
+            f"it belongs to journal {journal_id} of format {version}, while {files.FORMAT_FILE} "
+            f"says {expected.journal_id} of format {expected.version}",
+        )
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + UNFINISHED)
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return line if line.endswith((".", "!")) else line + "."

@@ -1,0 +1,174 @@
+"""Who owns the journal: a `flock` for life, and a note beside it that says who holds it.
+
+The lock is a file of its own, because opening and closing a database file in this process would
+drop DuckDB's POSIX lock on it. A forked child must neither keep the lock alive nor release it, nor
+write through its parent's descriptors; `on_fork` is how everything with a handle learns of it.
+
+Source: duckdb-journal.md, section 4, hazards A and B.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from nbdurable.errors import JournalHeldError
+
+LOCK_FILE: Final = "lock"
+OWNER_FILE: Final = "owner.json"
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Forkable(Protocol):
+    def abandon_in_child(self) -> None:
+        """Called in a forked child. Must not unlock, close or free anything of the parent's."""
+
+
+_forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def on_fork(handle: Forkable) -> None:
+    """Have `handle` abandoned in every child forked from now on. Holds it weakly."""
+    _forkables.add(handle)
+
+
+def _abandon_all_in_child() -> None:
+    for handle in list(_forkables):
+        handle.abandon_in_child()
+
+
+os.register_at_fork(after_in_child=_abandon_all_in_child)
+
+
+class OwnerLock:
+    """Mutable: a descriptor while held. `identity` is the (device, inode) that is locked."""
+
+    def __init__(self, folder: Path, now_ms: Callable[[], int]) -> None:
+        self.identity: tuple[int, int] | None = None
+        self._folder = folder
+        self._now_ms = now_ms
+        self._descriptor: int | None = None
+        self._announced = False
+        on_fork(self)
+
+    def acquire(self) -> None:
+        """Take the lock or say who has it. Writes nothing but an empty `lock` file.
+
+        Raises:
+            JournalHeldError: Another process, or another engine of this one, has it.
+        """
+        assert self._descriptor is None, "the lock is held already"
+        path = self._folder / LOCK_FILE
+        while self._descriptor is None:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked, named = os.fstat(descriptor), path.stat()
+            except BlockingIOError:
+                os.close(descriptor)
+                raise JournalHeldError(_refusal(self._folder)) from None
+            except FileNotFoundError:
+                os.close(descriptor)
+                continue
+            # Somebody may have replaced the file between the two calls: then our lock is on a file
+            # that nobody else will ever look at.
+            if (locked.st_dev, locked.st_ino) != (named.st_dev, named.st_ino):
+                os.close(descriptor)
+                continue
+            self.identity = (locked.st_dev, locked.st_ino)
+            self._descriptor = descriptor
+
+    def announce(self, **more: object) -> None:
+        """Say who we are in `owner.json`; `more` is what others need to reach us (address, token).
+
+        Not part of `acquire`, because a journal that is refused must be left as it was found.
+        """
+        assert self._descriptor is not None, "only the owner announces itself"
+        boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else None
+        note = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started_at_ms": self._now_ms(),
+            "program": sys.argv,
+            "boot_id": boot_id,
+            **more,
+        }
+        write_private(self._folder / OWNER_FILE, json.dumps(note, indent=1, default=str))
+        self._announced = True
+
+    def release(self) -> None:
+        if self._descriptor is None:
+            return
+        if self._announced and self._still_named():
+            (self._folder / OWNER_FILE).unlink(missing_ok=True)
+        # Closing releases; an explicit unlock would do the same to a parent's lock after a fork.
+        os.close(self._descriptor)
+        self._descriptor = None
+        self._announced = False
+
+    def abandon_in_child(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._announced = False
+
+    def _still_named(self) -> bool:
+        """False when the folder was moved or replaced: the note there is then somebody else's."""
+        try:
+            named = (self._folder / LOCK_FILE).stat()
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) == self.identity
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a small file in one step, readable by its owner only, durable when this returns."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names durable, not only contents: DuckDB syncs its files but never their folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refusal(folder: Path) -> str:
+    way_out = (
+        "One process owns a journal at a time, and others attach to it. Attach to that one, stop "
+        "it, or use another folder."
+    )
+    try:
+        note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+        pid, program = int(note["pid"]), " ".join(note["program"])
+        since = datetime.fromtimestamp(note["started_at_ms"] / 1000, tz=UTC).astimezone()
+        host = note["host"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"The journal {folder} is held by a process that is just taking it. {way_out}"
+    if pid == os.getpid() and host == socket.gethostname():
+        return (
+            f"The journal {folder} is already open in this process (pid {pid}), since "
+            f"{since:%Y-%m-%d %H:%M:%S}. Use the engine that has it, or close that one first."
+        )
+    return (
+        f"The journal {folder} is held by process {pid} on {host} ({program or 'python'}), since "
+        f"{since:%Y-%m-%d %H:%M:%S}. {way_out}"
+    )

@@ -1,0 +1,186 @@
+"""The store in memory: the verified fake that the simulator and most tests run on.
+
+It passes the same conformance suite as `DuckStore`, so what holds on it holds there. It survives
+`reopen`, keeps nothing else back, and can fail an append on purpose.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from nbdurable.core.records import Row
+from nbdurable.engine.ports import StateRow
+from nbdurable.errors import StoreError
+
+# As many commits as DuckStore, so that the simulator meets absorbs about as often.
+ABSORB_COMMITS: Final = 5_000
+
+_ENTRY_KINDS = ("Command: ", "Notification: ")
+
+
+class _Value(msgspec.Struct):
+    digest: str
+    comparable: bool = True
+
+
+class _Command(msgspec.Struct):
+    key: str | None = None
+    value: _Value | None = None
+
+
+class _Object(msgspec.Struct):
+    service: str
+    key: str
+
+
+class _Change(msgspec.Struct):
+    """What absorbing reads of a body. The store knows these few paths, not the facts."""
+
+    object: _Object | None = None
+    command: _Command | None = None
+
+
+class MemoryStore:
+    """Mutable: `durable` holds every row not purged; state is exact up to `absorbed_lsn`."""
+
+    def __init__(self, *, absorb_commits: int = ABSORB_COMMITS) -> None:
+        self.durable: list[Row] = []
+        self.absorbed_lsn = 0
+        self._absorb_commits = absorb_commits
+        self._last_lsn = 0
+        self._commit_count = 0
+        self._append_count = 0
+        self._state: dict[tuple[str, str, str], tuple[StateRow, bytes]] = {}
+        self._fault: tuple[int, Literal["before", "after"]] | None = None
+        self._usable = False
+
+    def fail_append(self, number: int, when: Literal["before", "after"]) -> None:
+        """Make the n-th append from now on (from 1) raise, its rows being durable or not."""
+        self._fault = (self._append_count + number, when)
+
+    def open(self) -> None:
+        self._usable = True
+        self.absorb()
+
+    def reopen(self) -> None:
+        self.open()
+
+    def close(self) -> None:
+        if self._usable:
+            self.absorb()
+        self._usable = False
+
+    def last_lsn(self) -> int:
+        return self._last_lsn
+
+    def append(self, rows: Sequence[Row]) -> None:
+        self._check_usable()
+        expected = range(self._last_lsn + 1, self._last_lsn + 1 + len(rows))
+        assert rows, "a group is never empty"
+        assert [row.lsn for row in rows] == list(expected), "lsns are dense"
+        self._append_count += 1
+        fault = self._fault if self._fault and self._fault[0] == self._append_count else None
+        if fault != (self._append_count, "before"):
+            self.durable.extend(rows)
+            self._last_lsn = rows[-1].lsn
+            self._commit_count += 1
+        if fault:
+            self._fault = None
+            self._usable = False
+            raise StoreError("The append failed on purpose; reopen and read the last lsn.")
+
+    def wants_absorb(self) -> bool:
+        return self._commit_count >= self._absorb_commits
+
+    def absorb(self) -> None:
+        self._check_usable()
+        for row in self._between(self.absorbed_lsn + 1, self._last_lsn):
+            match row.kind:
+                case "Command: SetState" | "Command: ClearState" | "Command: ClearAllState":
+                    self._fold_state(row)
+                case "InvocationPurged":
+                    self._purge(row)
+        self.absorbed_lsn = self._last_lsn
+        self._commit_count = 0
+
+    def load(self) -> Iterator[Row]:
+        self._check_usable()
+        assert self.absorbed_lsn == self._last_lsn, "load only after open"
+        done = {row.invocation_id for row in self.durable if row.kind == "InvocationCompleted"}
+        for row in self.durable:
+            if not (row.kind.startswith(_ENTRY_KINDS) and row.invocation_id in done):
+                yield row
+
+    def load_state(self) -> Iterator[StateRow]:
+        self._check_usable()
+        for _, (value, _) in sorted(self._state.items()):
+            yield value
+
+    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
+        rows = self.read_rows(first_lsn, last_lsn)
+        return [row for row in rows if row.invocation_id == invocation_id]
+
+    def read_payload(self, lsn: int) -> bytes | None:
+        self._check_usable()
+        for row in self._between(lsn, lsn):
+            return row.payload
+        return next((held for value, held in self._state.values() if value.lsn == lsn), None)
+
+    def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
+        self._check_usable()
+        return self._between(first_lsn, last_lsn)
+
+    def _between(self, first_lsn: int, last_lsn: int) -> list[Row]:
+        begin = bisect_left(self.durable, first_lsn, key=_lsn_of)
+        return self.durable[begin : bisect_right(self.durable, last_lsn, key=_lsn_of)]
+
+    def _fold_state(self, row: Row) -> None:
+        change = msgspec.json.decode(row.body, type=_Change)
+        of, command = change.object, change.command
+        if of is None or command is None:
+            return
+        if row.kind == "Command: ClearAllState" or command.key is None:
+            self._forget_key(of)
+            return
+        place = (of.service, of.key, command.key)
+        self._state.pop(place, None)
+        if row.kind == "Command: SetState":
+            ref = command.value
+            assert ref is not None
+            assert row.payload is not None
+            value_bytes = len(row.payload)
+            value = StateRow(*place, row.lsn, ref.digest, ref.comparable, value_bytes)
+            self._state[place] = value, row.payload
+
+    def _purge(self, purge: Row) -> None:
+        of = msgspec.json.decode(purge.body, type=_Change).object
+        if of is not None:
+            self._forget_key(of)
+        self.durable = [row for row in self.durable if not _goes_with(row, purge, of)]
+
+    def _forget_key(self, of: _Object) -> None:
+        gone = [place for place in self._state if place[:2] == (of.service, of.key)]
+        for place in gone:
+            del self._state[place]
+
+    def _check_usable(self) -> None:
+        if not self._usable:
+            raise StoreError("The store is not open, or an append failed: reopen it.")
+
+
+def _lsn_of(row: Row) -> int:
+    return row.lsn
+
+
+def _goes_with(row: Row, purge: Row, of: _Object | None) -> bool:
+    if row.lsn > purge.lsn:
+        return False
+    if row.invocation_id is not None and row.invocation_id == purge.invocation_id:
+        return True
+    if of is None or row.kind != "PromiseCompleted":
+        return False
+    return msgspec.json.decode(row.body, type=_Change).object == of

@@ -1,0 +1,162 @@
+-- Absorbing: everything between `begin_absorb` and `commit_absorb` is one transaction on base.
+-- The views `pending` and `pending_change` compare with absorbed_lsn, so it is moved last.
+
+-- name: begin_absorb
+-- Base only; a second attached database written here would be refused by DuckDB.
+begin transaction;
+
+-- name: absorb_facts
+-- In lsn order, so that the zone maps of base find an lsn without an index.
+insert into base.fact (
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+)
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+from pending
+order by lsn;
+
+-- name: count_changes
+-- Most groups change no state and purge nothing; then the four statements below are skipped.
+select
+    count(*) filter (kind <> 'InvocationPurged') as change_count,
+    count(*) filter (kind = 'InvocationPurged') as purge_count
+from pending
+where
+    kind in (
+        'Command: SetState',
+        'Command: ClearState',
+        'Command: ClearAllState',
+        'InvocationPurged'
+    );
+
+-- name: forget_state
+-- Every value that was set again, cleared, or went with its workflow.
+delete from base.state
+where
+    (service, key, name) in (
+        select
+            service,
+            key,
+            name
+        from pending_change
+        where not clears_all
+    )
+    or (service, key) in (
+        select
+            service,
+            key
+        from pending_change
+        where clears_all
+    );
+
+-- name: absorb_state
+-- The last change of a name wins, if it is a set and nothing cleared the whole key after it.
+-- Grouped, not compared pair by pair: one key may have been set 100,000 times.
+insert into base.state (
+    service,
+    key,
+    name,
+    value,
+    lsn,
+    digest,
+    comparable,
+    value_bytes
+)
+with last_change as (
+    select max(lsn) as lsn
+    from pending_change
+    where not clears_all
+    group by
+        service,
+        key,
+        name
+),
+last_clear as (
+    select
+        service,
+        key,
+        max(lsn) as lsn
+    from pending_change
+    where clears_all
+    group by
+        service,
+        key
+)
+select
+    change.service,
+    change.key,
+    change.name,
+    change.payload,
+    change.lsn,
+    change.digest,
+    change.comparable,
+    octet_length(change.payload)
+from pending_change as change
+inner join last_change
+    on change.lsn = last_change.lsn
+left join last_clear
+    on
+        change.service = last_clear.service
+        and change.key = last_clear.key
+where
+    change.kind = 'Command: SetState'
+    and change.lsn > coalesce(last_clear.lsn, 0);
+
+-- name: purge_facts
+-- All facts of a purged invocation with the purge itself. A later life under the same id (a
+-- workflow key that was run again) has higher lsns and stays.
+delete from base.fact
+where exists (
+    select 1
+    from pending as purge
+    where
+        purge.kind = 'InvocationPurged'
+        and purge.invocation_id = fact.invocation_id
+        and purge.lsn >= fact.lsn
+);
+
+-- name: purge_promises
+-- Promises belong to the workflow key, not to an invocation, and go with its run.
+delete from base.fact
+where
+    kind = 'PromiseCompleted'
+    and exists (
+        select 1
+        from pending_change as purge
+        where
+            purge.kind = 'InvocationPurged'
+            and purge.service = json_extract_string(fact.body, '$.object.service')
+            and purge.key = json_extract_string(fact.body, '$.object.key')
+            and purge.lsn > fact.lsn
+    );
+
+-- name: move_absorbed_lsn
+-- From here on the copies in hot do not count.
+update base.meta
+set absorbed_lsn = $last_lsn;
+
+-- name: commit_absorb
+-- The moment of truth: before it all new facts are in hot only, after it all are in base.
+commit;
+
+-- name: empty_hot
+-- Only after the commit above; in a transaction of its own, since it writes the other database.
+delete from hot.fact;

@@ -1,0 +1,160 @@
+-- name: append_row
+-- A group of one fact: a prepared insert, as fast as the appender that larger groups use.
+insert into hot.fact (
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+)
+values (
+    $lsn,
+    $epoch,
+    $at_ms,
+    $kind,
+    $invocation_id,
+    $entry_index,
+    $name,
+    $body,
+    $payload,
+    $crc
+);
+
+-- name: base_meta
+-- Which journal base belongs to, and how far it has absorbed.
+select
+    format_version,
+    journal_id,
+    absorbed_lsn
+from base.meta;
+
+-- name: hot_meta
+-- Which journal hot belongs to.
+select
+    format_version,
+    journal_id
+from hot.meta;
+
+-- name: hot_bounds
+-- What is in hot, absorbed or not.
+select
+    count(*) as fact_count,
+    min(lsn) as first_lsn,
+    max(lsn) as last_lsn
+from hot.fact;
+
+-- name: base_bounds
+-- Nothing in base may lie past absorbed_lsn.
+select max(lsn) as last_lsn
+from base.fact;
+
+-- name: begin_read
+-- One snapshot for the statements that follow, which cannot write by mistake.
+begin transaction read only;
+
+-- name: pin_hot
+-- A snapshot of each file begins when it is first touched. Hot before base: a fact that is absorbed
+-- in between is then seen twice at worst, which the view `fact` removes, and never missed.
+select lsn
+from hot.fact
+limit 1;
+
+-- name: end_read
+-- A snapshot held longer than needed would make a checkpoint wait.
+commit;
+
+-- name: load
+-- What the engine's state folds from: everything but the journals of completed invocations.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+from base.fact
+where
+    not (starts_with(kind, 'Command: ') or starts_with(kind, 'Notification: '))
+    or not exists (
+        select 1
+        from base.fact as completed
+        where
+            completed.kind = 'InvocationCompleted'
+            and completed.invocation_id = fact.invocation_id
+    )
+order by lsn;
+
+-- name: load_state
+-- All state without its bytes, which are read when somebody needs them.
+select
+    service,
+    key,
+    name,
+    lsn,
+    digest,
+    comparable,
+    value_bytes
+from base.state
+order by
+    service,
+    key,
+    name;
+
+-- name: read_journal
+-- One invocation's rows; the range lets the zone maps skip the rest of the log.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+from fact
+where
+    lsn between $first_lsn and $last_lsn
+    and invocation_id = $invocation_id
+order by lsn;
+
+-- name: read_rows
+-- Everything of a range that has not been purged.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    payload,
+    crc
+from fact
+where lsn between $first_lsn and $last_lsn
+order by lsn;
+
+-- name: read_payload
+-- The bytes of one fact, while the fact is there.
+select payload
+from fact
+where
+    lsn = $lsn
+    and payload is not null;
+
+-- name: read_state_payload
+-- The bytes of a fact that was purged, while an object's state still holds them.
+select value
+from base.state
+where lsn = $lsn;

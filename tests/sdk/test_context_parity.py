@@ -1,0 +1,251 @@
+"""User code written for the official SDK changes only its import line.
+
+What is promised is compared here with `restate-sdk` itself: names, parameters, kinds, defaults and
+annotations. The lists below name exactly what is not offered yet. A test fails both when something
+else is missing and when something listed has arrived, so the lists can only shrink.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from typing import Any
+
+import pytest
+
+import nbdurable
+from nbdurable import exceptions as our_exceptions
+from nbdurable import sdk
+
+restate: Any = pytest.importorskip("restate")
+for _module in ("context", "exceptions", "extensions", "serde"):
+    pytest.importorskip(f"restate.{_module}")
+
+MISSING_YET: dict[str, set[str]] = {
+    "Context": {"scope", "signal", "resolve_signal", "reject_signal"},
+    "ObjectContext": {"scope", "signal", "resolve_signal", "reject_signal"},
+    "ObjectSharedContext": {"scope", "signal", "resolve_signal", "reject_signal"},
+    "WorkflowContext": {"scope", "signal", "resolve_signal", "reject_signal"},
+    "WorkflowSharedContext": {"scope", "signal", "resolve_signal", "reject_signal"},
+}
+"""Members of the official classes that ours lack, by class."""
+
+BEYOND: dict[str, set[str]] = {
+    "Serde": {"canonical"},
+    "BytesSerde": {"canonical"},
+    "JsonSerde": {"canonical"},
+    "DefaultSerde": {"canonical"},
+    "PydanticJsonSerde": {"canonical"},
+    "MsgspecJsonSerde": {"canonical"},
+    "TerminalError": {"code"},
+    "RetryableError": {"code"},
+    "HttpError": {"code"},
+    "SdkInternalBaseException": {"code"},
+}
+"""Members ours have and the official classes lack: using one ties code to nbdurable."""
+
+RESTATE_CLOUD = {"connect", "with_connection", "ConnectError"}
+"""Names of a tunnel to a remote cluster; a notebook's own journal has nothing to connect to."""
+
+MISSING_NAMES = {
+    "HarnessEnvironment",
+    "JournalValueCodec",
+    "JournalValueCodecProvider",
+    "RestateClient",
+    "RestateClientSendHandle",
+    "RestateLoggingFilter",
+    "ScopedContext",
+    "app",
+    "create_client",
+    "create_test_harness",
+    "getLogger",
+    "logging",
+    "test_harness",
+}
+"""Package-level names still to come."""
+
+MISSING_EXCEPTIONS = {"SdkInternalException", "SuspendedException"}
+MISSING_EXTENSIONS = {"contextvar"}
+
+
+def _public_names(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")} - set(dir(BaseException))
+
+
+CLASSES: dict[str, tuple[type, type]] = {
+    name: (getattr(module, name), getattr(sdk, name))
+    for module, names in {
+        restate.context: (
+            "Context ObjectContext ObjectSharedContext WorkflowContext WorkflowSharedContext "
+            "KeyValueStore DurablePromise RestateDurableFuture RestateDurableCallFuture "
+            "RestateDurableSleepFuture SendHandle Request AttemptFinishedEvent RunOptions"
+        ),
+        restate: "Service VirtualObject Workflow InvocationRetryPolicy HttpError",
+        restate.serde: (
+            "Serde BytesSerde JsonSerde DefaultSerde PydanticJsonSerde MsgspecJsonSerde"
+        ),
+        restate.exceptions: "TerminalError RetryableError SdkInternalBaseException",
+    }.items()
+    for name in names.split()
+}
+FUNCTIONS = ["gather", "select", "as_completed", "wait_completed", "is_internal_exception"]
+DEFINITIONS = ["Service", "VirtualObject", "Workflow"]
+CONTEXTS = [name for name in CLASSES if name.endswith("Context")]
+
+
+SHARED_MEMBERS = [
+    (name, member)
+    for name, (theirs, ours) in CLASSES.items()
+    for member in sorted(_public_names(theirs) & _public_names(ours) | {"__init__"})
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_lacks_exactly_what_is_listed(name: str) -> None:
+    """A method that is missing in silence is found by a user, in a cell, at night."""
+    theirs, ours = (_public_names(cls) for cls in CLASSES[name])
+    assert MISSING_YET.get(name, set()) == theirs - ours
+    assert BEYOND.get(name, set()) == ours - theirs
+
+
+@pytest.mark.parametrize(("name", "member"), SHARED_MEMBERS)
+def test_a_member_has_the_official_signature(name: str, member: str) -> None:
+    """Positional calls, keyword calls and type checkers must all see the same thing."""
+    theirs, ours = (inspect.getattr_static(cls, member) for cls in CLASSES[name])
+    assert isinstance(theirs, property) == isinstance(ours, property)
+    if not callable(theirs):
+        return
+    _assert_same_callable(theirs, ours)
+
+
+@pytest.mark.parametrize("member", ["run", "run_typed"])
+def test_an_overload_has_the_official_signature(member: str) -> None:
+    """Overloads are what an editor shows, and what a type checker believes."""
+    theirs = typing.get_overloads(getattr(restate.Context, member))
+    ours = typing.get_overloads(getattr(sdk.Context, member))
+    assert len(theirs) == len(ours)
+    for their_overload, our_overload in zip(theirs, ours, strict=True):
+        _assert_same_callable(their_overload, our_overload)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_the_official_signature(name: str) -> None:
+    """Combinators are imported by name, so the name and the call are the whole contract."""
+    _assert_same_callable(getattr(restate, name), getattr(sdk, name))
+
+
+def test_current_context_has_the_official_signature() -> None:
+    """Libraries that log or trace find the running context through it."""
+    _assert_same_callable(restate.extensions.current_context, sdk.current_context)
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_a_context_has_the_official_ancestry(name: str) -> None:
+    """A function annotated `ctx: Context` must accept the context of an object or a workflow."""
+    theirs, ours = CLASSES[name]
+    assert [cls.__name__ for cls in theirs.__mro__] == [cls.__name__ for cls in ours.__mro__]
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_a_context_leaves_the_official_methods_abstract(name: str) -> None:
+    """A fake context in a user's test implements the same methods for either library."""
+    theirs, ours = CLASSES[name]
+    missing = MISSING_YET.get(name, set())
+    assert set(theirs.__abstractmethods__) - missing == set(ours.__abstractmethods__)  # type: ignore[attr-defined] # Set by ABCMeta.
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_a_definition_has_the_official_attributes(name: str) -> None:
+    """Tools that read a definition (manifests, docs) read its attributes."""
+    theirs, ours = CLASSES[name]
+    assert set(vars(theirs("Greeter"))) == set(vars(ours("Greeter")))
+
+
+def test_the_package_lacks_exactly_what_is_listed() -> None:
+    """`from restate import X` must become `from nbdurable import X`, or be on a list."""
+    offered = set(sdk.__all__) | set(getattr(nbdurable, "__all__", ()))
+    absent = set(restate.__all__) - offered
+    assert absent == RESTATE_CLOUD | MISSING_NAMES
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "missing"),
+    [
+        (restate.exceptions, our_exceptions, MISSING_EXCEPTIONS),
+        (restate.extensions, sdk, MISSING_EXTENSIONS),
+    ],
+)
+def test_a_module_lacks_exactly_what_is_listed(
+    theirs: types.ModuleType, ours: types.ModuleType, missing: set[str]
+) -> None:
+    """Some names are imported from their module, as the official documentation does."""
+    names = getattr(theirs, "__all__", None) or {
+        name for name, value in vars(theirs).items() if _defined_in(value, theirs)
+    }
+    assert missing == {name for name in names if not hasattr(ours, name)}
+
+
+def _defined_in(value: object, module: types.ModuleType) -> bool:
+    return getattr(value, "__module__", None) == module.__name__
+
+
+def _assert_same_callable(theirs: Any, ours: Any) -> None:
+    assert inspect.iscoroutinefunction(theirs) == inspect.iscoroutinefunction(ours)
+    assert inspect.isasyncgenfunction(theirs) == inspect.isasyncgenfunction(ours)
+    their_signature = inspect.signature(theirs, eval_str=True)
+    our_signature = inspect.signature(ours, eval_str=True)
+    assert _shape(their_signature) == _shape(our_signature)
+    # Where the official SDK says nothing about a type, ours may say something.
+    said = [
+        annotation is not inspect.Signature.empty for annotation in _annotations(their_signature)
+    ]
+    assert _annotation_texts(their_signature, said) == _annotation_texts(our_signature, said)
+
+
+def _shape(signature: inspect.Signature) -> list[tuple[str, str, str]]:
+    return [
+        (parameter.name, parameter.kind.description, _default_text(parameter.default))
+        for parameter in signature.parameters.values()
+    ]
+
+
+def _default_text(default: object) -> str:
+    plain = default is None or isinstance(default, (bool, int, float, str))
+    return repr(default) if plain else type(default).__name__
+
+
+def _annotations(signature: inspect.Signature) -> list[Any]:
+    return [p.annotation for p in signature.parameters.values()] + [signature.return_annotation]
+
+
+def _annotation_texts(signature: inspect.Signature, said: list[bool]) -> list[str]:
+    variables: dict[object, str] = {}
+    return [
+        _annotation_text(annotation, variables)
+        for annotation, wanted in zip(_annotations(signature), said, strict=True)
+        if wanted
+    ]
+
+
+def _annotation_text(annotation: Any, variables: dict[object, str]) -> str:
+    """Without module prefixes, `X | None` for `Optional[X]`, variables numbered as they appear."""
+    if annotation is None or annotation is types.NoneType:
+        return "None"
+    if annotation is Ellipsis:
+        return "..."
+    if isinstance(annotation, list):
+        return f"[{', '.join(_annotation_text(a, variables) for a in annotation)}]"
+    if isinstance(annotation, (typing.TypeVar, typing.ParamSpec)):
+        return variables.setdefault(annotation, f"~{len(variables)}")
+    if isinstance(annotation, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
+        origin = _annotation_text(annotation.__origin__, variables)
+        return f"{origin}.{type(annotation).__name__}"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return f"Literal{sorted(arguments)}"
+    texts = [_annotation_text(argument, variables) for argument in arguments]
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(sorted(texts))
+    name = getattr(origin or annotation, "__name__", None) or str(annotation)
+    return f"{name}[{', '.join(texts)}]" if texts else name

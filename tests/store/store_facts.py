@@ -1,0 +1,118 @@
+"""Rows as the engine writes them, in the fewest words: a log grows by one fact per call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbdurable.core.commands import (
+    AnyCommand,
+    ClearAllStateCommand,
+    ClearStateCommand,
+    RunCommand,
+    SetStateCommand,
+)
+from nbdurable.core.facts import (
+    AnyFact,
+    EntryAppended,
+    EpochStarted,
+    InvocationCompleted,
+    InvocationCreated,
+    InvocationPurged,
+    NotificationAppended,
+    PromiseCompleted,
+)
+from nbdurable.core.ids import InvocationId, digest_of
+from nbdurable.core.notifications import CompletionNotification
+from nbdurable.core.records import Record, Row, encode
+from nbdurable.core.values import Failure, ObjectId, PayloadRef, Success, Target
+
+CART = ObjectId(service="Cart", key="ada")
+ONE = InvocationId("inv_1one")
+TWO = InvocationId("inv_1two")
+
+
+def ref(value: bytes, *, comparable: bool = True) -> PayloadRef:
+    return PayloadRef(bytes=len(value), digest=digest_of(value), comparable=comparable)
+
+
+class Log:
+    """Mutable: the next lsn. Every method makes one row, which is the next of the log."""
+
+    def __init__(self, last_lsn: int = 0) -> None:
+        self.last_lsn = last_lsn
+
+    def row(self, fact: AnyFact, payload: bytes | None = None) -> Row:
+        self.last_lsn += 1
+        return encode(Record(self.last_lsn, 1_000 + self.last_lsn, fact, payload), 1, payload)
+
+    def epoch(self, number: int = 1) -> Row:
+        return self.row(EpochStarted(epoch=number, owner="test", version="0"))
+
+    def created(self, invocation: InvocationId, argument: bytes = b"1") -> Row:
+        fact = InvocationCreated(
+            invocation_id=invocation,
+            target=Target(service="Cart", handler="add", key="ada"),
+            argument=ref(argument),
+            status="ready",
+            seed=1,
+        )
+        return self.row(fact, argument)
+
+    def entry(
+        self,
+        invocation: InvocationId,
+        command: AnyCommand,
+        of: ObjectId | None = None,
+        payload: bytes | None = None,
+    ) -> Row:
+        fact = EntryAppended(invocation_id=invocation, entry_index=1, command=command, object=of)
+        return self.row(fact, payload)
+
+    def run(self, invocation: InvocationId) -> Row:
+        return self.entry(invocation, RunCommand(completion_id=1, name="step"))
+
+    def set(
+        self,
+        name: str,
+        value: bytes,
+        of: ObjectId = CART,
+        by: InvocationId = ONE,
+        *,
+        comparable: bool = True,
+    ) -> Row:
+        command = SetStateCommand(key=name, value=ref(value, comparable=comparable))
+        return self.entry(by, command, of, value)
+
+    def clear(self, name: str, of: ObjectId = CART, by: InvocationId = ONE) -> Row:
+        return self.entry(by, ClearStateCommand(key=name), of)
+
+    def clear_all(self, of: ObjectId = CART, by: InvocationId = ONE) -> Row:
+        return self.entry(by, ClearAllStateCommand(), of)
+
+    def notified(self, invocation: InvocationId, value: bytes) -> Row:
+        result = Success(value=ref(value))
+        notification = CompletionNotification(result=result, completion_id=1, of="Run")
+        fact = NotificationAppended(
+            invocation_id=invocation, entry_index=2, notification=notification
+        )
+        return self.row(fact, value)
+
+    def completed(self, invocation: InvocationId) -> Row:
+        result = Failure(code=500, message="no")
+        return self.row(InvocationCompleted(invocation_id=invocation, result=result, by="killed"))
+
+    def promise(self, promise: str, value: bytes, of: ObjectId = CART) -> Row:
+        result = Success(value=ref(value))
+        return self.row(PromiseCompleted(object=of, promise=promise, result=result, by="x"), value)
+
+    def purged(self, invocation: InvocationId, of: ObjectId | None = None) -> Row:
+        return self.row(InvocationPurged(invocation_id=invocation, object=of))
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its time of change and its bytes. Only while no store has it open."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in paths
+    }

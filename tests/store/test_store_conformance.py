@@ -1,0 +1,316 @@
+"""One suite for every store: what the simulator relies on in memory holds in DuckDB."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_facts import CART, ONE, TWO, Log
+
+from nbdurable.core.ids import digest_of
+from nbdurable.core.records import decode
+from nbdurable.core.values import ObjectId
+from nbdurable.engine.ports import StateRow, Store
+from nbdurable.store.duck import DuckStore
+from nbdurable.store.memory import MemoryStore
+
+
+@pytest.fixture(params=["memory", "duck"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        made: Store = MemoryStore(absorb_commits=3)
+    else:
+        made = DuckStore(tmp_path / ".nbdurable", absorb_commits=3)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def state_of(store: Store) -> dict[tuple[str, str, str], bytes | None]:
+    """State with its bytes, and on the way that length and digest are those of the bytes."""
+    found: dict[tuple[str, str, str], bytes | None] = {}
+    for row in store.load_state():
+        value = store.read_payload(row.lsn)
+        assert value is not None
+        assert (row.value_bytes, row.digest) == (len(value), digest_of(value))
+        found[row.service, row.key, row.name] = value
+    return found
+
+
+def test_a_new_store_is_empty(store: Store):
+    assert store.last_lsn() == 0
+    assert list(store.load()) == []
+    assert list(store.load_state()) == []
+    assert store.read_rows(1, 10) == []
+    assert store.read_payload(1) is None
+
+
+def test_what_was_appended_is_read_back_column_by_column(store: Store, log: Log):
+    """Groups of one and of many take different ways into DuckDB; both carry None and bytes."""
+    rows = [log.epoch(), log.created(ONE, b"\x00\xff"), log.run(ONE), log.set("n", b"")]
+    store.append(rows[:1])
+    store.append(rows[1:])
+    assert store.last_lsn() == 4
+    assert store.read_rows(1, 4) == rows
+    assert store.read_rows(2, 3) == rows[1:3]
+    assert [decode(row).lsn for row in store.read_rows(1, 99)] == [1, 2, 3, 4]
+
+
+def test_a_gap_in_the_lsns_is_our_own_mistake_and_stops_before_anything_is_written(
+    store: Store, log: Log
+):
+    store.append([log.epoch()])
+    log.last_lsn += 1
+    with pytest.raises(AssertionError):
+        store.append([log.epoch()])
+    assert store.last_lsn() == 1
+    store.append([Log(1).epoch()])
+
+
+def test_reopening_keeps_every_row_and_goes_on_with_the_next_lsn(store: Store, log: Log):
+    rows = [log.epoch(), log.created(ONE), log.set("n", b"1")]
+    store.append(rows)
+    store.reopen()
+    assert store.last_lsn() == 3
+    assert list(store.load()) == rows
+    store.append([log.set("n", b"2")])
+    store.reopen()
+    assert store.last_lsn() == 4
+    assert state_of(store) == {("Cart", "ada", "n"): b"2"}
+
+
+def test_enough_commits_ask_for_absorbing_and_absorbing_answers_them(store: Store, log: Log):
+    for _ in range(2):
+        store.append([log.epoch()])
+    assert not store.wants_absorb()
+    store.append([log.epoch()])
+    assert store.wants_absorb()
+    store.absorb()
+    assert not store.wants_absorb()
+
+
+def test_absorbing_nothing_is_allowed_and_changes_nothing(store: Store, log: Log):
+    store.absorb()
+    rows = [log.epoch(), log.created(ONE)]
+    store.append(rows)
+    store.absorb()
+    store.absorb()
+    assert store.read_rows(1, 2) == rows
+
+
+def test_absorbing_keeps_every_row_and_reads_join_both_sides_of_it(store: Store, log: Log):
+    before = [log.created(ONE), log.set("n", b"1"), log.created(TWO)]
+    after = [log.run(ONE), log.notified(ONE, b"r")]
+    store.append(before)
+    store.absorb()
+    store.append(after)
+    assert store.read_rows(1, 5) == before + after
+    assert store.read_journal(ONE, 1, 5) == [before[0], before[1], *after]
+    assert store.read_journal(ONE, 2, 4) == [before[1], after[0]]
+    assert store.read_payload(2) == b"1"
+    assert store.read_payload(5) == b"r"
+    assert store.read_payload(4) is None
+
+
+def test_the_last_change_of_a_name_wins(store: Store, log: Log):
+    other = ObjectId(service="Cart", key="bob")
+    store.append(
+        [
+            log.set("a", b"1"),
+            log.set("a", b"2"),
+            log.set("b", b"3"),
+            log.clear("b"),
+            log.clear("c"),
+            log.set("c", b"4", comparable=False),
+            log.set("a", b"5", other),
+        ]
+    )
+    store.absorb()
+    assert list(store.load_state()) == [
+        StateRow("Cart", "ada", "a", 2, digest_of(b"2"), True, 1),
+        StateRow("Cart", "ada", "c", 6, digest_of(b"4"), False, 1),
+        StateRow("Cart", "bob", "a", 7, digest_of(b"5"), True, 1),
+    ]
+
+
+def test_clear_all_takes_what_came_before_and_leaves_what_comes_after(store: Store, log: Log):
+    other = ObjectId(service="Cart", key="bob")
+    store.append([log.set("old", b"1"), log.set("kept", b"2", other)])
+    store.absorb()
+    store.append([log.set("a", b"3"), log.clear_all(), log.set("b", b"4")])
+    store.absorb()
+    assert state_of(store) == {("Cart", "ada", "b"): b"4", ("Cart", "bob", "kept"): b"2"}
+
+
+def test_load_leaves_out_the_journals_of_completed_invocations_only(store: Store, log: Log):
+    """Arguments and results of what is done are needed for lookups, its steps never again."""
+    rows = [
+        log.epoch(),
+        log.created(ONE),
+        log.created(TWO),
+        log.run(ONE),
+        log.notified(ONE, b"r"),
+        log.run(TWO),
+        log.promise("paid", b"p"),
+        log.completed(ONE),
+    ]
+    store.append(rows)
+    store.reopen()
+    assert [row.lsn for row in store.load()] == [1, 2, 3, 6, 7, 8]
+    assert store.read_rows(1, 8) == rows
+
+
+def test_a_purge_takes_all_facts_of_its_invocation_but_not_what_it_wrote(store: Store, log: Log):
+    """State outlives the journal that set it, and so must its bytes."""
+    store.append([log.created(ONE), log.set("n", b"kept"), log.created(TWO), log.promise("p", b"")])
+    store.append([log.completed(ONE), log.purged(ONE)])
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 9)] == [3, 4]
+    assert store.last_lsn() == 6
+    assert state_of(store) == {("Cart", "ada", "n"): b"kept"}
+    assert store.read_payload(2) == b"kept"
+    assert store.read_payload(1) is None
+    store.append([log.epoch()])
+    store.reopen()
+    assert store.last_lsn() == 7
+    assert [row.lsn for row in store.load()] == [3, 4, 7]
+
+
+def test_a_purge_of_a_workflow_takes_its_state_and_promises(store: Store, log: Log):
+    other = ObjectId(service="Cart", key="bob")
+    store.append([log.created(ONE), log.set("n", b"1"), log.promise("p", b"1")])
+    store.append([log.set("n", b"2", other, TWO), log.promise("p", b"2", other)])
+    store.append([log.purged(ONE, CART)])
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 9)] == [4, 5]
+    assert state_of(store) == {("Cart", "bob", "n"): b"2"}
+
+
+def test_a_workflow_key_that_runs_again_keeps_its_second_life(store: Store, log: Log):
+    """The id of a workflow's run is made from its key, so both lives have the same id."""
+    store.append([log.created(ONE), log.set("n", b"1"), log.promise("p", b"1"), log.completed(ONE)])
+    second = [log.created(ONE), log.set("m", b"2"), log.promise("p", b"2")]
+    second_lsns = [8, 9, 10]
+    log.last_lsn = 4
+    purge = log.purged(ONE, CART)
+    log.last_lsn = 5
+    second = [log.created(ONE), log.set("m", b"2"), log.promise("p", b"2")]
+    second_lsns = [row.lsn for row in second]
+    store.append([purge, *second])
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 99)] == second_lsns == [6, 7, 8]
+    assert state_of(store) == {("Cart", "ada", "m"): b"2"}
+    store.reopen()
+    assert [row.lsn for row in store.load()] == second_lsns
+
+
+def test_the_newest_facts_can_be_purged_without_the_lsn_going_back(store: Store, log: Log):
+    store.append([log.created(ONE), log.purged(ONE)])
+    store.reopen()
+    assert store.last_lsn() == 2
+    assert list(store.load()) == []
+    store.append([log.epoch()])
+    assert store.last_lsn() == 3
+
+
+def test_reads_of_another_thread_are_exact_while_facts_are_absorbed(store: Store):
+    """A row that is being carried over is seen once: never twice, never missing."""
+    log = Log()
+    done = threading.Event()
+    mistakes: list[object] = []
+    readings: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            first = store.last_lsn()
+            lsns = [row.lsn for row in store.read_rows(1, 10**9)]
+            if lsns != list(range(1, len(lsns) + 1)) or len(lsns) < first:
+                mistakes.append((first, lsns))
+            if first and store.read_payload(first) != str(first).encode():
+                mistakes.append(("payload", first))
+            readings.append(len(lsns))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        # Not a count of rounds but of readings, so that a slow reader still meets absorbs.
+        while len(readings) < 40 or log.last_lsn < 60:
+            store.append([log.set("n", str(log.last_lsn + 1).encode())])
+            if store.wants_absorb():
+                store.absorb()
+    finally:
+        done.set()
+        reader.join()
+    assert mistakes == []
+
+
+NAMES = st.sampled_from(["a", "b", "", "ä/'\"", "\x00"])
+KEYS = st.builds(ObjectId, service=st.sampled_from(["S", "T"]), key=st.sampled_from(["", "k", "%"]))
+STEPS = st.one_of(
+    st.tuples(st.just("set"), NAMES, KEYS, st.binary(max_size=3)),
+    st.tuples(st.just("clear"), NAMES, KEYS),
+    st.tuples(st.just("clear_all"), KEYS),
+    st.tuples(st.just("purge"), st.sampled_from([ONE, TWO]), st.none() | KEYS),
+    st.tuples(st.just("created"), st.sampled_from([ONE, TWO])),
+    st.tuples(st.just("completed"), st.sampled_from([ONE, TWO])),
+    st.tuples(st.just("promise"), KEYS),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("absorb")),
+    st.tuples(st.just("reopen")),
+)
+
+
+def next_row(log: Log, step: tuple):
+    match step:
+        case ("set", name, of, value):
+            return log.set(name, value, of)
+        case ("clear", name, of):
+            return log.clear(name, of)
+        case ("clear_all", of):
+            return log.clear_all(of)
+        case ("purge", invocation, of):
+            return log.purged(invocation, of)
+        case ("created", invocation):
+            return log.created(invocation)
+        case ("completed", invocation):
+            return log.completed(invocation)
+        case ("promise", of):
+            return log.promise("p", b"v", of)
+    raise AssertionError(step)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(STEPS, max_size=40))
+def test_any_history_gives_the_same_log_and_state_in_duckdb_as_in_memory(steps: list[tuple]):
+    """The fake is verified, not believed."""
+    with TemporaryDirectory() as folder:
+        fake, duck = MemoryStore(), DuckStore(Path(folder) / "j")
+        fake.open()
+        duck.open()
+        log, group = Log(), []
+        for step in [*steps, ("reopen",)]:
+            if step[0] not in ("commit", "absorb", "reopen"):
+                group.append(next_row(log, step))
+                continue
+            for store in (fake, duck):
+                if group:
+                    store.append(group)
+                if step[0] != "commit":
+                    store.absorb() if step[0] == "absorb" else store.reopen()
+            group = []
+            assert duck.read_rows(1, 999) == fake.read_rows(1, 999)
+        assert list(duck.load()) == list(fake.load())
+        assert list(duck.load_state()) == list(fake.load_state())
+        assert state_of(duck) == state_of(fake)
+        assert duck.last_lsn() == fake.last_lsn()
+        duck.close()
