@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import secrets
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, cast
 
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
@@ -60,6 +59,10 @@ I = TypeVar("I")  # noqa: E741 - the official SDK's name for an input type.
 O = TypeVar("O")  # noqa: E741 - the official SDK's name for an output type.
 
 ACCEPTED = 202
+# As often as a person can follow; each telling folds the whole journal again.
+WATCH_PER_S_MAX = 20
+
+Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class LocalClient:
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> O:
-        return await self._call(handler_from_callable(tpe), None, arg, idempotency_key, headers)
+        handler = handler_from_callable(tpe)
+        return await self._call(handler, None, arg, idempotency_key, headers)
 
     async def service_send(
         self,
@@ -108,7 +112,8 @@ class LocalClient:
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> O:
-        return await self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+        handler = handler_from_callable(tpe)
+        return await self._call(handler, key, arg, idempotency_key, headers)
 
     async def object_send(
         self,
@@ -130,7 +135,8 @@ class LocalClient:
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> O:
-        return await self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+        handler = handler_from_callable(tpe)
+        return await self._call(handler, key, arg, idempotency_key, headers)
 
     async def workflow_send(
         self,
@@ -330,6 +336,40 @@ class LocalClient:
         view = invocation_view(self._engine.machine.state, inv)
         return view, journal_view(self._engine.vault.journal(inv))
 
+    def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
+        """Tell the listener what the invocation looks like, now and whenever it changes.
+
+        The listener is called on the engine's thread, at most WATCH_PER_S_MAX times a second, and
+        the last state is always told. Returns the function that ends it.
+        """
+        engine, loop = self._engine, self._engine.loop
+        pending = False
+
+        def tell() -> None:
+            nonlocal pending
+            pending = False
+            try:
+                view, entries = self.look_at(invocation_id)
+            except InvocationNotFoundError:
+                return
+            listener(view, entries)
+
+        def changed(invocation_ids: frozenset[InvocationId]) -> None:
+            nonlocal pending
+            if invocation_id in invocation_ids and not pending:
+                pending = True
+                loop.call_later(1 / WATCH_PER_S_MAX, tell)
+
+        def begin() -> Callable[[], None]:
+            tell()
+            return engine.feed.subscribe(changed)
+
+        return engine.ask(begin).result()
+
+    def wait(self, asked: Coroutine[Any, Any, T]) -> T:
+        """Run one of the methods above to its end from synchronous code, in any other thread."""
+        return asyncio.run_coroutine_threadsafe(asked, self._engine.loop).result()
+
     # -- code ---------------------------------------------------------------------------------
 
     async def register(
@@ -357,19 +397,20 @@ class LocalClient:
 
     async def _call(
         self,
-        handler: Handler[Any, Any],
+        handler: Handler[Any, O],
         key: str | None,
         arg: Any,
         idempotency_key: str | None,
         headers: dict[str, str] | None,
-    ) -> Any:
+    ) -> O:
         sent = await self._send(handler, key, arg, None, idempotency_key, headers)
         if sent.existing and handler.kind == "workflow":
             raise ConflictError(
                 f"the workflow method was already invoked; wait for it with"
                 f" workflow_attach({handler.service_tag.name!r}, {key!r})"
             )
-        return await self.attach(sent.invocation_id, handler.handler_io.output_serde)
+        result = await self.attach(sent.invocation_id, handler.handler_io.output_serde)
+        return cast("O", result)
 
     async def _send(
         self,

@@ -123,7 +123,7 @@ class Engine:
                 reply.set_exception(error)
 
         self._check_alive()
-        self._loop.call_soon_threadsafe(answer)
+        self.loop.call_soon_threadsafe(answer)
         return reply
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
@@ -153,7 +153,7 @@ class Engine:
         """Stop the attempts, absorb, close. What ran goes on when the journal is opened again."""
         if not self._thread.is_alive():
             return
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     # -- on the engine's thread ---------------------------------------------------------------
@@ -180,12 +180,12 @@ class Engine:
             self._die(error)
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._mailbox: Mailbox[_Letter] = Mailbox(self._loop)
+        self._mailbox: Mailbox[_Letter] = Mailbox(self.loop)
         self._timers = Timers(self._clock, self._fire)
         self._store.open()
-        self._writer = Writer(self._store, self._loop)
+        self._writer = Writer(self._store, self.loop)
         try:
             await self._begin_epoch()
             self._ready.set_result(None)
@@ -268,7 +268,7 @@ class Engine:
                 raise error
             self._writer.close()
             self._store.reopen()
-            self._writer = Writer(self._store, self._loop)
+            self._writer = Writer(self._store, self.loop)
             await self._begin_epoch()
         except Exception as fatal:
             for letter in again:

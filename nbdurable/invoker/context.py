@@ -109,7 +109,7 @@ class Invoked(Context):
 
     # -- steps --------------------------------------------------------------------------------
 
-    def run(  # type: ignore[override]
+    def run(
         self,
         name: str,
         action: Callable[..., Any],
@@ -127,7 +127,7 @@ class Invoked(Context):
         )
         return self.run_typed(name, action, options, *(args or ()))
 
-    def run_typed(  # type: ignore[override]
+    def run_typed(
         self,
         name: str,
         action: Union[Callable[P, Coroutine[Any, Any, T]], Callable[P, T]],

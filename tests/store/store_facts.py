@@ -99,7 +99,10 @@ class Log:
 
     def completed(self, invocation: InvocationId) -> Row:
         result = Failure(code=500, message="no")
-        return self.row(InvocationCompleted(invocation_id=invocation, result=result, by="killed"))
+        fact = InvocationCompleted(
+            invocation_id=invocation, result=result, by="killed", entry_count=1
+        )
+        return self.row(fact)
 
     def promise(self, promise: str, value: bytes, of: ObjectId = CART) -> Row:
         result = Success(value=ref(value))
