@@ -7,6 +7,10 @@ after it, hot holds copies that `absorbed_lsn` tells apart, and recovery removes
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import duckdb
 
 from nbdurable.store.sql import QUERIES
@@ -14,6 +18,30 @@ from nbdurable.store.sql import QUERIES
 # The three kinds of statement that a group without state or purges can do without.
 _STATE = ("forget_state", "absorb_state")
 _PURGE = ("purge_facts", "purge_promises")
+
+
+class Switch:
+    """Mutable: two locks. Readers on one side, whoever takes files from under them on the other.
+
+    A reader's snapshot stands in the way of a checkpoint. One lock would do, were Python's fair:
+    a thread that reads in a loop takes it again before one that waits has woken up.
+    """
+
+    def __init__(self) -> None:
+        self._held = threading.Lock()
+        self._entrance = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._entrance:
+            pass
+        with self._held:
+            yield
+
+    @contextmanager
+    def turning(self) -> Iterator[None]:
+        with self._entrance, self._held:
+            yield
 
 
 def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:

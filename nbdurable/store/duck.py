@@ -7,7 +7,6 @@ be called from another thread meanwhile. The format and the reasons are told in 
 from __future__ import annotations
 
 import ctypes
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from nbdurable.core.records import Row
 from nbdurable.engine.ports import StateRow
 from nbdurable.errors import StoreError
 from nbdurable.store import files
-from nbdurable.store.absorb import checkpoint, empty_hot, fold_into_base, one
+from nbdurable.store.absorb import Switch, checkpoint, empty_hot, fold_into_base, one
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
 from nbdurable.store.instance import Bounds, Instance, create_databases, translate
 from nbdurable.store.lock import OwnerLock, on_fork
@@ -72,9 +71,7 @@ class DuckStore:
         self._probe = probe
         self._instance: Instance | None = None
         self._watch: FileWatch | None = None
-        # Held by a reader for its read, and by the absorber while it empties hot: a reader's
-        # snapshot would stand in the way of hot's checkpoint.
-        self._switch = threading.Lock()
+        self._switch = Switch()
         self._last_lsn = 0
         self._commit_count = 0
         self._wal_bytes = 0
@@ -163,7 +160,7 @@ class DuckStore:
                 self._probe("absorb: committed to base")
                 self._checkpoint_base(writer)
                 self._probe("absorb: base is checkpointed")
-            with self._switch:
+            with self._switch.turning():
                 empty_hot(writer)
             self._count_from_here(watch)
             watch.check()
@@ -248,7 +245,7 @@ class DuckStore:
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
-        with self._switch:
+        with self._switch.turning():
             if self._instance is not None:
                 # The appender and the statement hold the connection, and it the files.
                 for name in ("_appender", "_insert", "_writer", "_reader"):
@@ -266,7 +263,7 @@ class DuckStore:
             return
         # A read of ours was in the way. They are short, so wait for it; one of somebody else's may
         # be long, and base's log is as durable as base.
-        with self._switch:
+        with self._switch.turning():
             checkpoint(writer, "base")
 
     def _count_from_here(self, watch: FileWatch) -> None:
@@ -312,7 +309,7 @@ class DuckStore:
     @contextmanager
     def _snapshot(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """One moment of both files for the statements inside; see `pin_hot`."""
-        with self._switch, self._translating(doing):
+        with self._switch.reading(), self._translating(doing):
             self._usable()
             reader = self._reader
             reader.execute(QUERIES["begin_read"])
