@@ -7,7 +7,7 @@ Python SDK.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbdurable.errors import (
     ConflictError,
@@ -31,8 +31,35 @@ from nbdurable.errors import (
 )
 
 if TYPE_CHECKING:
-    from nbdurable.app import DurableEngine, open  # noqa: A004 - users expect this name.
-    from nbdurable.sdk import *  # noqa: F403
+    from nbdurable.app import DurableEngine, open
+    from nbdurable.sdk import (
+        BytesSerde,
+        Context,
+        DefaultSerde,
+        DurablePromise,
+        InvocationRetryPolicy,
+        JsonSerde,
+        MsgspecJsonSerde,
+        ObjectContext,
+        ObjectSharedContext,
+        PydanticJsonSerde,
+        RestateDurableCallFuture,
+        RestateDurableFuture,
+        RestateDurableSleepFuture,
+        RunOptions,
+        SendHandle,
+        Serde,
+        Service,
+        VirtualObject,
+        Workflow,
+        WorkflowContext,
+        WorkflowSharedContext,
+        as_completed,
+        current_context,
+        gather,
+        select,
+        wait_completed,
+    )
 
 __version__ = "0.1.0"
 
@@ -95,8 +122,8 @@ _ROOMS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415 - not needed by a plain import.
+def __getattr__(name: str) -> object:
+    from importlib import import_module
 
     room = _ROOMS.get(name)
     if room is None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from nbdurable.client.local import LocalClient
 from nbdurable.core.proposals import Loaded
@@ -96,7 +97,7 @@ class DurableEngine:
         if engine is not None:
             engine.close()
 
-    async def __aenter__(self) -> DurableEngine:
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.start)
         try:
             await self.register_all()
@@ -114,7 +115,7 @@ class DurableEngine:
         await asyncio.to_thread(self.close)
 
 
-def open(  # noqa: A001 - nbdurable.open is the name users expect.
+def open(
     path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
 ) -> DurableEngine:
     """Open the journal and run an engine on it in this process.
@@ -128,6 +129,6 @@ def open(  # noqa: A001 - nbdurable.open is the name users expect.
 
 
 def _duck_store(path: Path) -> Store:
-    from nbdurable.store.duck import DuckStore  # noqa: PLC0415 - duckdb costs 0.2 s to import.
+    from nbdurable.store.duck import DuckStore
 
     return DuckStore(path)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Optional, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
@@ -55,8 +55,8 @@ from nbdurable.sdk.handler import Handler, handler_from_callable
 from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - the official SDK's name for an input type.
-O = TypeVar("O")  # noqa: E741 - the official SDK's name for an output type.
+I = TypeVar("I")  # noqa: E741 - the official SDK's name for it.
+O = TypeVar("O")  # noqa: E741 - the official SDK's name for it.
 
 ACCEPTED = 202
 # As often as a person can follow; each telling folds the whole journal again.
@@ -97,7 +97,7 @@ class LocalClient:
         self,
         tpe: HandlerType[I, O],
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateClientSendHandle:
@@ -120,7 +120,7 @@ class LocalClient:
         tpe: HandlerType[I, O],
         key: str,
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateClientSendHandle:
@@ -143,7 +143,7 @@ class LocalClient:
         tpe: HandlerType[I, O],
         key: str,
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateClientSendHandle:
@@ -316,9 +316,7 @@ class LocalClient:
             view
             for view in views
             if view.id.startswith(text)
-            or view.target == text
-            or f"{view.service}/{view.key}" == text
-            or (view.key is not None and view.key == text)
+            or text in (view.target, f"{view.service}/{view.key}", view.key)
         ]
         if not matching:
             raise _not_found(text)

@@ -1,5 +1,6 @@
-"""Read models: what a person is shown of an invocation and of its journal. Frozen, no payloads
-beyond a bounded preview.
+"""Read models: what a person is shown of an invocation and of its journal.
+
+Frozen, and without payloads beyond a bounded preview.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class InvocationView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryView:
-    """One command with what became of it. `status` is done, failed, retrying, running or waiting."""
+    """One command and what became of it: done, failed, retrying, running or waiting."""
 
     index: int
     kind: str

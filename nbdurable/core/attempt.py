@@ -26,8 +26,8 @@ from nbdurable.core.commands import (
     CallCommand,
     ClearAllStateCommand,
     ClearStateCommand,
-    CompleteAwakeableCommand,
     Command,
+    CompleteAwakeableCommand,
     CompletePromiseCommand,
     GetEagerStateCommand,
     GetEagerStateKeysCommand,
@@ -432,7 +432,7 @@ class AttemptMachine:
             return Recorded(command, payload or b"")
         self._command_index += 1
         if not self._recorded:
-            self._step(AppendCommand(command=cast(AnyCommand, command), payload=payload))
+            self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))
             return Recorded(command, payload or b"")
         recorded = self._recorded[0]
         differences = compare(recorded.command, command)

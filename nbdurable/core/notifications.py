@@ -15,7 +15,7 @@ class Notification(
 
 
 class CompletionNotification(Notification, frozen=True, kw_only=True, tag="completion"):
-    """`of` is the entry type of the command that it completes: Run, Sleep, Call …"""
+    """`of` is the entry type of the command that it completes: Run, Sleep, Call and so on."""
 
     completion_id: int
     of: str

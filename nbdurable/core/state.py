@@ -221,7 +221,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             _evolve_invocation(state, invocation, lsn, at_ms, fact)
 
 
-def _evolve_invocation(  # noqa: C901, PLR0912 - one row per fact: the table of the machine.
+def _evolve_invocation(
     state: EngineState,
     inv: Invocation,
     lsn: int,

@@ -265,7 +265,7 @@ class Engine:
         self._failed_commits += 1
         try:
             if isinstance(error, JournalGoneError) or self._failed_commits > RECOVERIES_MAX:
-                raise error
+                raise error  # noqa: TRY301 - one handler for both.
             self._writer.close()
             self._store.reopen()
             self._writer = Writer(self._store, self.loop)

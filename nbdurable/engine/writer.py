@@ -42,7 +42,7 @@ class Writer:
             rows, done = order
             try:
                 if failed is not None:
-                    raise failed
+                    raise failed  # noqa: TRY301 - one handler for both.
                 self._store.append(rows)
             except Exception as error:  # noqa: BLE001 - border: the loop decides what it means.
                 self._answer(done, error)

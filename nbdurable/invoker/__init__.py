@@ -1,1 +1,1 @@
-"""Where handlers run: links, the stepper that drives one attempt, and the context they are given."""
+"""Where handlers run: links, the stepper of one attempt, and the context it is given."""

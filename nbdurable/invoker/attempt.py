@@ -356,10 +356,7 @@ def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator
     thrown: BaseException | None = None
     while True:
         try:
-            if thrown is None:
-                yielded = coroutine.send(value)
-            else:
-                yielded = coroutine.throw(thrown)
+            yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
         except StopIteration as stop:
             returned: bytes = stop.value
             return returned
@@ -375,7 +372,7 @@ def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator
                 thrown = AttemptClosed()
             else:
                 thrown = error
-        except BaseException as error:  # noqa: BLE001 - what the awaited thing raised.
+        except BaseException as error:  # noqa: BLE001 - border: what the awaited thing raised.
             thrown = error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, TypeVar
 from uuid import UUID
 
 from nbdurable.core.attempt import success_of
@@ -58,8 +58,8 @@ from nbdurable.sdk.request import Request
 from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - the official SDK's name for an input type.
-O = TypeVar("O")  # noqa: E741 - the official SDK's name for an output type.
+I = TypeVar("I")  # noqa: E741 - the official SDK's name for it.
+O = TypeVar("O")  # noqa: E741 - the official SDK's name for it.
 P = typing.ParamSpec("P")
 
 
@@ -114,10 +114,10 @@ class Invoked(Context):
         name: str,
         action: Callable[..., Any],
         serde: Serde[Any] = DEFAULT_SERDE,
-        max_attempts: Optional[int] = None,
-        max_retry_duration: Optional[timedelta] = None,
-        type_hint: Optional[type[Any]] = None,
-        args: Optional[tuple[Any, ...]] = None,
+        max_attempts: int | None = None,
+        max_retry_duration: timedelta | None = None,
+        type_hint: type[Any] | None = None,
+        args: tuple[Any, ...] | None = None,
     ) -> RestateDurableFuture[Any]:
         options: RunOptions[Any] = RunOptions(
             serde=serde,
@@ -130,7 +130,7 @@ class Invoked(Context):
     def run_typed(
         self,
         name: str,
-        action: Union[Callable[P, Coroutine[Any, Any, T]], Callable[P, T]],
+        action: Callable[P, Coroutine[Any, Any, T]] | Callable[P, T],
         options: RunOptions[T] = DEFAULT_RUN_OPTIONS,
         /,
         *args: P.args,
@@ -152,7 +152,7 @@ class Invoked(Context):
 
         return self.future(begin, serde)
 
-    def sleep(self, delta: timedelta, name: Optional[str] = None) -> RestateDurableSleepFuture:
+    def sleep(self, delta: timedelta, name: str | None = None) -> RestateDurableSleepFuture:
         wake_up_at_ms = self.attempt.now_ms() + ms_of(delta)
         leaf = self.attempt.guard(lambda: self.attempt.machine.sleep(wake_up_at_ms, name))
         return SleepFuture(self, leaf, None)
@@ -172,7 +172,7 @@ class Invoked(Context):
         self,
         tpe: HandlerType[I, O],
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
@@ -194,7 +194,7 @@ class Invoked(Context):
         tpe: HandlerType[I, O],
         key: str,
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
@@ -216,7 +216,7 @@ class Invoked(Context):
         tpe: HandlerType[I, O],
         key: str,
         arg: I,
-        send_delay: Optional[timedelta] = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
@@ -228,7 +228,7 @@ class Invoked(Context):
         service: str,
         handler: str,
         arg: bytes,
-        key: Optional[str] = None,
+        key: str | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
         scope: str | None = None,
@@ -245,8 +245,8 @@ class Invoked(Context):
         service: str,
         handler: str,
         arg: bytes,
-        key: Optional[str] = None,
-        send_delay: Optional[timedelta] = None,
+        key: str | None = None,
+        send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
         scope: str | None = None,
@@ -261,7 +261,7 @@ class Invoked(Context):
     # -- awakeables and other invocations -----------------------------------------------------
 
     def awakeable(
-        self, serde: Serde[T] = DEFAULT_SERDE, type_hint: Optional[type[T]] = None
+        self, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> tuple[str, RestateDurableFuture[T]]:
         awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
         return awakeable_id, Future(self, leaf, typed(serde, type_hint))
@@ -285,7 +285,7 @@ class Invoked(Context):
         self,
         invocation_id: str,
         serde: Serde[T] = DEFAULT_SERDE,
-        type_hint: Optional[type[T]] = None,
+        type_hint: type[T] | None = None,
     ) -> RestateDurableFuture[T]:
         machine = self.attempt.machine
         return self.future(
@@ -405,15 +405,15 @@ class ObjectSharedInvoked(Invoked, ObjectSharedContext):
         self,
         name: str,
         serde: Serde[T] = DEFAULT_SERDE,
-        type_hint: Optional[type[T]] = None,
-        entry_name: Optional[str] = None,
-    ) -> RestateDurableFuture[Optional[T]]:
+        type_hint: type[T] | None = None,
+        entry_name: str | None = None,
+    ) -> RestateDurableFuture[T | None]:
         machine = self.attempt.machine
         payload = self.attempt.guard(lambda: machine.get_state(name, entry_name))
         value = None if payload is None else typed(serde, type_hint).deserialize(payload)
         return StateFuture(self, value)
 
-    def state_keys(self, entry_name: Optional[str] = None) -> Awaitable[list[str]]:
+    def state_keys(self, entry_name: str | None = None) -> Awaitable[list[str]]:
         machine = self.attempt.machine
         return StateFuture(self, self.attempt.guard(lambda: machine.state_keys(entry_name)))
 
@@ -426,7 +426,7 @@ class ObjectInvoked(ObjectSharedInvoked, ObjectContext):
         name: str,
         value: T,
         serde: Serde[T] = DEFAULT_SERDE,
-        entry_name: Optional[str] = None,
+        entry_name: str | None = None,
     ) -> None:
         payload = serialize(serde, value, f"state {name!r}")
         machine = self.attempt.machine
@@ -434,16 +434,16 @@ class ObjectInvoked(ObjectSharedInvoked, ObjectContext):
             lambda: machine.set_state(name, payload, entry_name, comparable=serde.canonical)
         )
 
-    def clear(self, name: str, entry_name: Optional[str] = None) -> None:
+    def clear(self, name: str, entry_name: str | None = None) -> None:
         self.attempt.guard(lambda: self.attempt.machine.clear_state(name, entry_name))
 
-    def clear_all(self, entry_name: Optional[str] = None) -> None:
+    def clear_all(self, entry_name: str | None = None) -> None:
         self.attempt.guard(lambda: self.attempt.machine.clear_all_state(entry_name))
 
 
 class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
     def promise(
-        self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: Optional[type[T]] = None
+        self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> DurablePromise[T]:
         return Promise(self, name, typed(serde, type_hint))
 

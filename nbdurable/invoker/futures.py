@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Optional, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nbdurable.core.attempt import success_of
-from nbdurable.core.futures import AllCompleted, FirstCompleted, FutureTree, Leaf
+from nbdurable.core.futures import FutureTree, Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.values import Failure
 from nbdurable.invoker.attempt import Attempt
@@ -58,8 +58,8 @@ class Future(DurableFuture[T]):
         if isinstance(settled.result, Failure):
             raise terminal_error_of(settled.result)
         if self._serde is None:
-            return typing.cast(T, None)
-        return typing.cast(T, self._serde.deserialize(settled.payload))
+            return typing.cast("T", None)
+        return typing.cast("T", self._serde.deserialize(settled.payload))
 
 
 class SleepFuture(Future[None], RestateDurableSleepFuture):
@@ -122,7 +122,7 @@ class Promise(DurablePromise[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         return self.value().__await__()
 
-    def peek(self) -> Awaitable[Optional[T]]:
+    def peek(self) -> Awaitable[T | None]:
         machine = self._context.attempt.machine
         return self._context.future(lambda: machine.peek_promise(self.name), self.serde)
 
@@ -163,4 +163,4 @@ class Waiting:
 
 
 def leaves_of(futures: list[DurableFuture[Any]]) -> tuple[Leaf, ...]:
-    return tuple(typing.cast(Leaf, future.handle) for future in futures if future.handle)
+    return tuple(typing.cast("Leaf", future.handle) for future in futures if future.handle)

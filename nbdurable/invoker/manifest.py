@@ -40,7 +40,7 @@ def manifest_of(
     return ServiceManifest(
         name=tag.name,
         type=_TYPES[tag.kind],
-        handlers=tuple(_handler_manifest(definition, handler, keyed) for handler in handlers),
+        handlers=tuple(_handler_manifest(definition, handler, keyed=keyed) for handler in handlers),
         digest=digest or handler_digest(handlers),
         source=source,
         origin=origin,
@@ -70,7 +70,7 @@ def _example(kind: str) -> str:
 
 
 def _handler_manifest(
-    definition: Definition, handler: Handler[Any, Any], keyed: bool
+    definition: Definition, handler: Handler[Any, Any], *, keyed: bool
 ) -> HandlerManifest:
     inactivity = handler.inactivity_timeout or definition.inactivity_timeout
     private = handler.ingress_private

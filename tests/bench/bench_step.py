@@ -69,10 +69,20 @@ class BareCommits:
             self.lsn += 1
             rows.append(
                 (
-                    self.lsn, 1, 1795359423030, kind, invocation_id, index, "step",
-                    '{"type":"EntryAppended","invocation_id":"' + invocation_id + '","entry_index":'
-                    + str(self.lsn) + ',"command":{"type":"Run","completion_id":1,"name":"step"}}',
-                    b'{"i":1}', 2103924348,
+                    self.lsn,
+                    1,
+                    1795359423030,
+                    kind,
+                    invocation_id,
+                    index,
+                    "step",
+                    '{"type":"EntryAppended","invocation_id":"'
+                    + invocation_id
+                    + '","entry_index":'
+                    + str(self.lsn)
+                    + ',"command":{"type":"Run","completion_id":1,"name":"step"}}',
+                    b'{"i":1}',
+                    2103924348,
                 )
             )
         begun = time.monotonic_ns()
@@ -96,7 +106,10 @@ async def measure(steps: int, rounds: int) -> None:
     commit_ms = statistics.median(floor) / 1e6
     print(f"bare Appender commit of 2 rows: {commit_ms:.3f} ms (p50 of {len(floor)})")
     for name, durations in took.items():
-        p50, p99 = statistics.median(durations) / 1e6, sorted(durations)[-len(durations) // 100] / 1e6
+        p50, p99 = (
+            statistics.median(durations) / 1e6,
+            sorted(durations)[-len(durations) // 100] / 1e6,
+        )
         print(f"{name}: p50 {p50:.3f} ms, p99 {p99:.3f} ms, {p50 / commit_ms:.2f}x the commit")
 
 

@@ -69,9 +69,9 @@ def test_no_step_is_lost_or_repeated_over_fifty_kills(tmp_path: Path) -> None:
 
     print(f"kills: {sorted(found)}")
     assert any(place == "commit" for place in found), "no kill fell inside a commit"
-    assert any(
-        place.startswith("absorb") and place != "absorbed" for place in found
-    ), "no kill fell inside an absorb"
+    assert any(place.startswith("absorb") and place != "absorbed" for place in found), (
+        "no kill fell inside an absorb"
+    )
     assert executions >= STEP_COUNT
 
 

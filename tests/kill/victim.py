@@ -51,9 +51,9 @@ async def main() -> None:
         say("open")
         await engine.client.workflow_send(run, KEY, 1000)
         result = await engine.client.workflow_attach("Flow", KEY)
-        state = (await engine.client.invocation(
-            (await engine.client.find(f"Flow/{KEY}")).id
-        )).status
+        state = (
+            await engine.client.invocation((await engine.client.find(f"Flow/{KEY}")).id)
+        ).status
         say(f"result {result} {state}")
 
 

@@ -42,7 +42,7 @@ from nbdurable.core.values import ErrorReport
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
 
 
-def append_command(  # noqa: C901, PLR0912 - the table: one row per command.
+def append_command(
     draft: Draft, inv: Invocation, command: AnyCommand, payload: bytes | None
 ) -> ErrorReport | None:
     """Append the entry and its effects. Returns why it cannot be, and then appends nothing."""

@@ -33,7 +33,9 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             invocation_id=proposal.invocation_id,
             target=proposal.target,
             argument=proposal.argument,
-            status="scheduled" if later else _first_status(draft, proposal.target, exclusive),
+            status="scheduled"
+            if later
+            else _first_status(draft, proposal.target, exclusive=exclusive),
             seed=proposal.seed,
             exclusive=exclusive,
             headers=dict(proposal.headers),
@@ -80,7 +82,7 @@ def needs_lock(handler_type: HandlerType | None) -> bool:
     return handler_type == "exclusive"
 
 
-def _first_status(draft: Draft, target: Target, exclusive: bool) -> Literal["pending", "ready"]:
+def _first_status(draft: Draft, target: Target, *, exclusive: bool) -> Literal["pending", "ready"]:
     if not exclusive or target.key is None:
         return "ready"
     obj = draft.state.objects.get(ObjectId(service=target.service, key=target.key))
