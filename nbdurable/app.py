@@ -7,8 +7,10 @@ process owns it at a time.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import sys
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +84,7 @@ class DurableEngine:
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
         engine.add_link(link)
         self._engine, self._link = engine, link
+        _look_after(self)
         self._client = LocalClient(engine, link)
 
     async def register_all(self) -> list[Loaded]:
@@ -126,6 +129,28 @@ def open(
     ```
     """
     return DurableEngine(path, services)
+
+
+def _look_after(opened: DurableEngine) -> None:
+    """Poison it in forked children, and close it if the interpreter ends before its owner does.
+
+    Both are courtesies: correctness never depends on them.
+    """
+    held = weakref.ref(opened)
+
+    def poison() -> None:
+        opened = held()
+        if opened is not None and opened._engine is not None:  # noqa: SLF001 - our own.
+            opened._engine.poison()  # noqa: SLF001
+
+    def close() -> None:
+        opened = held()
+        if opened is not None and os.getpid() == owner:
+            opened.close()
+
+    owner = os.getpid()
+    os.register_at_fork(after_in_child=poison)
+    atexit.register(close)
 
 
 def _duck_store(path: Path) -> Store:

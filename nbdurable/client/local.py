@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -40,6 +41,7 @@ from nbdurable.core.values import Failure, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import (
     ConflictError,
+    EngineClosedError,
     HttpError,
     InvocationNotFoundError,
     InvocationNotReadyError,
@@ -356,7 +358,11 @@ class LocalClient:
             nonlocal pending
             if invocation_id in invocation_ids and not pending:
                 pending = True
-                loop.call_later(1 / WATCH_PER_S_MAX, tell)
+                loop.call_later(1 / WATCH_PER_S_MAX, look)
+
+        def look() -> None:
+            with suppress(EngineClosedError):
+                engine.ask(tell)
 
         def begin() -> Callable[[], None]:
             tell()
@@ -366,6 +372,11 @@ class LocalClient:
 
     def wait(self, asked: Coroutine[Any, Any, T]) -> T:
         """Run one of the methods above to its end from synchronous code, in any other thread."""
+        try:
+            self._engine.check_alive()
+        except BaseException:
+            asked.close()
+            raise
         return asyncio.run_coroutine_threadsafe(asked, self._engine.loop).result()
 
     # -- code ---------------------------------------------------------------------------------

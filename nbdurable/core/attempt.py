@@ -439,7 +439,15 @@ class AttemptMachine:
         if differences:
             why = "the code asks for something else than it did"
             raise MismatchError(
-                Mismatch(self._command_index, recorded.command, command, differences, why)
+                Mismatch(
+                    self._command_index,
+                    recorded.command,
+                    command,
+                    differences,
+                    why,
+                    recorded.payload,
+                    payload or b"",
+                )
             )
         return self._recorded.popleft()
 

@@ -29,6 +29,9 @@ class Mismatch(NamedTuple):
     attempted: Command | None
     differences: tuple[Difference, ...]
     why: str
+    # Carried for the shell, which shows what differs; never looked at here.
+    recorded_payload: bytes = b""
+    attempted_payload: bytes = b""
 
     def describe(self) -> str:
         lines = [f"journal mismatch at command {self.command_index}: {self.why}"]

@@ -74,6 +74,17 @@ class _Letter(NamedTuple):
     proposal: Proposal
     reply: Future[Answer] | None
 
+    def fail(self, error: BaseException) -> None:
+        if self.reply is not None and not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class _Question(NamedTuple):
+    """Answered between two batches, so that nobody is told what is not durable yet."""
+
+    answer: Callable[[], None]
+    fail: Callable[[BaseException], None]
+
 
 class Engine:
     """Mutable; its state belongs to the thread that `start` starts."""
@@ -122,8 +133,11 @@ class Engine:
             except Exception as error:  # noqa: BLE001 - border: the asker gets it.
                 reply.set_exception(error)
 
-        self._check_alive()
-        self.loop.call_soon_threadsafe(answer)
+        def fail(error: BaseException) -> None:
+            if reply.set_running_or_notify_cancel():
+                reply.set_exception(error)
+
+        self._put(_Question(answer, fail))
         return reply
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
@@ -165,13 +179,20 @@ class Engine:
             return Outcome(result, b"")
         return Outcome(result, self.vault.payload(result.value.lsn))
 
-    def _put(self, letter: _Letter) -> None:
-        self._check_alive()
-        self._mailbox.put(letter)
-
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """Raises why the engine takes no more work, if it does not."""
         if self._dead is not None:
             raise self._dead
+
+    def poison(self) -> None:
+        """In a forked child: its threads are not here, and the journal is the parent's."""
+        self._dead = EngineClosedError(
+            "this process was forked from the one that owns the journal; use the engine there"
+        )
+
+    def _put(self, letter: _Letter | _Question) -> None:
+        self.check_alive()
+        self._mailbox.put(letter)
 
     def _live(self) -> None:
         try:
@@ -182,7 +203,7 @@ class Engine:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._mailbox: Mailbox[_Letter] = Mailbox(self.loop)
+        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
         self._timers = Timers(self._clock, self._fire)
         self._store.open()
         self._writer = Writer(self._store, self.loop)
@@ -197,6 +218,10 @@ class Engine:
             else:
                 serving.cancel()
                 await asyncio.wait({serving})
+        except BaseException as error:
+            # Before what follows: the reason is the first one, not that the engine is closed.
+            self._die(error)
+            raise
         finally:
             self._timers.clear()
             for link in self._links.values():
@@ -208,9 +233,18 @@ class Engine:
 
     async def _serve(self) -> None:
         while True:
-            letters = await self._mailbox.take()
-            for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
-                await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
+            taken = await self._mailbox.take()
+            letters = [letter for letter in taken if isinstance(letter, _Letter)]
+            try:
+                for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
+                    await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
+                for question in taken:
+                    if isinstance(question, _Question):
+                        question.answer()
+            except BaseException as error:
+                for letter in taken:
+                    letter.fail(_as_error(error))
+                raise
 
     async def _serve_batch(self, letters: list[_Letter]) -> None:
         """Decide, commit, act: in this order, whatever happens."""
@@ -272,8 +306,7 @@ class Engine:
             await self._begin_epoch()
         except Exception as fatal:
             for letter in again:
-                if letter.reply is not None:
-                    letter.reply.set_exception(fatal)
+                letter.fail(fatal)
             raise
         for code in self._code.values():
             self._mailbox.put(_Letter(code, None))
@@ -349,8 +382,7 @@ class Engine:
         self._waiting.clear()
         mailbox = getattr(self, "_mailbox", None)
         for letter in mailbox.drain() if mailbox is not None else ():
-            if letter.reply is not None:
-                letter.reply.set_exception(_as_error(error))
+            letter.fail(_as_error(error))
 
 
 def _as_error(error: BaseException) -> BaseException:

@@ -47,6 +47,8 @@ logger = logging.getLogger("nbdurable")
 # A step that ends this soon shares one commit with the entry that says it began; a longer one is
 # seen to be running. Nothing waits for that entry, so the window delays nobody.
 COALESCE_S = 0.005
+# Enough of two values to see how they differ; the journal has the rest.
+VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
 
@@ -383,14 +385,21 @@ def _mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
     )
     where = f"\n  at {line}" if line else ""
     attempted = error.mismatch.attempted
+    was, now = error.mismatch.recorded_payload, error.mismatch.attempted_payload
+    values = f"\n  value: recorded {_shown(was)}, attempted {_shown(now)}" if was != now else ""
     return ErrorReport(
         code=570,
-        message=f"{error}{where}\n{ways_out}",
+        message=f"{error}{values}{where}\n{ways_out}",
         type_name="JournalMismatchError",
         command_index=error.mismatch.command_index,
         command_name=None if attempted is None else attempted.name,
         heals_by_retry=False,
     )
+
+
+def _shown(payload: bytes) -> str:
+    text = payload.decode(errors="replace")
+    return f"{text[:VALUE_CHARS_MAX]}…" if len(text) > VALUE_CHARS_MAX else text or "nothing"
 
 
 def _innermost_line(coroutine: Any) -> str | None:

@@ -290,11 +290,13 @@ class DuckStore:
 
     @contextmanager
     def _writing(self, doing: str) -> Iterator[None]:
-        """Fail-stop: until the end is reached, the outcome is unknown and nothing else may run."""
-        self._unusable = f"{doing} failed, and its outcome is unknown until it is reopened"
-        with self._translating(doing):
-            yield
-        self._unusable = None
+        """Fail-stop: what fails in here has an unknown outcome, and nothing may build on it."""
+        try:
+            with self._translating(doing):
+                yield
+        except BaseException:
+            self._unusable = f"{doing} failed, and its outcome is unknown until it is reopened"
+            raise
 
     @contextmanager
     def _translating(self, doing: str) -> Iterator[None]:

@@ -227,6 +227,12 @@ def test_reads_of_another_thread_are_exact_while_facts_are_absorbed(store: Store
     readings: list[int] = []
 
     def read() -> None:
+        try:
+            read_until_done()
+        except Exception as error:
+            mistakes.append(error)
+
+    def read_until_done() -> None:
         while not done.is_set():
             first = store.last_lsn()
             lsns = [row.lsn for row in store.read_rows(1, 10**9)]
@@ -240,7 +246,7 @@ def test_reads_of_another_thread_are_exact_while_facts_are_absorbed(store: Store
     reader.start()
     try:
         # Not a count of rounds but of readings, so that a slow reader still meets absorbs.
-        while len(readings) < 40 or log.last_lsn < 60:
+        while not mistakes and (len(readings) < 40 or log.last_lsn < 60):
             store.append([log.set("n", str(log.last_lsn + 1).encode())])
             if store.wants_absorb():
                 store.absorb()

@@ -65,8 +65,9 @@ from hot.fact
 limit 1;
 
 -- name: end_read
--- A snapshot held longer than needed would make a checkpoint wait.
-commit;
+-- A snapshot held longer than needed would stand in the way of a checkpoint. Not a commit, which
+-- would fail after an error and hide it.
+rollback;
 
 -- name: load
 -- What the engine's state folds from: everything but the journals of completed invocations.
