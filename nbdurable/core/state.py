@@ -51,7 +51,7 @@ from nbdurable.core.facts import (
 )
 from nbdurable.core.futures import FutureTree, Leaf, is_satisfied
 from nbdurable.core.futures import Signal as SignalLeaf
-from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
+from nbdurable.core.ids import InvocationId
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.notifications import leaf_of
 from nbdurable.core.values import ErrorReport, ObjectId, PayloadRef, Result, Success, Target
@@ -125,15 +125,9 @@ class Invocation:
         return None if target.key is None else ObjectId(service=target.service, key=target.key)
 
     @property
-    def is_cancelled(self) -> bool:
-        return SignalLeaf(id=CANCEL_SIGNAL) in self.known
-
-    @property
     def is_resumable(self) -> bool:
-        """Whether a suspended invocation has what it waits for, or was cancelled."""
-        if self.waiting_for is None:
-            return True
-        return self.is_cancelled or is_satisfied(self.waiting_for, self.known)
+        """Whether a suspended invocation has what it waits for."""
+        return self.waiting_for is None or is_satisfied(self.waiting_for, self.known)
 
 
 @dataclass(slots=True)

@@ -160,9 +160,9 @@ def fail_attempt(draft: Draft, inv: Invocation, error: ErrorReport) -> None:
 
 
 def _suspend(draft: Draft, inv: Invocation, step: Suspend) -> None:
-    """The attempt is over; if what it waits for has come meanwhile, the next begins at once."""
+    """The attempt is over; if anything has come that it did not see, the next begins at once."""
     draft.record(
         InvocationSuspended(invocation_id=inv.id, attempt=inv.attempt, waiting_for=step.waiting_for)
     )
-    if inv.is_resumable and inv.notification_count > step.notification_count:
+    if inv.notification_count > step.notification_count:
         wake(draft, inv, "what it waits for came as it suspended")

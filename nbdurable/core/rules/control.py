@@ -37,8 +37,6 @@ def cancel(draft: Draft, inv: Invocation) -> None:
     if inv.attempt == 0:
         _end(draft, inv, "canceled", "cancelled")
         return
-    if inv.is_cancelled:
-        return
     signal(draft, inv, CANCEL_SIGNAL, VOID)
     if inv.status in ("paused", "backing-off"):
         wake(draft, inv, "it was cancelled")

@@ -11,6 +11,7 @@ from nbdurable.core.facts import (
     InvocationReadied,
     NotificationAppended,
 )
+from nbdurable.core.ids import CANCEL_SIGNAL
 from nbdurable.core.notifications import (
     AnyNotification,
     CompletionNotification,
@@ -73,8 +74,15 @@ def notify(
                 notification=notification,
             )
         )
-    elif inv.status == "suspended" and inv.is_resumable:
+    elif inv.status == "suspended" and (inv.is_resumable or _is_cancel(notification)):
         wake(draft, inv, "what it waited for is there")
+
+
+def _is_cancel(notification: AnyNotification) -> bool:
+    """A cancellation satisfies every wait, and can be repeated: each is raised once."""
+    return (
+        isinstance(notification, SignalNotification) and notification.signal_id == CANCEL_SIGNAL
+    )
 
 
 def complete_future(
