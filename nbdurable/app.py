@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nbdurable import __version__
 from nbdurable.client.local import LocalClient
 from nbdurable.core.proposals import Loaded
 from nbdurable.engine.clock import WallClock
@@ -26,7 +27,6 @@ from nbdurable.invoker.local import LocalLink
 from nbdurable.sdk.definition import Definition
 
 JOURNAL_FOLDER = ".nbdurable"
-VERSION = "0.1.0"
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
@@ -79,7 +79,7 @@ class DurableEngine:
         """
         store = self._store or _duck_store(self.path)
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
-        engine = Engine(store, self._clock, owner, VERSION)
+        engine = Engine(store, self._clock, owner, __version__)
         engine.start()
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
         engine.add_link(link)
@@ -156,4 +156,4 @@ def _look_after(opened: DurableEngine) -> None:
 def _duck_store(path: Path) -> Store:
     from nbdurable.store.duck import DuckStore
 
-    return DuckStore(path)
+    return DuckStore(path, created_by=f"nbdurable {__version__}")

@@ -67,7 +67,8 @@ from nbdurable.core.proposals import (
     FailRun,
     Suspend,
 )
-from nbdurable.core.replay import Mismatch, compare
+from nbdurable.core.records import cannot_hold
+from nbdurable.core.replay import Mismatch, compare, describe
 from nbdurable.core.values import (
     ErrorReport,
     Failure,
@@ -432,6 +433,10 @@ class AttemptMachine:
             return Recorded(command, payload or b"")
         self._command_index += 1
         if not self._recorded:
+            unwritable = cannot_hold(command)
+            if unwritable is not None:
+                self._command_index -= 1
+                raise TypeError(f"{describe(command)} cannot be recorded: {unwritable}")
             self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))
             return Recorded(command, payload or b"")
         recorded = self._recorded[0]

@@ -82,6 +82,19 @@ def decode(row: Row) -> Record:
     return Record(row.lsn, row.at_ms, fact, row.payload)
 
 
+def cannot_hold(value: msgspec.Struct) -> str | None:
+    """Why the journal cannot hold this value, or None when it can.
+
+    Types are not checked at run time: a key that is a number, or a text with half a character,
+    would be found out by the commit, which then fails, or by the next owner, which cannot read it.
+    """
+    try:
+        msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def checksum(lsn: int, body: bytes, payload: bytes | None) -> int:
     crc = zlib.crc32(body, lsn & 0xFFFFFFFF)
     return crc if payload is None else zlib.crc32(payload, crc)

@@ -341,11 +341,14 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
             if callee is not None and callee.result is None and command.idempotency_key is not None:
                 callee.waiters.append(Waiter(inv.id, command.completion_id, "Call"))
         case AttachInvocationCommand():
+            inv.open_calls[command.completion_id] = command.invocation_id
             target = state.invocations.get(command.invocation_id)
             if target is not None and target.status != "completed":
                 target.waiters.append(Waiter(inv.id, command.completion_id, "AttachInvocation"))
         case AwakeableCommand():
-            inv.open_awakeables.add(command.signal_id)
+            # Its id may have been used before the command that made it was committed.
+            if SignalLeaf(id=command.signal_id) not in inv.known:
+                inv.open_awakeables.add(command.signal_id)
         case GetPromiseCommand():
             held = _object_of(state, inv)
             if command.key not in held.promises:
@@ -392,6 +395,11 @@ def _complete(
                 obj.promise_waiters[promise] = waiters
             else:
                 obj.promise_waiters.pop(promise, None)
+    # Recovery does not read the journal of a finished invocation, so it must leave no trace.
+    for awaited in set(inv.open_calls.values()):
+        callee = state.invocations.get(awaited)
+        if callee is not None:
+            callee.waiters = [w for w in callee.waiters if w.invocation_id != inv.id]
     inv.entry_count, inv.notification_count, inv.failure_count = fact.entry_count, 0, 0
     inv.status, inv.link, inv.next_retry_at_ms, inv.waiting_for = "completed", None, None, None
     inv.result, inv.completed_by = _stored(fact.result, lsn), fact.by

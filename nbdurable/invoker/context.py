@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from nbdurable.core.attempt import success_of
+from nbdurable.core.commands import RunCommand
 from nbdurable.core.futures import AllCompleted, FirstCompleted, Leaf
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.values import Failure, Target
+from nbdurable.core.notifications import CompletionNotification
+from nbdurable.core.values import Failure, Success, Target
 from nbdurable.errors import TerminalError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.futures import (
@@ -136,21 +138,7 @@ class Invoked(Context):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> RestateDurableFuture[T]:
-        serde = run_serde(options, action)
-        step = Action(
-            name=name,
-            call=partial(action, *args, **kwargs),
-            is_async=is_coroutine_function(action),
-            serde=serde,
-            retry=retry_policy_of(options),
-        )
-
-        def begin() -> Leaf:
-            leaf = self.attempt.machine.run(name)
-            self.attempt.will_run(leaf.id, step)
-            return leaf
-
-        return self.future(begin, serde)
+        return self._step(None, name, partial(action, *args, **kwargs), options)
 
     def sleep(self, delta: timedelta, name: str | None = None) -> RestateDurableSleepFuture:
         wake_up_at_ms = self.attempt.now_ms() + ms_of(delta)
@@ -306,6 +294,25 @@ class Invoked(Context):
     def future(self, begin: Callable[[], Leaf], serde: Serde[Any] | None) -> Future[Any]:
         return Future(self, self.attempt.guard(begin), serde)
 
+    def _step(
+        self, key: str | None, name: str, action: partial[Any], options: RunOptions[Any]
+    ) -> Future[Any]:
+        serde = run_serde(options, action)
+        step = Action(
+            name=name,
+            call=action,
+            is_async=is_coroutine_function(action),
+            serde=serde,
+            retry=retry_policy_of(options),
+        )
+
+        def begin() -> Leaf:
+            leaf = self.attempt.machine.run(name, key)
+            self.attempt.will_run(leaf.id, step)
+            return leaf
+
+        return self.future(begin, serde)
+
     def _call(
         self,
         handler: Handler[Any, Any],
@@ -448,8 +455,50 @@ class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
         return Promise(self, name, typed(serde, type_hint))
 
 
+class RecordedStep(NamedTuple):
+    """A step of a keyed journal. `payload` is its result, None when it has none or failed."""
+
+    key: str
+    completion_id: int
+    is_open: bool
+    payload: bytes | None
+
+
 class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
-    pass
+    """Runs once per key. In a keyed journal its steps are found by key, not by position."""
+
+    def run_keyed(
+        self,
+        key: str,
+        name: str,
+        action: Callable[[], Any],
+        options: RunOptions[Any] = DEFAULT_RUN_OPTIONS,
+    ) -> RestateDurableFuture[Any]:
+        """A step that is the same step as long as its key is, whatever comes before it."""
+        assert self.attempt.start.keyed, "only a definition registered as keyed has keyed steps"
+        return self._step(key, name, partial(action), options)
+
+    def recorded_steps(self) -> list[RecordedStep]:
+        """The steps this keyed journal had when the attempt began, in the order they began."""
+        steps: dict[int, RecordedStep] = {}
+        for _, entry, payload in self.attempt.start.journal:
+            match entry:
+                case RunCommand(completion_id=completion_id, key=str(key)):
+                    steps[completion_id] = RecordedStep(
+                        key, completion_id, is_open=True, payload=None
+                    )
+                case CompletionNotification(completion_id=completion_id, result=result):
+                    known = steps.get(completion_id)
+                    if known is not None:
+                        value = (payload or b"") if isinstance(result, Success) else None
+                        steps[completion_id] = known._replace(is_open=False, payload=value)
+                case _:
+                    pass
+        return list(steps.values())
+
+    def abandon_step(self, step: RecordedStep, why: str) -> None:
+        """Say in the journal that a step of an earlier attempt never ended."""
+        self.attempt.machine.complete_run(step.completion_id, Failure(code=500, message=why))
 
 
 def _refuse_scope(scope: str | None, limit_key: str | None) -> None:

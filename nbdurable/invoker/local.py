@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,6 +26,8 @@ from nbdurable.invoker.context import context_of
 from nbdurable.sdk.context import current_context_var
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.handler import Handler, invoke_handler
+
+logger = logging.getLogger("nbdurable")
 
 # Blocking steps (`def` actions) run here; a wait for a free thread is shown as a running step.
 STEP_THREADS_MAX = 32
@@ -77,7 +80,13 @@ class LocalLink:
             return
         self._closing = True
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self._thread.join(UNWIND_S_MAX + 1)
+        if self._thread.is_alive():
+            logger.warning(
+                "a handler blocks the thread that handlers run on, so it cannot be stopped; it is"
+                " left to itself and nothing it does is recorded. Blocking calls belong in a step:"
+                " await ctx.run_typed('name', blocking_function)"
+            )
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     # -- orders, from the engine's thread -----------------------------------------------------

@@ -34,6 +34,8 @@ ABSORB_COMMITS: Final = 5_000
 # Rows fetched at once by `load`: past some thousand, larger pieces only cost memory.
 _LOAD_ROWS: Final = 2_048
 
+_HANDLES: Final = ("_appender", "_insert", "_writer", "_reader")
+
 
 def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -91,19 +93,20 @@ class DuckStore:
                 self._open_databases(self._begin_or_read_format())
                 self.lock.announce()
             except BaseException:
-                self._leave_handles()
-                self.lock.release()
+                self._leave_everything()
                 raise
 
     def reopen(self) -> None:
         with self._translating("reopening the journal"):
             self._refuse_in_child()
             assert self._watch is not None, "only what was open is reopened"
-            # Else the journal that somebody deleted would come back empty.
+            self._leave_handles()
+            # Else the journal that somebody deleted would come back empty. Its write-ahead log may
+            # have gone with a checkpoint that failed; what was in it is checked by its lsns.
+            self._watch.expect_new_wal()
             self._watch.check()
             begun = files.read_format(self.folder)
             assert begun is not None
-            self._leave_handles()
             self._open_databases(begun)
 
     def close(self) -> None:
@@ -115,8 +118,7 @@ class DuckStore:
             if self._unusable is None:
                 self.absorb()
         finally:
-            self._leave_handles()
-            self.lock.release()
+            self._leave_everything()
 
     def last_lsn(self) -> int:
         self._refuse_in_child()
@@ -160,6 +162,7 @@ class DuckStore:
                 self._probe("absorb: committed to base")
                 self._checkpoint_base(writer)
                 self._probe("absorb: base is checkpointed")
+            watch.expect_new_wal()
             with self._switch.turning():
                 empty_hot(writer)
             self._count_from_here(watch)
@@ -200,7 +203,8 @@ class DuckStore:
         So they get one reference more than anybody will ever give back.
         """
         if self._instance is not None:
-            for handle in (*self._instance.handles(), self._insert, self._appender):
+            held = (self.__dict__.get(name) for name in _HANDLES)
+            for handle in (*self._instance.handles(), *held):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
         self._unusable = "fork"
 
@@ -217,8 +221,11 @@ class DuckStore:
     def _open_databases(self, begun: Format) -> None:
         self._instance = instance = Instance(self.folder)
         bounds = instance.verify(begun)
+        if bounds.last_lsn < self._last_lsn:
+            found = f"it ends with fact {bounds.last_lsn}, but {self._last_lsn} was acknowledged"
+            raise files.damaged(self.folder / HOT_FILE, found)
         instance.attach()
-        self._watch = watch = FileWatch(self.folder)
+        self._watch = watch = self._watch or FileWatch(self.folder)
         files.furnish(self.folder)
         files.make_private(self.folder)
         self._writer = instance.cursor()
@@ -248,13 +255,18 @@ class DuckStore:
         with self._switch.turning():
             if self._instance is not None:
                 # The appender and the statement hold the connection, and it the files.
-                for name in ("_appender", "_insert", "_writer", "_reader"):
+                for name in _HANDLES:
                     self.__dict__.pop(name, None)
                 self._instance.close()
                 self._instance = None
+
+    def _leave_everything(self) -> None:
+        self._leave_handles()
+        self._last_lsn = 0
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        self.lock.release()
 
     # -- absorbing ----------------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ def _blame(error: Exception, path: Path) -> NbdurableError:
     text = str(error)
     if "Could not set lock on file" in text or "Unique file handle conflict" in text:
         pid = re.search(r"\(PID (\d+)\)", text)
-        who = f"process {pid[1]}" if pid else "something in this process"
+        who = f"process {pid[1]}" if pid else "this process, by another connection"
         return JournalHeldError(
             f"{path} is open in {who}, which is not nbdurable's owner of the journal: a DuckDB "
             "shell, or a script. Nothing was modified. Close it there, and use `durable.sql` to "

@@ -6,7 +6,7 @@ Source: restate-semantics.md, 1.5; restate-http-observed.md, "Admin" (codes and 
 from __future__ import annotations
 
 from nbdurable.core.draft import Draft
-from nbdurable.core.facts import InvocationCompleted, InvocationPaused, InvocationPurged
+from nbdurable.core.facts import Caller, InvocationCompleted, InvocationPaused, InvocationPurged
 from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
 from nbdurable.core.proposals import (
     Answer,
@@ -52,12 +52,13 @@ def kill_invocation(draft: Draft, proposal: KillInvocation) -> Answer:
 
 def _kill(draft: Draft, inv: Invocation) -> None:
     """No user code runs. Called children die with it; sends live on (design, section 6.10)."""
-    children = list(inv.open_calls.values())
+    awaited = list(inv.open_calls.items())
     draft.stop(inv, "it was killed")
     _end(draft, inv, "killed", "killed")
-    for child_id in children:
+    for completion_id, child_id in awaited:
         child = draft.live(child_id)
-        if child is not None and child.caller is not None and child.caller.invocation_id == inv.id:
+        # What it sent, attached to or latched on to is not its child, though it waits for it.
+        if child and child.caller == Caller(invocation_id=inv.id, completion_id=completion_id):
             _kill(draft, child)
 
 

@@ -56,6 +56,8 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
         if inv.revision in (None, revision) or proposal.pin:
             if inv.status == "ready":
                 wake(draft, inv, f"revision {revision} is loaded")
+        elif manifest.handler(inv.target.handler) is None:
+            staying.append(inv.id)
         elif _has_failed(inv) or inv.revision not in service.loaded:
             draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
             moved.append(inv.id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import PromiseCompleted
 from nbdurable.core.futures import Signal
-from nbdurable.core.ids import parse_awakeable_id
+from nbdurable.core.ids import FIRST_AWAKEABLE_SIGNAL, parse_awakeable_id
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.proposals import (
     Answer,
@@ -15,12 +17,13 @@ from nbdurable.core.proposals import (
     Refused,
     TimerFired,
 )
-from nbdurable.core.records import CopyOf
+from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import (
     VOID,
     complete_future,
     copy_of,
     notify,
+    set_timer,
     signal,
     wake,
 )
@@ -31,6 +34,9 @@ def complete_promise_from_client(draft: Draft, proposal: CompletePromise) -> Ans
     service = draft.state.services.get(proposal.service)
     if service is None or service.manifest.type != "workflow":
         return Refused(code=404, message=f"there is no workflow named '{proposal.service}'")
+    unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=None))
+    if unwritable is not None:
+        return Refused(code=400, message=f"the promise cannot be recorded: {unwritable}")
     if complete_promise(draft, proposal, proposal.payload):
         return Done()
     return Refused(
@@ -65,10 +71,16 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
 
     Source: restate-http-observed.md, "Awakeables".
     """
+    unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=None))
+    if unwritable is not None:
+        return Refused(code=400, message=f"the awakeable cannot be recorded: {unwritable}")
     try:
         invocation_id, signal_id = parse_awakeable_id(proposal.awakeable_id)
     except ValueError as error:
         return Refused(code=400, message=str(error))
+    if signal_id < FIRST_AWAKEABLE_SIGNAL:
+        # Else an id made by hand could cancel the invocation.
+        return Refused(code=400, message=f"bad awakeable id {proposal.awakeable_id!r}")
     inv = draft.live(invocation_id)
     if inv is not None and Signal(id=signal_id) not in inv.known:
         signal(draft, inv, signal_id, proposal.result, proposal.payload)
@@ -76,20 +88,31 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
 
 
 def timer_fired(draft: Draft, proposal: TimerFired) -> Answer:
-    """A timer may fire for what is no longer there, or twice: then it changes nothing."""
+    """A timer may fire for what is no longer there, or twice: then it changes nothing.
+
+    One that fires early, because the clock was set back meanwhile, is set again.
+    """
     timer = proposal.timer
     inv = draft.live(timer.invocation_id)
     if inv is None:
         return Done()
     if timer.completion_id:
         due_ms = inv.sleeping.get(timer.completion_id)
-        if due_ms is not None and due_ms <= draft.now_ms:
-            notification = CompletionNotification(
-                completion_id=timer.completion_id, of="Sleep", result=VOID
-            )
-            notify(draft, inv, notification, None)
+    elif inv.status == "scheduled":
+        due_ms = inv.start_at_ms
+    else:
+        due_ms = inv.next_retry_at_ms
+    if due_ms is None:
+        return Done()
+    if due_ms > draft.now_ms:
+        set_timer(draft, inv, timer.completion_id, due_ms)
+    elif timer.completion_id:
+        notification = CompletionNotification(
+            completion_id=timer.completion_id, of="Sleep", result=VOID
+        )
+        notify(draft, inv, notification, None)
     elif inv.status == "scheduled":
         wake(draft, inv, "its time has come")
-    elif inv.status == "backing-off" and (inv.next_retry_at_ms or 0) <= draft.now_ms:
+    elif inv.status == "backing-off":
         wake(draft, inv, "it is time to retry")
     return Done()

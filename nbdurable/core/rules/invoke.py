@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
-from nbdurable.core.records import CopyOf
+from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import set_timer, wake
 from nbdurable.core.values import HandlerType, ObjectId, Target
 
 
 def invoke(draft: Draft, proposal: Invoke) -> Answer:
+    unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=b""))
+    if unwritable is not None:
+        return Refused(code=400, message=f"the call cannot be recorded: {unwritable}")
     refused = refuse_target(draft, proposal.target)
     if refused is not None:
         return refused
-    if proposal.invocation_id in draft.state.invocations:
-        return Invoked(invocation_id=proposal.invocation_id, existing=True)
+    known = draft.state.invocations.get(proposal.invocation_id)
+    if known is not None:
+        # Seeds are drawn per request: the same one is this request, decided again after a commit
+        # whose outcome was unknown, and whoever made it was first.
+        existing = known.seed != proposal.seed
+        return Invoked(invocation_id=proposal.invocation_id, existing=existing)
     create(draft, proposal, proposal.payload)
     return Invoked(invocation_id=proposal.invocation_id)
 

@@ -52,7 +52,10 @@ def runnable_revision(draft: Draft, inv: Invocation) -> int | None:
     if service is None:
         return None
     revision = service.latest if inv.revision is None else inv.revision
-    return revision if revision in service.loaded else None
+    if revision not in service.loaded:
+        return None
+    # A cell that was edited may lack the handler that an invocation of before asks for.
+    return revision if service.revisions[revision].handler(inv.target.handler) else None
 
 
 def notify(

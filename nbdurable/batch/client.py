@@ -1,0 +1,305 @@
+"""Serves the orders of a run on the one thread that has the kernel: papermill's main thread.
+
+Owns: executing a cell as papermill does, the silent requests to the kernel, and what both leave in
+the notebook. What is run, and in which order, is the workflow's to say.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import queue
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+from jupyter_core.utils import ensure_async, run_sync
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.log import logger
+
+from nbdurable.batch.cells import Cell, CellRecord
+from nbdurable.batch.manager import TrueManager
+from nbdurable.batch.workflow import Begin, Continue, Desk, End, Execute, Order, Restore, Show
+from nbdurable.errors import TerminalError
+
+# How often the main thread looks whether the run still goes on while no order comes.
+LOOK_S = 1.0
+# How long one wait for a kernel's answer lasts before it is asked whether it is alive.
+ALIVE_S = 0.5
+NO_PYTHON = "the kernel is not Python"
+
+
+class KernelAskError(Exception):
+    """The kernel could not do what it was silently asked to do."""
+
+
+class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types.
+    """Mutable: kernel and notebook; owned by the main thread.
+
+    Args:
+        begin: Called when the kernel is ready: submits the run, or resumes it.
+        is_running: Whether the run still has an attempt.
+        blobs: Where checkpoints go.
+    """
+
+    def __init__(
+        self,
+        nb_man: TrueManager,
+        desk: Desk,
+        begin: Callable[[], None],
+        is_running: Callable[[], bool],
+        blobs: str,
+        **options: Any,
+    ) -> None:
+        super().__init__(nb_man, **options)
+        self._desk = desk
+        self._begin = begin
+        self._is_running = is_running
+        self._blobs = blobs
+        self._no_checkpoints: str | None = None
+        self._passed: set[int] = set()
+        self._touched: set[str] = set()
+        self.has_failed = False
+
+    # -- what papermill calls -----------------------------------------------------------------
+
+    def papermill_execute_cells(self) -> None:
+        """Serve the run's orders until it is over. Named by papermill, which calls it."""
+        self.nb_man.note(kernel_pid=getattr(self.km.provisioner, "pid", None))
+        info = self.wait_for_reply(self.kc.kernel_info())["content"]
+        if info["language_info"]["name"] != "python":
+            self._no_checkpoints = NO_PYTHON
+        self._begin()
+        while not isinstance(order := self._next(), End):
+            self._serve(order)
+        if not self.has_failed:
+            self._pass_until(len(self.nb.cells))
+
+    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+        self._touched.add(msg["content"]["comm_id"])
+        super().handle_comm_msg(outs, msg, cell_index)
+
+    # -- orders -------------------------------------------------------------------------------
+
+    def _next(self) -> Order:
+        while True:
+            try:
+                return self._desk.orders.get(timeout=LOOK_S)
+            except queue.Empty:
+                if not self._is_running() and self._desk.orders.empty():
+                    return End()
+
+    def _serve(self, order: Order) -> None:
+        match order:
+            case Begin():
+                self._say(order)
+            case Restore(checkpoint=checkpoint, reply=reply):
+                if reply.set_running_or_notify_cancel():
+                    reply.set_result(self._restore(checkpoint))
+            case Execute(reply=reply):
+                if reply.set_running_or_notify_cancel():
+                    self._execute(order)
+            case Show(cell=cell, record=record, restored=restored):
+                self._pass_until(cell.index)
+                self._passed.add(cell.index)
+                if restored:
+                    self._restore_widgets(record)
+                self.nb_man.cell_recorded(cell.index, record, restored=restored)
+            case Continue(execution_count=execution_count):
+                self._count_on(execution_count)
+            case End():
+                pass
+
+    def _say(self, begin: Begin) -> None:
+        plan, desk = begin.plan, self._desk
+        again = len(plan.again)
+        restored = len(plan.kept) - again
+        self.nb_man.note(attempt=begin.attempt, cells_restored=restored)
+        if begin.attempt == 1:
+            return
+        count = f"{restored} of {len(desk.cells)} cells restored, not run"
+        setup = f"; {again} setup cell{'s' * (again > 1)} run{'s' * (again == 1)} again"
+        why = "".join(f"; {note}" for note in plan.notes)
+        logger.info(f"Resuming run {desk.run_id}: {count}{setup if again else ''}{why}")
+
+    def _execute(self, order: Execute) -> None:
+        """Run a cell. What it raises is an answer; what the kernel or a person does, goes up."""
+        index = order.cell.index
+        cell = self.nb.cells[index]
+        self._pass_until(index)
+        self._touched.clear()
+        self.nb_man.cell_start(cell, index)
+        started_at_ms = self._now_ms()
+        stopped = False
+        try:
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as error:
+                if not _is_exit(error):
+                    raise
+                stopped = True
+                self.nb_man.cell_exception(cell, cell_index=index)
+            record = self._record(order, started_at_ms, stopped=stopped)
+        except CellExecutionError as error:
+            self._fail(order, f"{error.ename}: {error.evalue}")
+        except BaseException as error:
+            self._fail(order, _why(error))
+            raise
+        else:
+            order.reply.set_result(record)
+
+    def _fail(self, order: Execute, why: str) -> None:
+        self.has_failed = True
+        self.nb_man.cell_failed(order.cell.index)
+        order.reply.set_exception(TerminalError(f"cell {order.cell.index + 1}: {why}"))
+
+    def _record(self, order: Execute, started_at_ms: int, *, stopped: bool) -> CellRecord:
+        ended_at_ms = self._now_ms()
+        cell = self.nb.cells[order.cell.index]
+        saved = self._save(order.cell) if order.checkpoint else {"error": "not asked for"}
+        return CellRecord(
+            index=order.cell.index,
+            digest=order.cell.digest,
+            attempt=order.attempt,
+            outputs=copy.deepcopy(cell.outputs),
+            execution_count=cell.execution_count,
+            started_at_ms=started_at_ms,
+            ended_at_ms=ended_at_ms,
+            checkpoint=saved.get("checkpoint"),
+            no_checkpoint=saved.get("error"),
+            checkpoint_ms=saved.get("ms", 0),
+            checkpoint_bytes=saved.get("bytes", 0),
+            tombstones=saved.get("tombstones", []),
+            timing=dict(cell.metadata.get("execution", {})),
+            widgets=self._widgets(),
+            stopped=stopped,
+            killed_kernel=saved.get("killed_kernel", False),
+        )
+
+    def _pass_until(self, index: int) -> None:
+        """Complete what lies before and nothing runs."""
+        running = {cell.index for cell in self._desk.cells}
+        for before in range(index):
+            if before not in running and before not in self._passed:
+                self._passed.add(before)
+                self.nb_man.cell_passed(before)
+
+    def _now_ms(self) -> int:
+        return int(self.nb_man.now().timestamp() * 1000)
+
+    # -- widgets ------------------------------------------------------------------------------
+
+    def _widgets(self) -> dict[str, Any]:
+        """The states this cell changed, so that what it shows can be shown again."""
+        return {
+            comm_id: {
+                "state": self.widget_state[comm_id],
+                "buffers": list(self.widget_buffers.get(comm_id, {}).values()),
+            }
+            for comm_id in sorted(self._touched & self.widget_state.keys())
+        }
+
+    def _restore_widgets(self, record: CellRecord) -> None:
+        for comm_id, widget in record.widgets.items():
+            self.widget_state[comm_id] = widget["state"]
+            if widget["buffers"]:
+                buffers = {tuple(each["path"]): each for each in widget["buffers"]}
+                self.widget_buffers[comm_id] = buffers
+
+    # -- silent requests to the kernel --------------------------------------------------------
+
+    def _save(self, cell: Cell) -> dict[str, Any]:
+        """Save the variables. Whatever goes wrong, the cell's result is not lost with it."""
+        if self._no_checkpoints is not None:
+            return {"error": self._no_checkpoints}
+        try:
+            return self._ask({"ask": "save", "blobs": self._blobs, "cell": str(cell.index + 1)})
+        except KernelAskError as error:
+            return {"error": str(error)}
+        except DeadKernelError:
+            error = "the kernel died while its variables were saved"
+            logger.warning(f"After cell {cell.index + 1}, {error}")
+            return {"error": error, "killed_kernel": True}
+
+    def _restore(self, checkpoint: str) -> str | None:
+        try:
+            if self._no_checkpoints is not None:
+                return self._no_checkpoints
+            restored = self._ask(
+                {"ask": "restore", "blobs": self._blobs, "checkpoint": checkpoint}
+            )
+        except KernelAskError as error:
+            return str(error)
+        for note in restored["notes"]:
+            logger.warning(note)
+        for lost in restored["tombstones"]:
+            logger.warning(f"Not restored: {lost}")
+        return None
+
+    def _count_on(self, execution_count: int) -> None:
+        try:
+            self._ask({"ask": "count", "next": execution_count})
+        except KernelAskError as error:
+            logger.debug(f"execution counts begin again: {error}")
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate one expression beside the notebook: no history, no output, no name left.
+
+        Raises:
+            KernelAskError: It answered, and the answer is an error.
+            DeadKernelError: It died.
+        """
+        module = "nbdurable.batch.kernel_side"
+        call = f"__import__({module!r}, fromlist=['answer']).answer({json.dumps(request)!r})"
+        msg_id = self.kc.execute(
+            "", silent=True, store_history=False, user_expressions={"answer": call}
+        )
+        answer = self._silent_reply(msg_id)["content"].get("user_expressions", {}).get("answer", {})
+        if answer.get("status") == "error":
+            raise KernelAskError(_said(answer["ename"], answer["evalue"]))
+        try:
+            content = json.loads(answer["data"]["text/plain"])
+        except (KeyError, ValueError):
+            raise KernelAskError("the kernel did not answer the request") from None
+        if "error" in content:
+            raise KernelAskError(content["error"])
+        assert isinstance(content, dict)
+        return content
+
+    async def _async_silent_reply(self, msg_id: str) -> dict[str, Any]:
+        """Not `wait_for_reply`: that applies a cell's time limit, and looks every five seconds."""
+        while True:
+            try:
+                message = await ensure_async(self.kc.shell_channel.get_msg(timeout=ALIVE_S))
+            except queue.Empty:
+                await self._async_check_alive()
+            else:
+                if message["parent_header"].get("msg_id") == msg_id:
+                    assert isinstance(message, dict)
+                    return message
+
+    _silent_reply = run_sync(_async_silent_reply)
+
+
+def _is_exit(error: CellExecutionError) -> bool:
+    """`sys.exit()` ends a notebook on purpose: papermill, too, calls that a success."""
+    return bool(error.ename == "SystemExit" and error.evalue in ("", "0", "None"))
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case DeadKernelError():
+            return "its kernel died"
+        case KeyboardInterrupt():
+            return "interrupted"
+        case CellTimeoutError():
+            return "took longer than its time limit"
+        case _:
+            return repr(error)
+
+
+def _said(ename: str, evalue: str) -> str:
+    if ename == "ModuleNotFoundError":
+        return "nbdurable is not installed in the kernel's environment"
+    return f"{ename}: {evalue}"

@@ -1,0 +1,226 @@
+"""One papermill call: open the journal, find or begin the run, give it a kernel, wait.
+
+Owns: the name of a run, which of them goes on, and what becomes of a journal that another process
+holds. The journal is opened before the output notebook is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path, PurePath
+from typing import Any
+
+import click
+from papermill.exceptions import PapermillException
+from papermill.log import logger
+from papermill.utils import chdir, merge_kwargs, remove_args
+
+from nbdurable.app import DurableEngine, journal_path
+from nbdurable.batch.cells import cells_of
+from nbdurable.batch.client import DurableClient
+from nbdurable.batch.manager import TrueManager, is_local, launch_folder
+from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
+from nbdurable.client.views import InvocationView
+from nbdurable.errors import (
+    EngineClosedError,
+    JournalDamagedError,
+    JournalGoneError,
+    JournalHeldError,
+    JournalVersionError,
+    StoreError,
+)
+
+BLOBS_FOLDER = "blobs"
+# Eight characters tell apart thousands of runs of one notebook, and can be read out.
+DIGEST_CHARS = 8
+# A handler that was told of a failure needs one commit to say so; five seconds are generous.
+SETTLE_LOOK_S = 0.01
+SETTLE_LOOKS_MAX = 500
+REFUSALS = (
+    JournalDamagedError,
+    JournalGoneError,
+    JournalHeldError,
+    JournalVersionError,
+    StoreError,
+)
+
+
+class JournalRefusedError(click.ClickException, PapermillException):  # type: ignore[misc]  # papermill has no types.
+    """The run cannot be journaled. papermill's command prints the sentence and exits with 1."""
+
+
+def execute(
+    nb: Any,
+    kernel_name: str,
+    *,
+    output_path: str | None = None,
+    progress_bar: bool | dict[str, Any] = True,
+    log_output: bool = False,
+    autosave_cell_every: int = 30,
+    run_id: str | None = None,
+    **options: Any,
+) -> Any:
+    """What `papermill.engines.Engine.execute_notebook` does, as a workflow.
+
+    Raises:
+        JournalRefusedError: Another process has the journal, or it cannot be read.
+    """
+    with chdir(launch_folder()):
+        engine = DurableEngine(journal_path())
+        try:
+            engine.start()
+        except REFUSALS as error:
+            raise JournalRefusedError(str(error)) from error
+    try:
+        manager = TrueManager(
+            nb,
+            output_path=output_path,
+            progress_bar=progress_bar,
+            log_output=log_output,
+            autosave_cell_every=autosave_cell_every,
+        )
+        manager.notebook_start()
+        try:
+            _Call(engine, manager, kernel_name, run_id).execute(log_output=log_output, **options)
+        except BaseException:
+            manager.failed = True
+            raise
+        finally:
+            manager.notebook_complete()
+    finally:
+        engine.close()
+    return manager.nb
+
+
+class _Call:
+    """Mutable; one papermill call, on the main thread."""
+
+    def __init__(
+        self, engine: DurableEngine, manager: TrueManager, kernel_name: str, run_id: str | None
+    ) -> None:
+        self._engine = engine
+        self._client = engine.client
+        self._manager = manager
+        self._kernel_name = kernel_name
+        self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
+        self._invocation_id = ""
+
+    def execute(
+        self,
+        *,
+        log_output: bool,
+        stdout_file: Any = None,
+        stderr_file: Any = None,
+        start_timeout: int = 60,
+        execution_timeout: int | None = None,
+        **options: Any,
+    ) -> None:
+        known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
+        known.sort(key=lambda view: _ordinal(self._base_id, view.key))
+        last = known[-1] if known else None
+        run_id = self._base_id if last is None else str(last.key)
+        if last is not None and last.is_done:
+            run_id = f"{self._base_id}.{_ordinal(self._base_id, last.key) + 1}"
+            logger.info(f"Run {last.key} is over; this is a new one: {run_id}")
+            last = None
+        self._manager.note(run_id=run_id, journal=str(self._engine.path))
+        desk = Desk(run_id, cells_of(self._manager.nb.cells, self._kernel_name))
+        client = DurableClient(
+            self._manager,
+            desk,
+            lambda: self._begin(desk, last),
+            self._is_running,
+            str(self._engine.path / BLOBS_FOLDER),
+            **merge_kwargs(
+                remove_args(["input_path", "timeout", "startup_timeout"], **options),
+                timeout=execution_timeout or options.get("timeout"),
+                startup_timeout=start_timeout,
+                kernel_name=self._kernel_name,
+                log=logger,
+                log_output=log_output,
+                stdout_file=stdout_file,
+                stderr_file=stderr_file,
+            ),
+        )
+        try:
+            client.execute()
+        except BaseException:
+            # What went wrong is the kernel's or the user's; the journal's trouble comes second.
+            with contextlib.suppress(*REFUSALS, EngineClosedError):
+                self._settle()
+            raise
+        try:
+            view = self._settle()
+        except (*REFUSALS, EngineClosedError) as error:
+            raise JournalRefusedError(str(error)) from error
+        if not client.has_failed and view is not None and not view.succeeded:
+            raise JournalRefusedError(f"Run {run_id} did not end: {view.headline}")
+
+    def _begin(self, desk: Desk, last: InvocationView | None) -> None:
+        """Load the code and let this run go; others of this journal keep waiting for theirs."""
+        client = self._client
+        for view in self._runs():
+            if view.key != desk.run_id and not view.is_done:
+                client.wait(client.pause(view.id))
+        client.wait(client.register(workflow_of(desk), keyed=True, digest=DIGEST))
+        if last is not None:
+            self._invocation_id = last.id
+            if client.wait(client.invocation(last.id)).status == "paused":
+                client.wait(client.resume(last.id))
+            return
+        request = json.dumps(self._manager.nb.metadata.papermill, default=repr).encode()
+        sent = client.wait(client.generic_send(SERVICE, HANDLER, request, key=desk.run_id))
+        self._invocation_id = sent.invocation_id
+
+    def _is_running(self) -> bool:
+        view = self._client.wait(self._client.invocation(self._invocation_id))
+        return view.status == "running"
+
+    def _settle(self) -> InvocationView | None:
+        """The run as the journal has it, once nothing of this call goes on."""
+        if not self._invocation_id:
+            return None
+        client = self._client
+        for _ in range(SETTLE_LOOKS_MAX):
+            view = client.wait(client.invocation(self._invocation_id))
+            if view.status != "running":
+                return view
+            time.sleep(SETTLE_LOOK_S)
+        client.wait(client.pause(self._invocation_id))
+        return client.wait(client.invocation(self._invocation_id))
+
+    def _runs(self) -> list[InvocationView]:
+        views = self._client.wait(self._client.invocations())
+        return [view for view in views if view.service == SERVICE]
+
+
+def run_id_of(nb: Any, home: Path) -> str:
+    """The stem of the notebook and a digest of notebook, parameters and output path.
+
+    Paths count from the folder that holds the journal, so that a project can be moved.
+    """
+    meta = nb.metadata.papermill
+    source, target = meta.get("input_path"), meta.get("output_path")
+    parts = [_place(source, home), _place(target, home), meta.get("parameters", {})]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode())
+    stem = PurePath(source).stem if isinstance(source, str) and source != "-" else ""
+    return f"{stem or 'notebook'}-{digest.hexdigest()[:DIGEST_CHARS]}"
+
+
+def _place(path: Any, home: Path) -> str:
+    if not isinstance(path, str):
+        return ""
+    if not is_local(path):
+        return path
+    return os.path.relpath(launch_folder() / path, home)
+
+
+def _ordinal(base_id: str, key: str | None) -> int:
+    """Which run of this name: 1 for the name itself, 2 for `.2`; 0 for another run."""
+    match = re.fullmatch(rf"{re.escape(base_id)}(?:\.(\d+))?", key or "")
+    return 0 if match is None else int(match[1] or 1)

@@ -1,0 +1,112 @@
+"""What papermill's process asks of the user's kernel: save, restore, count on.
+
+Owns: the answer to one silent request (`client.py` asks). Runs in the kernel, imports
+`checkpoint` and nothing of the engine, papermill or IPython, and leaves no name in the notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from nbdurable.batch import checkpoint
+
+
+class Answer:
+    """Its `repr` is the JSON, because a `repr` is what a kernel sends back."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._json = json.dumps(content)
+
+    def __repr__(self) -> str:
+        return self._json
+
+
+class _Seen:
+    """Mutable: what of the namespace was seen after which cell. One per kernel."""
+
+    def __init__(self) -> None:
+        self.identities: dict[str, int] = {}
+        self.cells: dict[str, str] = {}
+        self.placed: dict[str, object] = {}
+
+    def look(self, namespace: dict[str, object], cell: str | None) -> None:
+        """Note which names were assigned since the last look, for the sentence of a tombstone."""
+        for name, value in namespace.copy().items():
+            if self.identities.get(name) != id(value):
+                self.identities[name] = id(value)
+                if cell is not None:
+                    self.cells[name] = cell
+
+
+_seen = _Seen()
+
+
+def answer(request_json: str) -> Answer:
+    """Do what is asked; what goes wrong is an answer too, and never an output of the notebook."""
+    request = json.loads(request_json)
+    namespace = vars(__import__("__main__"))
+    try:
+        match request:
+            case {"ask": "save", "blobs": blobs, "cell": cell}:
+                return Answer(_save(namespace, Path(blobs), cell))
+            case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
+                return Answer(_restore(namespace, Path(blobs), digest))
+            case {"ask": "count", "next": execution_count}:
+                return Answer(_count(namespace, execution_count))
+            case _:
+                return Answer({"error": f"this nbdurable cannot {request['ask']}"})
+    # A border: pickling runs anybody's code, and a folder may be full or not ours.
+    except Exception as error:  # noqa: BLE001
+        sentence = str(error).partition(" Nothing was restored.")[0]
+        if not isinstance(error, checkpoint.CheckpointDamagedError):
+            sentence = f"{type(error).__name__}: {sentence}"
+        return Answer({"error": sentence})
+
+
+def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any]:
+    begun = time.monotonic_ns()
+    # No restore follows any more, and a variable that the notebook deletes has to go.
+    _seen.placed = {}
+    _seen.look(namespace, cell)
+    saved = checkpoint.save(namespace, blobs, cells=_seen.cells)
+    return {
+        "checkpoint": saved.digest,
+        "bytes": saved.bytes_total,
+        "ms": (time.monotonic_ns() - begun) // 1_000_000,
+        "tombstones": [lost.short() for lost in saved.tombstones],
+    }
+
+
+def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str, Any]:
+    """Bring the variables back. What an earlier restore put there and nobody replaced goes first:
+    a variable that died in between must not live on as what it was.
+    """
+    earlier = {
+        name: value for name, value in _seen.placed.items() if namespace.get(name) is value
+    }
+    for name in earlier:
+        del namespace[name]
+    _seen.placed = {}
+    before = namespace.copy()
+    restored = checkpoint.restore(namespace, blobs, digest)
+    _seen.placed = {
+        name: namespace[name]
+        for name in (*restored.names, *(lost.name for lost in restored.tombstones))
+        if name not in before or before[name] is not namespace[name]
+    }
+    _seen.look(namespace, None)
+    return {
+        "notes": list(restored.notes),
+        "tombstones": [lost.short() for lost in restored.tombstones],
+    }
+
+
+def _count(namespace: dict[str, object], execution_count: int) -> dict[str, Any]:
+    """Let the next cell be `In [execution_count]`, as if those before it had run here."""
+    get_shell = namespace.get("get_ipython")
+    if callable(get_shell):
+        get_shell().execution_count = execution_count
+    return {}

@@ -1,0 +1,206 @@
+"""A notebook run is an invocation: `Notebook/<run id>/run`, in a journal keyed by cell.
+
+Owns: the handler, and the desk over which it hands cells to the thread that has the kernel. Never
+touches the kernel or the notebook: that is `client.py`, on the main thread of papermill.
+
+    handler thread                                   main thread
+    run(ctx) -- Restore, Execute, Show, End ----->   serves one order after the other
+             <- futures: why not, a CellRecord --
+
+A cell that fails ends the attempt, and the policy of one attempt pauses the run: the next
+papermill call resumes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from nbdurable.batch.cells import Cell, CellRecord, Plan, RecordSerde, StepKey, plan_of
+from nbdurable.errors import CANCELLED_CODE, RetryableError, TerminalError
+from nbdurable.invoker.context import WorkflowInvoked
+from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
+
+SERVICE = "Notebook"
+HANDLER = "run"
+# What the handler below does with a journal; a change of that is a new number.
+DIGEST = "nbdurable.batch/1"
+
+_RECORDED: RunOptions[CellRecord] = RunOptions(serde=RecordSerde())
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Which attempt this is, and what it will do."""
+
+    attempt: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Bring variables back; answered with None, or with why they cannot be."""
+
+    checkpoint: str
+    reply: Future[str | None] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Run a cell; answered with its record, or with a TerminalError if it failed."""
+
+    cell: Cell
+    attempt: int
+    checkpoint: bool
+    reply: Future[CellRecord] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """The record is committed: put it into the notebook."""
+
+    cell: Cell
+    record: CellRecord
+    restored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The next cell that runs is `In [execution_count]`."""
+
+    execution_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The handler is over, one way or the other; the journal says which."""
+
+
+Order = Begin | Restore | Execute | Show | Continue | End
+
+
+class Desk:
+    """Mutable: a queue of orders. The handler puts, the main thread takes; one attempt only."""
+
+    def __init__(self, run_id: str, cells: Sequence[Cell]) -> None:
+        self.run_id = run_id
+        self.cells = cells
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.attempt: int | None = None
+
+    def open(self, attempt: int) -> bool:
+        """Whether this attempt may have the kernel: a second one would find it half used."""
+        if self.attempt is not None:
+            return False
+        self.attempt = attempt
+        return True
+
+    async def restore(self, checkpoint: str) -> str | None:
+        order = Restore(checkpoint)
+        self.orders.put(order)
+        return await asyncio.wrap_future(order.reply)
+
+    async def execute(self, cell: Cell, attempt: int, checkpoint: bool) -> CellRecord:  # noqa: FBT001 - called through `partial`.
+        order = Execute(cell, attempt, checkpoint)
+        self.orders.put(order)
+        return await asyncio.wrap_future(order.reply)
+
+
+def workflow_of(desk: Desk) -> Workflow:
+    """The workflow whose handler drives this desk's cells."""
+    flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
+
+    @flow.main(HANDLER)
+    async def run(ctx: WorkflowContext, request: dict[str, Any]) -> dict[str, Any]:
+        assert isinstance(ctx, WorkflowInvoked)
+        attempt = ctx.attempt.start.attempt
+        if ctx.key() != desk.run_id or not desk.open(attempt):
+            raise RetryableError(
+                "nothing here drives this notebook's kernel: run its papermill command again"
+            )
+        try:
+            return await _Run(ctx, desk, attempt).drive()
+        finally:
+            desk.orders.put(End())
+
+    return flow
+
+
+class _Run:
+    """Mutable; one attempt, on the handler thread."""
+
+    def __init__(self, ctx: WorkflowInvoked, desk: Desk, attempt: int) -> None:
+        self._ctx = ctx
+        self._desk = desk
+        self._attempt = attempt
+        self._unusable: dict[str, str] = {}
+
+    async def drive(self) -> dict[str, Any]:
+        plan, again = await self._begin()
+        orders = self._desk.orders
+        for kept in plan.kept:
+            # Asked of the journal, not of the plan: what is shown is what is recorded.
+            record = again.get(kept.cell.position) or await self._step(kept.key, kept.cell, plan)
+            orders.put(Show(kept.cell, record, restored=kept.cell.position not in again))
+        if plan.left and plan.kept:
+            counts = [kept.record.execution_count or 0 for kept in plan.kept]
+            orders.put(Continue(max(counts) + 1))
+        for cell in plan.left:
+            key = StepKey(cell.position, cell.digest, self._attempt)
+            record = await self._step(key, cell, plan)
+            orders.put(Show(cell, record, restored=False))
+            if record.stopped:
+                break
+        restored = len(plan.kept) - len(again)
+        return {"cells": len(self._desk.cells), "restored": restored, "attempt": self._attempt}
+
+    async def _begin(self) -> tuple[Plan, dict[int, CellRecord]]:
+        """Plan, and bring the kernel to where the plan begins; a bad checkpoint is planned around.
+
+        Returns the plan and, by position, the records of the setup cells that ran again.
+        """
+        steps = self._ctx.recorded_steps()
+        for step in steps:
+            if step.is_open:
+                self._ctx.abandon_step(step, f"did not end: attempt {self._attempt} began")
+        while True:
+            plan = plan_of(self._desk.cells, steps, self._unusable)
+            notes = (*plan.notes, *self._unusable.values())
+            self._desk.orders.put(Begin(self._attempt, Plan(plan.kept, plan.left, plan.checkpointed, notes)))
+            again: dict[int, CellRecord] = {}
+            for cell in plan.again:
+                before = plan.checkpoint_before(cell)
+                if before is not None and not await self._restored(before):
+                    break
+                key = StepKey(cell.position, cell.digest, self._attempt, again=True)
+                again[cell.position] = await self._step(key, cell, plan)
+            else:
+                if plan.checkpoint is None or await self._restored(plan.checkpoint):
+                    return plan, again
+
+    async def _restored(self, checkpoint: str) -> bool:
+        if checkpoint in self._unusable:
+            # Only the one before a setup cell gets here: the cell then runs without it.
+            return True
+        why_not = await self._desk.restore(checkpoint)
+        if why_not is not None:
+            self._unusable[checkpoint] = why_not
+        return why_not is None
+
+    async def _step(self, key: StepKey, cell: Cell, plan: Plan) -> CellRecord:
+        checkpoints = cell.position < plan.checkpointed and not key.again
+        action = partial(self._desk.execute, cell, self._attempt, checkpoints)
+        try:
+            record = await self._ctx.run_keyed(str(key), cell.name, action, _RECORDED)
+        except TerminalError as error:
+            if error.status_code == CANCELLED_CODE:
+                raise
+            # Terminal for this execution, not for the run: that pauses, and can be resumed.
+            raise RetryableError(str(error)) from None
+        assert isinstance(record, CellRecord)
+        return record

@@ -1,0 +1,229 @@
+"""A function cell: compiled as a cell of the notebook, run in the user's namespace, registered.
+
+What the cell defines is the user's as after any other cell, except for its handlers: those are
+reached through the cell's name, so that the `run` of two workflows can live side by side. Functions
+keep the user's namespace as their globals and see what later cells change there.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbdurable.client.views import InvocationView
+from nbdurable.core.proposals import Loaded
+from nbdurable.errors import DefinitionError, NbdurableError, TerminalError
+from nbdurable.notebook.bound import BoundDefinition
+from nbdurable.notebook.parse import MAIN, CellKind, FunctionCell, read_cell
+from nbdurable.notebook.session import Session
+from nbdurable.notebook.tracebacks import CellSyntaxError, cut, user_stack
+from nbdurable.notebook.widgets.picture import handy_name
+from nbdurable.sdk import Service, VirtualObject, Workflow, current_context
+from nbdurable.sdk.definition import Definition
+
+Fn = Callable[..., Awaitable[Any]]
+
+_ABSENT: Final = object()
+
+
+def run_cell(
+    session: Session, kind: CellKind, name: str, line: str, body: str, *, pin: bool
+) -> str:
+    """Define, register and bind what a cell says; return what to tell the user.
+
+    Args:
+        line: What stands after `%%durable_…`, for the source that tracebacks show.
+        body: The cell without that line.
+
+    Raises:
+        UsageError: One sentence that says what to write.
+        CellSyntaxError: Python cannot read the cell.
+    """
+    shell = session.shell
+    count = _execution_count(shell)
+    cell, filename = _read(shell, kind, name, line, body, count)
+    functions = _execute(shell, cell, filename)
+    try:
+        definition = _define(session, cell, functions)
+    except DefinitionError as error:
+        raise UsageError(str(error)) from None
+    client = session.client
+    before = _runs_of(client.wait(client.invocations()), name)
+    registering = client.register(
+        definition, digest=cell.digest, source=body, origin=f"Cell In[{count}]", pin=pin
+    )
+    try:
+        loaded = client.wait(registering)
+    except NbdurableError as error:
+        session.forget_dead_engine(error)
+        raise UsageError(str(error)) from None
+    shell.user_ns[name] = BoundDefinition(session, definition)
+    return announcement(name, cell.handlers, loaded, before, pin=pin)
+
+
+def announcement(
+    name: str,
+    handlers: tuple[str, ...],
+    loaded: Loaded,
+    before: list[InvocationView],
+    *,
+    pin: bool = False,
+) -> str:
+    """One line: which revision this is, and what becomes of the runs that were there."""
+    by_id = {view.id: view for view in before}
+    moved = [by_id[invocation_id] for invocation_id in loaded.moved if invocation_id in by_id]
+    failed = [view for view in moved if _has_failed(view)]
+    adopted = [view for view in moved if not _has_failed(view)]
+    woken = [v for v in before if not v.is_code_loaded and v.id not in loaded.moved]
+    clauses = []
+    if not loaded.is_new:
+        first = f"unchanged (revision {loaded.revision})"
+    elif loaded.revision == 1:
+        first = f"revision 1, handler{'s'[: len(handlers) > 1]} {', '.join(handlers)}"
+    else:
+        first = f"revision {loaded.revision}"
+    if failed:
+        clauses.append(f"{_runs(failed, 'failed')} {_go(failed)} on with it")
+    if adopted:
+        clauses.append(f"{_runs(adopted)} {_go(adopted)} on with it")
+    if woken and not pin:
+        clauses.append(f"{_runs(woken)} {_go(woken)} on")
+    if loaded.staying:
+        staying = [by_id[i] for i in loaded.staying if i in by_id]
+        clauses.append(f"{_runs(staying, 'healthy')} {_stay(staying)} on {_revisions(staying)}")
+    if pin and loaded.is_new and before:
+        clauses.append(f"pinned: {_runs(before)} {_stay(before)} on {_revisions(before)}")
+    paused = [v for v in before if v.status == "paused" and v.id not in loaded.moved]
+    if paused and not pin:
+        clauses.append(f"{_runs(paused, 'paused')}: %durable resume {handy_name(paused[0])}")
+    rest = f"; {', '.join(clauses)}" if clauses else ""
+    return f"{name}: {first}{rest}"
+
+
+def _execution_count(shell: InteractiveShell) -> int:
+    """The number of the cell that runs now.
+
+    `shell.execution_count` already is the next one's since IPython 9.18; the history has the cell
+    under its own number in every version.
+    """
+    return max(1, len(shell.history_manager.input_hist_raw) - 1)
+
+
+def _read(
+    shell: InteractiveShell, kind: CellKind, name: str, line: str, body: str, count: int
+) -> tuple[FunctionCell, str]:
+    raw = shell.history_manager.input_hist_raw[-1]
+    # Line numbers are those of the cell as it was typed; the magic's line is usually the first.
+    above = raw[: -len(body)].count("\n") if body and raw.endswith(body) else 1
+    padding = "\n" * (above - 1)
+    try:
+        # What IPython allows in a cell (%time, !ls) is allowed here. It takes blank lines away.
+        blank = body[: len(body) - len(body.lstrip("\n"))]
+        source = blank + shell.transform_cell(body)
+        shown = f"{padding}%%durable_{kind} {line}\n{source}"
+        filename = shell.compile.cache(shown, count, raw_code=raw)
+        tree = shell.compile.ast_parse(f"{padding}\n{source}", filename=filename)
+    except SyntaxError as error:
+        raise CellSyntaxError(shell, error) from None
+    assert isinstance(tree, ast.Module)
+    try:
+        return read_cell(kind, name, tree), filename
+    except DefinitionError as error:
+        raise UsageError(str(error)) from None
+
+
+def _execute(shell: InteractiveShell, cell: FunctionCell, filename: str) -> dict[str, Any]:
+    """Run the cell's own code; return its handlers, which are not left in the namespace."""
+    names: dict[str, Any] = shell.user_ns
+    with _put_back(names, cell.handlers):
+        try:
+            exec(shell.compile(cell.tree, filename, "exec"), names)  # noqa: S102 - it is the user's cell.
+        except SyntaxError as error:
+            if error.filename == filename:
+                raise CellSyntaxError(shell, error) from None
+            raise
+        except Exception as error:  # border: the user's code, whose frames are all there is to see.
+            raise cut(shell, error, filename) from error.__cause__
+        return {name: names[name] for name in cell.handlers}
+
+
+@contextmanager
+def _put_back(names: dict[str, Any], handlers: tuple[str, ...]) -> Iterator[None]:
+    earlier = {name: names.get(name, _ABSENT) for name in handlers}
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is _ABSENT:
+                names.pop(name, None)
+            else:
+                names[name] = value
+
+
+def _define(session: Session, cell: FunctionCell, functions: dict[str, Any]) -> Definition:
+    match cell.kind:
+        case "service":
+            service = Service(cell.name)
+            for fn in functions.values():
+                service.handler()(_witnessed(session, fn))
+            return service
+        case "object":
+            virtual = VirtualObject(cell.name)
+            for name, fn in functions.items():
+                kind: Any = "shared" if name in cell.shared else "exclusive"
+                virtual.handler(kind=kind)(_witnessed(session, fn))
+            return virtual
+        case "workflow":
+            workflow = Workflow(cell.name)
+            for name, fn in functions.items():
+                mark = workflow.main() if name == MAIN else workflow.handler()
+                mark(_witnessed(session, fn))
+            return workflow
+
+
+def _witnessed(session: Session, fn: Fn) -> Fn:
+    """Remember where a terminal error was raised: the journal has its message only."""
+
+    @functools.wraps(fn)
+    async def handle(*args: Any) -> Any:
+        try:
+            return await fn(*args)
+        except TerminalError as error:
+            ctx = current_context()
+            if ctx is not None:
+                session.remember_stack(ctx.request().id, user_stack(error))
+            raise
+
+    return handle
+
+
+def _runs_of(views: list[InvocationView], service: str) -> list[InvocationView]:
+    return [view for view in views if view.service == service and not view.is_done]
+
+
+def _has_failed(view: InvocationView) -> bool:
+    return view.status in ("backing-off", "paused")
+
+
+def _runs(views: list[InvocationView], how: str = "") -> str:
+    return f"{len(views)} {how + ' ' if how else ''}run{'s'[: len(views) != 1]}"
+
+
+def _go(views: list[InvocationView]) -> str:
+    return "goes" if len(views) == 1 else "go"
+
+
+def _stay(views: list[InvocationView]) -> str:
+    return "stays" if len(views) == 1 else "stay"
+
+
+def _revisions(views: list[InvocationView]) -> str:
+    numbers = sorted({view.revision for view in views if view.revision is not None})
+    named = " and ".join(map(str, numbers)) or "their own"
+    return f"revision{'s'[: len(numbers) > 1]} {named}"

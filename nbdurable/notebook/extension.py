@@ -1,0 +1,43 @@
+"""`%load_ext nbdurable`: the magics, the journal that is there, and a tidy end.
+
+Light: it imports neither anywidget nor ipywidgets, and duckdb only when there is a journal to open.
+"""
+
+from __future__ import annotations
+
+import atexit
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbdurable.notebook.magics import DurableMagics
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; say what an existing journal holds. Twice does no harm."""
+    if _loaded(shell) is not None:
+        return
+    magics = DurableMagics(shell)
+    shell.register_magics(magics)
+    shell.set_hook("complete_command", magics.complete, str_key="%durable")
+    # Best effort: a kernel that is killed never gets here, and loses nothing by it.
+    atexit.register(magics.session.close)
+    magics.session.begin()
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Close the journal and take the magics away. What ran goes on when it is loaded again."""
+    magics = _loaded(shell)
+    if magics is None:
+        return
+    atexit.unregister(magics.session.close)
+    magics.session.close()
+    manager = shell.magics_manager
+    del manager.registry[DurableMagics.__name__]
+    for kind, names in DurableMagics.magics.items():
+        for name in names:
+            manager.magics[kind].pop(name, None)
+
+
+def _loaded(shell: InteractiveShell) -> DurableMagics | None:
+    found = shell.magics_manager.registry.get(DurableMagics.__name__)
+    return found if isinstance(found, DurableMagics) else None

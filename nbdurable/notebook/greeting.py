@@ -1,0 +1,64 @@
+"""What a journal says when it is opened: what is unfinished in it, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from nbdurable.client.views import InvocationView, first_line
+from nbdurable.notebook.widgets.picture import clock_time, handy_name, what_to_do
+
+# What fits below a cell without scrolling; the rest is in `%durable ls`.
+LINES_MAX: Final = 10
+
+
+def greeting(path: Path, views: Sequence[InvocationView]) -> Iterator[str]:
+    """Nothing for a journal without runs; one line for each run that is not finished."""
+    if not views:
+        return
+    unfinished = [view for view in views if not view.is_done]
+    counted = f"{len(views)} run{'s'[: len(views) != 1]}"
+    if not unfinished:
+        yield f"nbdurable: {counted} in {shown(path)}, all finished; %durable ls"
+        return
+    yield f"nbdurable: {counted} in {shown(path)}, {len(unfinished)} not finished:"
+    for view in unfinished[:LINES_MAX]:
+        yield f"  {line_of(view)}"
+    if len(unfinished) > LINES_MAX:
+        yield f"  … and {len(unfinished) - LINES_MAX} more: %durable ls"
+
+
+def line_of(view: InvocationView) -> str:
+    """One run in one sentence: `Payment/order-456 waits for 'approved' – …`."""
+    todo = what_to_do(view)
+    if not view.is_code_loaded:
+        todo = f"its code is not loaded: re-run the cell that defines {view.service}"
+    return f"{handy_name(view)} {_doing(view)}" + (f" – {todo}" if todo else "")
+
+
+def shown(path: Path) -> str:
+    """Relative where that is shorter."""
+    try:
+        return f"./{path.relative_to(Path.cwd())}"
+    except ValueError:
+        return str(path)
+
+
+def _doing(view: InvocationView) -> str:
+    if view.open_promises:
+        return "waits for " + ", ".join(f"'{promise}'" for promise in view.open_promises)
+    match view.status:
+        case "paused" | "backing-off":
+            reason = first_line(view.failure or "a failure")
+            return f"{'is paused' if view.status == 'paused' else 'retries'} after {reason}"
+        case "scheduled" if view.wakes_at_ms is not None:
+            return f"is scheduled for {clock_time(view.wakes_at_ms)}"
+        case "suspended" if view.wakes_at_ms is not None:
+            return f"sleeps until {clock_time(view.wakes_at_ms)}"
+        case "pending":
+            return "queues for its key"
+        case "suspended":
+            return "waits"
+        case _:
+            return "is running"

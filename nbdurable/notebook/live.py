@@ -1,0 +1,112 @@
+"""One run, live in the output of one cell: drawn, redrawn, and at the end left as a static picture.
+
+The widget is there only while there is something to wait for. What stays in the saved notebook, on
+GitHub and in nbconvert is HTML and text, because those have no kernel to ask.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from IPython.display import display, update_display
+
+from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.errors import NbdurableError
+from nbdurable.notebook.answers import approve, reject
+from nbdurable.notebook.session import Session
+from nbdurable.notebook.widgets.picture import Picture, picture_of
+from nbdurable.notebook.widgets.views_html import picture_html, picture_text
+
+if TYPE_CHECKING:
+    from nbdurable.notebook.widgets.journal import JournalWidget
+
+
+class LiveJournal:
+    """Mutable; made on the cell's thread, from then on changed by the screen thread only."""
+
+    def __init__(self, session: Session, invocation_id: str, notice: str) -> None:
+        self._session = session
+        self._id = invocation_id
+        self._notice = notice
+        self._said = ""
+        self._place = f"nbdurable-{uuid4().hex}"
+        # Updates belong to the cell that shows this, whichever cell runs by then.
+        self._context = contextvars.copy_context()
+        self._widget: JournalWidget | None = None
+        self._unwatch: Callable[[], None] = lambda: None
+        self._waits: list[str] = []
+        self._latest: tuple[InvocationView, tuple[EntryView, ...]] | None = None
+
+    def show(self) -> None:
+        """Draw it here, and keep it up to date until the run is finished."""
+        client = self._session.client
+        view = client.wait(client.invocation(self._id))
+        picture = self._picture(view, client.wait(client.journal(self._id)))
+        if view.is_done or not _has_front_end(self._session):
+            display(static_mime(picture), raw=True, display_id=self._place)
+            return
+        from nbdurable.notebook.widgets.journal import JournalWidget
+
+        self._widget = JournalWidget(picture, self._answered)
+        self._waits = picture["waits"]
+        display(self._mime(picture), raw=True, display_id=self._place)
+        self._unwatch = client.watch(self._id, self._changed)
+
+    def _changed(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
+        """On the engine's thread: only hands over."""
+        self._session.screen.draw(self, lambda: self._draw(view, entries))
+
+    def _draw(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
+        if self._widget is None:
+            return
+        self._latest = view, entries
+        picture = self._picture(view, entries)
+        self._widget.picture = dict(picture)
+        if view.is_done:
+            self._unwatch()
+            widget, self._widget = self._widget, None
+            self._update(static_mime(picture))
+            widget.close()
+        elif picture["waits"] != self._waits:
+            # A notebook that is saved while it waits shows what it waits for.
+            self._waits = picture["waits"]
+            self._update(self._mime(picture))
+
+    def _answered(self, promise: str, approved: bool) -> None:  # noqa: FBT001 - a message's field.
+        """A click, on whichever thread the comm has: only hands over."""
+        self._session.screen.draw(object(), lambda: self._answer(promise, approved=approved))
+
+    def _answer(self, promise: str, *, approved: bool) -> None:
+        assert self._latest is not None, "a button is drawn before it can be clicked"
+        view, entries = self._latest
+        try:
+            client = self._session.client
+            client.wait((approve if approved else reject)(client, view, promise))
+        except NbdurableError as error:
+            self._said = str(error)
+        else:
+            self._said = f"{'approved' if approved else 'rejected'} ‘{promise}’"
+        self._draw(view, entries)
+
+    def _picture(self, view: InvocationView, entries: tuple[EntryView, ...]) -> Picture:
+        now_ms = self._session.client.now_ms()
+        return picture_of(view, entries, now_ms, notice=self._notice, said=self._said)
+
+    def _mime(self, picture: Picture) -> dict[str, Any]:
+        widget = {} if self._widget is None else self._widget.view_mime()
+        return {**widget, **static_mime(picture)}
+
+    def _update(self, mime: dict[str, Any]) -> None:
+        self._context.run(update_display, mime, display_id=self._place, raw=True)
+
+
+def static_mime(picture: Picture) -> dict[str, Any]:
+    return {"text/html": picture_html(picture), "text/plain": picture_text(picture)}
+
+
+def _has_front_end(session: Session) -> bool:
+    """A terminal has nothing to draw a widget with; a kernel may have."""
+    return getattr(session.shell, "kernel", None) is not None

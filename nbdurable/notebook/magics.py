@@ -1,0 +1,84 @@
+"""The magics: thin, and the border where an error becomes one line below the cell."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from nbdurable.errors import NbdurableError
+from nbdurable.notebook.cells import run_cell
+from nbdurable.notebook.parse import CellKind
+from nbdurable.notebook.session import Session
+from nbdurable.notebook.verbs import HELP, VERBS, names_to_complete
+from nbdurable.notebook.widgets.views_html import Sentence
+
+
+@magics_class
+class DurableMagics(Magics):
+    """Mutable: owns the session, and with it the engine of this kernel."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)  # type: ignore[no-untyped-call]  # IPython annotates in part.
+        self.session = Session(shell)
+
+    @magic_arguments()
+    @argument("name", help="What the service is called, and the name the cell binds.")
+    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @cell_magic
+    def durable_service(self, line: str, cell: str) -> None:
+        """Handlers that run side by side: async def greet(ctx, name)."""
+        self._define("service", self.durable_service, line, cell)
+
+    @magic_arguments()
+    @argument("name", help="What the object is called, and the name the cell binds.")
+    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @cell_magic
+    def durable_object(self, line: str, cell: str) -> None:
+        """Handlers with a key and state, one at a time per key; @shared ones only read."""
+        self._define("object", self.durable_object, line, cell)
+
+    @magic_arguments()
+    @argument("name", help="What the workflow is called, and the name the cell binds.")
+    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @cell_magic
+    def durable_workflow(self, line: str, cell: str) -> None:
+        """Write async def run(ctx, request), which runs once per key; others reach the run."""
+        self._define("workflow", self.durable_workflow, line, cell)
+
+    @line_magic
+    def durable(self, line: str) -> Any:
+        """Look at runs, answer them, end them: %durable alone lists the verbs."""
+        try:
+            verb, *words = shlex.split(line) or ["help"]
+        except ValueError as error:
+            raise UsageError(f"{error}: close the quotation mark") from None
+        if verb == "help":
+            return Sentence(HELP)
+        if verb not in VERBS:
+            raise UsageError(f"%durable has no verb {verb!r}; it has: {', '.join(VERBS)}")
+        try:
+            return VERBS[verb](self.session, words)
+        except NbdurableError as error:
+            self.session.forget_dead_engine(error)
+            raise UsageError(str(error)) from None
+
+    def complete(self, _: object, event: Any) -> list[str]:
+        """Verbs after `%durable`, then runs."""
+        words = event.line.split()
+        # The word being typed is not one of those before it.
+        before = len(words) - (0 if event.line.endswith(" ") else 1)
+        return list(VERBS) if before <= 1 else names_to_complete(self.session)
+
+    def _define(self, kind: CellKind, magic: Any, line: str, cell: str) -> None:
+        args = parse_argstring(magic, line)
+        try:
+            told = run_cell(self.session, kind, args.name, line, cell, pin=args.pin)
+        except NbdurableError as error:
+            self.session.forget_dead_engine(error)
+            raise UsageError(str(error)) from None
+        print(told)  # noqa: T201 - a magic speaks to the cell.

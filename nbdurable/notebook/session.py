@@ -1,0 +1,106 @@
+"""The engine of this kernel: opened at first need, closed at exit. A variable of the magics.
+
+Nothing is created on disk before something needs it. A journal that cannot be opened is one
+sentence, never a traceback; every later use asks again, because the reason may have gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbdurable.app import DurableEngine, journal_path
+from nbdurable.client.local import LocalClient
+from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
+from nbdurable.notebook.greeting import greeting
+from nbdurable.notebook.widgets.screen import Screen
+
+logger = logging.getLogger("nbdurable")
+
+# Stacks of failures are kept for as many runs as a person may still be looking at.
+STACKS_MAX: Final = 1_000
+
+
+class Session:
+    """Mutable; owned by the kernel's main thread, except for `stacks`, which handlers fill.
+
+    Attributes:
+        stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
+            terminal errors.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.screen = Screen()
+        self.stacks: OrderedDict[str, str] = OrderedDict()
+        self._engine: DurableEngine | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self.path} {'open' if self.is_open else 'not open'}>"
+
+    @property
+    def path(self) -> Path:
+        return self._engine.path if self._engine is not None else journal_path()
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def client(self) -> LocalClient:
+        """Opens the journal if it is not open.
+
+        Raises:
+            UsageError: It cannot be opened; the sentence says why, and what to do.
+        """
+        if self._engine is None:
+            self._open()
+        assert self._engine is not None
+        return self._engine.client
+
+    def begin(self) -> None:
+        """At `%load_ext`: a journal that is there is opened and says what it holds."""
+        path = journal_path()
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        try:
+            self._open()
+        except UsageError as error:
+            print(error)  # noqa: T201 - a magic speaks to the cell.
+
+    def remember_stack(self, invocation_id: str, stack: str) -> None:
+        self.stacks[invocation_id] = stack
+        while len(self.stacks) > STACKS_MAX:
+            self.stacks.popitem(last=False)
+
+    def forget_dead_engine(self, error: NbdurableError) -> None:
+        """After these the engine answers nothing any more; the next use opens the journal anew."""
+        if isinstance(error, EngineClosedError | JournalGoneError):
+            self.close()
+
+    def close(self) -> None:
+        """Best effort, also at exit: correctness never depends on it."""
+        engine, self._engine = self._engine, None
+        self.screen.close()
+        self.screen = Screen()
+        if engine is not None:
+            try:
+                engine.close()
+            except Exception:  # border: nobody is left to tell.
+                logger.debug("the journal was not closed in order", exc_info=True)
+
+    def _open(self) -> None:
+        engine = DurableEngine()
+        try:
+            engine.start()
+        except NbdurableError as error:
+            raise UsageError(str(error)) from None
+        self._engine = engine
+        views = engine.client.wait(engine.client.invocations())
+        for line in greeting(engine.path, views):
+            print(line)  # noqa: T201 - a magic speaks to the cell.

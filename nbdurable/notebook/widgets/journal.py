@@ -1,0 +1,50 @@
+"""The live journal of one run in the output of a cell, with Approve and Reject on it.
+
+The widget holds one picture, a synced trait: a view that is drawn late is right at once, which
+custom messages cannot promise. A click comes back as one message, `{"type": "answer", ...}`.
+
+Importing this module imports anywidget, which takes longer than all the rest of `notebook`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anywidget
+import traitlets
+
+from nbdurable.notebook.widgets.picture import Picture
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+Answer = Callable[[str, bool], None]
+
+
+class JournalWidget(anywidget.AnyWidget):
+    """Mutable; `picture` is set by the screen thread only."""
+
+    # Text, not paths: a path would make anywidget look for a file watcher.
+    _esm = (_STATIC / "journal.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "journal.css").read_text(encoding="utf-8")
+    picture = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, picture: Picture, on_answer: Answer) -> None:
+        """`on_answer` is called with a promise's name and whether it was approved."""
+        super().__init__(picture=picture)
+        self._on_answer = on_answer
+        self.on_msg(self._hear)
+
+    def view_mime(self) -> dict[str, Any]:
+        """What makes a front end draw this widget; empty where there is none to draw it."""
+        bundle = self._repr_mimebundle_()
+        data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle or {}
+        return {mime: value for mime, value in data.items() if not mime.startswith("text/")}
+
+    def _hear(self, _widget: object, content: object, _buffers: object) -> None:
+        match content:
+            case {"type": "answer", "promise": str(promise), "approved": bool(approved)}:
+                self._on_answer(promise, approved)
+            case _:
+                pass

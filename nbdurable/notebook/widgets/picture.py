@@ -1,0 +1,235 @@
+"""The picture of a run: one JSON value that the live widget, the static HTML and the text all draw.
+
+Made from the client's read models and nothing else. Bounded: the newest rows, and the number of
+those before them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, TypedDict
+
+from nbdurable.client.views import EntryView, InvocationView, first_line
+
+# A front end lays out this many rows in a frame; a longer journal is for SQL.
+ROWS_MAX: Final = 200
+# Enough to tell one run from another by eye, and to type.
+SHORT_ID_CHARS: Final = 14
+FAILURE_CHARS_MAX: Final = 400
+
+Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
+
+
+class Row(TypedDict):
+    """Units: ms – how long it took, None while it is open; *_at_ms – since the epoch."""
+
+    index: int
+    kind: str
+    name: str
+    tone: Tone
+    status: str
+    ms: int | None
+    since_ms: int
+    due_at_ms: int | None
+    value: str
+    failure: str
+
+
+class Picture(TypedDict):
+    """`waits`: promises that a person can answer now. `now_ms`: the kernel's clock."""
+
+    id: str
+    short_id: str
+    target: str
+    tone: Tone
+    status: str
+    facts: str
+    notice: str
+    failure: str
+    due_at_ms: int | None
+    earlier: int
+    rows: list[Row]
+    waits: list[str]
+    said: str
+    now_ms: int
+
+
+_TONES: Final[dict[str, Tone]] = {
+    "running": "busy",
+    "backing-off": "bad",
+    "paused": "bad",
+    "suspended": "waits",
+    "scheduled": "waits",
+    "pending": "waits",
+    "ready": "waits",
+}
+
+_ROW_TONES: Final[dict[str, Tone]] = {
+    "done": "ok",
+    "failed": "bad",
+    "retrying": "bad",
+    "running": "busy",
+    "waiting": "waits",
+}
+
+GLYPHS: Final[dict[Tone, str]] = {"ok": "✓", "bad": "✗", "busy": "●", "waits": "◌", "quiet": "·"}
+
+
+def picture_of(
+    view: InvocationView,
+    entries: Sequence[EntryView],
+    now_ms: int,
+    *,
+    notice: str = "",
+    said: str = "",
+) -> Picture:
+    """`notice` is about the submission, `said` the answer to a click."""
+    shown = entries[-ROWS_MAX:]
+    return Picture(
+        id=view.id,
+        short_id=short_id(view.id),
+        target=view.target,
+        tone=tone_of(view),
+        status=status_of(view),
+        facts=_facts(view),
+        notice=notice,
+        failure=_failure(view),
+        due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
+        earlier=len(entries) - len(shown),
+        rows=[_row(view, entry) for entry in shown],
+        waits=[] if view.is_done else list(view.open_promises),
+        said=said,
+        now_ms=now_ms,
+    )
+
+
+def tone_of(view: InvocationView) -> Tone:
+    if view.is_done:
+        return "ok" if view.succeeded else "bad"
+    if view.open_promises or not view.is_code_loaded:
+        return "waits"
+    return _TONES.get(view.status, "quiet")
+
+
+def status_of(view: InvocationView) -> str:
+    """Restate's word, and what a person waits for; failures have a line of their own."""
+    if view.is_done:
+        return "succeeded" if view.succeeded else "failed"
+    if not view.is_code_loaded:
+        return "its code is not loaded"
+    if view.open_promises:
+        return f"waits for {_quoted(view.open_promises)}"
+    return view.status.replace("-", " ")
+
+
+def what_to_do(view: InvocationView) -> str:
+    """The next thing for a person, empty when there is none."""
+    name = handy_name(view)
+    if view.is_done:
+        return ""
+    if not view.is_code_loaded:
+        return f"run the cell that defines {view.service}"
+    if view.open_promises:
+        return f"%durable approve {name}"
+    if view.status == "paused":
+        return f"correct the cell of {view.service} and run it again, or %durable resume {name}"
+    return ""
+
+
+def handy_name(view: InvocationView) -> str:
+    """What to type for it: service and key if it has one, else the beginning of its id."""
+    if view.key is not None and not any(char.isspace() for char in view.key):
+        return f"{view.service}/{view.key}"
+    return short_id(view.id)
+
+
+def short_id(invocation_id: str) -> str:
+    return invocation_id[:SHORT_ID_CHARS]
+
+
+def clock_time(at_ms: int) -> str:
+    """Local time; the day only when it is not today."""
+    at = datetime.fromtimestamp(at_ms / 1000, tz=UTC).astimezone()
+    is_today = at.date() == datetime.now(tz=UTC).astimezone().date()
+    return f"{at:%H:%M}" if is_today else f"{at:%Y-%m-%d %H:%M}"
+
+
+def duration(ms: int) -> str:
+    """Two digits that matter: 12 ms, 3.4 s, 2 min 5 s, 3 h 12 min."""
+    seconds = ms / 1000
+    if seconds < 1:
+        return f"{ms} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute has sixty seconds.
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour has sixty minutes.
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _facts(view: InvocationView) -> str:
+    facts = [f"attempt {view.attempt}"] if view.attempt > 1 else []
+    if view.revision is not None:
+        facts.append(f"revision {view.revision}")
+    facts.append(f"began {clock_time(view.created_at_ms)}")
+    if view.completed_at_ms is not None:
+        facts.append(f"took {duration(view.completed_at_ms - view.created_at_ms)}")
+    elif view.wakes_at_ms is not None:
+        facts.append(f"wakes {clock_time(view.wakes_at_ms)}")
+    return " · ".join(facts)
+
+
+def _failure(view: InvocationView) -> str:
+    """The failure that still matters: a run that has got over one is not failing."""
+    if view.is_done:
+        return "" if view.succeeded else _cut(view.failure or "")
+    if view.status == "paused":
+        return _cut(view.failure or "paused by hand")
+    if view.status == "backing-off":
+        count = f" ({view.failure_count} times in a row)" if view.failure_count > 1 else ""
+        return _cut(first_line(view.failure or "")) + count
+    return ""
+
+
+def _row(view: InvocationView, entry: EntryView) -> Row:
+    is_open = entry.ended_at_ms is None
+    # What a finished run no longer waits for never will be done, and nobody is waiting.
+    is_left = view.is_done and is_open
+    tone = "quiet" if is_left else _ROW_TONES.get(entry.status, "quiet")
+    return Row(
+        index=entry.index,
+        kind=entry.kind,
+        name=entry.name or "",
+        tone=tone,
+        status="not needed" if is_left else _row_status(entry),
+        ms=None if entry.ended_at_ms is None else entry.ended_at_ms - entry.started_at_ms,
+        since_ms=entry.started_at_ms,
+        due_at_ms=None if is_left else _due_at_ms(entry),
+        value="" if entry.kind == "Sleep" else entry.value or "",
+        failure=_cut(entry.failure or ""),
+    )
+
+
+def _row_status(entry: EntryView) -> str:
+    if entry.status == "retrying":
+        return f"failed {entry.failure_count}×" if entry.failure_count > 1 else "failed once"
+    return entry.status
+
+
+def _due_at_ms(entry: EntryView) -> int | None:
+    if entry.ended_at_ms is not None:
+        return None
+    if entry.kind == "Sleep" and entry.value:
+        wake_up_at_ms: int = json.loads(entry.value)["wake_up_at_ms"]
+        return wake_up_at_ms
+    return entry.next_retry_at_ms
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"‘{name}’" for name in names)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= FAILURE_CHARS_MAX else text[: FAILURE_CHARS_MAX - 1] + "…"

@@ -1,0 +1,205 @@
+"""Static pictures: HTML with inline styles only, because that is what survives a saved notebook,
+GitHub and nbconvert; and plain text for terminals and logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from nbdurable.client.views import InvocationView
+from nbdurable.notebook.widgets.picture import (
+    GLYPHS,
+    Picture,
+    Row,
+    Tone,
+    clock_time,
+    duration,
+    short_id,
+    status_of,
+    tone_of,
+    what_to_do,
+)
+
+# Middle tones that can be read on white and on black, where no theme says otherwise.
+_COLOURS: Final[dict[Tone, str]] = {
+    "ok": "var(--jp-success-color0, #2e8540)",
+    "bad": "var(--jp-error-color1, #d32f2f)",
+    "busy": "var(--jp-brand-color1, #1976d2)",
+    "waits": "var(--jp-warn-color0, #b26a00)",
+    "quiet": "var(--jp-ui-font-color2, #757575)",
+}
+_FONT: Final = (
+    "font-family: var(--jp-ui-font-family, system-ui, sans-serif);"
+    " font-size: var(--jp-ui-font-size1, 13px); color: var(--jp-ui-font-color1, inherit)"
+)
+_MONO: Final = "font-family: var(--jp-code-font-family, monospace)"
+_MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
+_CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
+_VALUE_COLUMNS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What a verb has done."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<div style="{_FONT}">{escape(self.text)}</div>'
+
+
+@dataclass(frozen=True, slots=True)
+class StaticJournal:
+    """One run as it was when this was made."""
+
+    picture: Picture
+
+    def __repr__(self) -> str:
+        return picture_text(self.picture)
+
+    def _repr_html_(self) -> str:
+        return picture_html(self.picture)
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationTable:
+    """What `%durable ls` shows, newest first. `hidden` counts those left out."""
+
+    views: tuple[InvocationView, ...]
+    hidden: int = 0
+
+    def __repr__(self) -> str:
+        if not self.views:
+            return "no runs yet"
+        rows = [("ID", "TARGET", "STATUS", "BEGAN", "NEXT")]
+        rows += [
+            (
+                short_id(view.id),
+                view.target,
+                f"{GLYPHS[tone_of(view)]} {status_of(view)}",
+                clock_time(view.created_at_ms),
+                what_to_do(view),
+            )
+            for view in self.views
+        ]
+        return "\n".join([*_columns(rows), *self._more()])
+
+    def _repr_html_(self) -> str:
+        if not self.views:
+            return f'<div style="{_FONT}">no runs yet</div>'
+        head = "".join(
+            f'<th style="{_CELL}; {_MUTED}">{title}</th>'
+            for title in ("id", "target", "status", "began", "next")
+        )
+        body = "".join(_table_row(view) for view in self.views)
+        more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
+        return (
+            f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+        )
+
+    def _more(self) -> list[str]:
+        return [f"… and {self.hidden} older: %durable ls --all"] if self.hidden else []
+
+
+def picture_html(picture: Picture) -> str:
+    lines = [
+        f'<div style="margin: 2px 0"><strong>{escape(picture["target"])}</strong>'
+        f' &nbsp;{_chip(picture["tone"], picture["status"])}</div>',
+        f'<div style="{_MUTED}; font-size: 90%"><code style="{_MONO}">{picture["short_id"]}</code>'
+        f" · {escape(picture['facts'])}</div>",
+    ]
+    lines += [_line(picture["notice"])] if picture["notice"] else []
+    if picture["failure"]:
+        lines.append(_line(picture["failure"], f"color: {_COLOURS['bad']}; white-space: pre-wrap"))
+    earlier = f"… {picture['earlier']} earlier entries"
+    lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
+    rows = "".join(_html_row(row) for row in picture["rows"])
+    table = f'<table style="border-collapse: collapse; margin: 4px 0"><tbody>{rows}</tbody></table>'
+    return f'<div style="{_FONT}">{"".join(lines)}{table}</div>'
+
+
+def picture_text(picture: Picture) -> str:
+    lines = [
+        f"{picture['target']}  {GLYPHS[picture['tone']]} {picture['status']}",
+        f"{picture['short_id']} · {picture['facts']}",
+    ]
+    lines += [picture["notice"]] if picture["notice"] else []
+    lines += [picture["failure"]] if picture["failure"] else []
+    lines += [f"… {picture['earlier']} earlier entries"] if picture["earlier"] else []
+    rows = [
+        (
+            f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
+            row["name"],
+            _when(row),
+            _shortened(row["failure"] or row["value"]),
+        )
+        for row in picture["rows"]
+    ]
+    lines += _columns(rows)
+    lines += [f"to answer: %durable approve {picture['short_id']}"] if picture["waits"] else []
+    return "\n".join(lines)
+
+
+def _table_row(view: InvocationView) -> str:
+    cells = [
+        f'<code style="{_MONO}">{short_id(view.id)}</code>',
+        escape(view.target),
+        _chip(tone_of(view), status_of(view)),
+        clock_time(view.created_at_ms),
+        escape(what_to_do(view)),
+    ]
+    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _html_row(row: Row) -> str:
+    colour = _COLOURS[row["tone"]]
+    failed = f'<span style="color: {_COLOURS["bad"]}">{escape(row["failure"])}</span>'
+    cells = [
+        f'<span style="color: {colour}">{GLYPHS[row["tone"]]}</span>',
+        f'<span style="{_MUTED}">{escape(row["kind"])}</span>',
+        escape(row["name"]),
+        f'<span style="{_MUTED}">{escape(_when(row))}</span>',
+        failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
+    ]
+    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _chip(tone: Tone, text: str) -> str:
+    return (
+        f'<span style="color: {_COLOURS[tone]}; white-space: nowrap">'
+        f"{GLYPHS[tone]} {escape(text)}</span>"
+    )
+
+
+def _line(text: str, style: str = "") -> str:
+    return f'<div style="{style}">{escape(text)}</div>'
+
+
+def _when(row: Row) -> str:
+    if row["due_at_ms"] is not None:
+        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
+    if row["ms"] is not None and row["status"] == "done":
+        return duration(row["ms"]) if row["ms"] else ""
+    return row["status"]
+
+
+def _shortened(text: str) -> str:
+    first = text.partition("\n")[0]
+    return first if len(first) <= _VALUE_COLUMNS else first[: _VALUE_COLUMNS - 1] + "…"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
