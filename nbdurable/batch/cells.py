@@ -167,9 +167,7 @@ def cells_of(cells: Sequence[Mapping[str, Any]], kernel_name: str) -> tuple[Cell
     return tuple(found)
 
 
-def plan_of(
-    cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[str] = ()
-) -> Plan:
+def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[str] = ()) -> Plan:
     """Keep the longest prefix of finished, unchanged cells whose variables can be had.
 
     Args:

@@ -12,9 +12,9 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-import nbformat
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
 
@@ -50,7 +50,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         begin: Callable[[], None],
         is_running: Callable[[], bool],
         blobs: str,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(nb_man, **options)
         self._desk = desk
@@ -76,7 +76,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         if not self.has_failed:
             self._pass_until(len(self.nb.cells))
 
-    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+    def handle_comm_msg(
+        self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
+    ) -> None:
         self._touched.add(msg["content"]["comm_id"])
         super().handle_comm_msg(outs, msg, cell_index)
 
@@ -117,6 +119,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         restored = len(plan.kept) - again
         self.nb_man.note(attempt=begin.attempt, cells_restored=restored)
         if begin.attempt == 1:
+            logger.info(f"Durable run:     {desk.run_id}")
             return
         count = f"{restored} of {len(desk.cells)} cells restored, not run"
         setup = f"; {again} setup cell{'s' * (again > 1)} run{'s' * (again == 1)} again"
@@ -157,7 +160,8 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     def _record(self, order: Execute, started_at_ms: int, *, stopped: bool) -> CellRecord:
         ended_at_ms = self._now_ms()
         cell = self.nb.cells[order.cell.index]
-        saved = self._save(order.cell) if order.checkpoint else {"error": "not asked for"}
+        why_not = order.no_checkpoint or self._no_checkpoints
+        saved: dict[str, Any] = self._save(order.cell) if why_not is None else {"error": why_not}
         return CellRecord(
             index=order.cell.index,
             digest=order.cell.digest,
@@ -211,24 +215,20 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
 
     def _save(self, cell: Cell) -> dict[str, Any]:
         """Save the variables. Whatever goes wrong, the cell's result is not lost with it."""
-        if self._no_checkpoints is not None:
-            return {"error": self._no_checkpoints}
         try:
             return self._ask({"ask": "save", "blobs": self._blobs, "cell": str(cell.index + 1)})
         except KernelAskError as error:
             return {"error": str(error)}
         except DeadKernelError:
-            error = "the kernel died while its variables were saved"
-            logger.warning(f"After cell {cell.index + 1}, {error}")
-            return {"error": error, "killed_kernel": True}
+            why_not = "the kernel died while its variables were saved"
+            logger.warning(f"After cell {cell.index + 1}, {why_not}")
+            return {"error": why_not, "killed_kernel": True}
 
     def _restore(self, checkpoint: str) -> str | None:
         try:
             if self._no_checkpoints is not None:
                 return self._no_checkpoints
-            restored = self._ask(
-                {"ask": "restore", "blobs": self._blobs, "checkpoint": checkpoint}
-            )
+            restored = self._ask({"ask": "restore", "blobs": self._blobs, "checkpoint": checkpoint})
         except KernelAskError as error:
             return str(error)
         for note in restored["notes"]:

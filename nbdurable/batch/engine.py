@@ -6,14 +6,19 @@ the middle of its own start. So this module imports nothing; the work is in `exe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 class NbdurableEngine:
     """The three functions papermill calls, and no base class: that would be a circle."""
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, **options: Any) -> Any:
+    def execute_notebook(
+        cls, nb: NotebookNode, kernel_name: str, **options: object
+    ) -> NotebookNode:
         """Run the notebook as a durable workflow, or go on with the run it was.
 
         Args:
@@ -21,16 +26,16 @@ class NbdurableEngine:
         """
         from nbdurable.batch.execution import execute
 
-        return execute(nb, kernel_name, **options)
+        return execute(nb, kernel_name, **options)  # type: ignore[arg-type]  # papermill's keywords.
 
     @classmethod
-    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:
         from papermill.utils import nb_kernel_name
 
         return str(nb_kernel_name(nb, name))
 
     @classmethod
-    def nb_language(cls, nb: Any, language: str | None = None) -> str:
+    def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
         from papermill.utils import nb_language
 
         return str(nb_language(nb, language))

@@ -16,9 +16,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import click
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillException
 from papermill.log import logger
-from papermill.utils import chdir, merge_kwargs, remove_args
+from papermill.utils import chdir
 
 from nbdurable.app import DurableEngine, journal_path
 from nbdurable.batch.cells import cells_of
@@ -41,6 +42,8 @@ DIGEST_CHARS = 8
 # A handler that was told of a failure needs one commit to say so; five seconds are generous.
 SETTLE_LOOK_S = 0.01
 SETTLE_LOOKS_MAX = 500
+# papermill's own default.
+START_TIMEOUT_S = 60
 REFUSALS = (
     JournalDamagedError,
     JournalGoneError,
@@ -55,7 +58,7 @@ class JournalRefusedError(click.ClickException, PapermillException):  # type: ig
 
 
 def execute(
-    nb: Any,
+    nb: NotebookNode,
     kernel_name: str,
     *,
     output_path: str | None = None,
@@ -63,8 +66,8 @@ def execute(
     log_output: bool = False,
     autosave_cell_every: int = 30,
     run_id: str | None = None,
-    **options: Any,
-) -> Any:
+    **options: object,
+) -> NotebookNode:
     """What `papermill.engines.Engine.execute_notebook` does, as a workflow.
 
     Raises:
@@ -86,7 +89,9 @@ def execute(
         )
         manager.notebook_start()
         try:
-            _Call(engine, manager, kernel_name, run_id).execute(log_output=log_output, **options)
+            _Call(engine, manager, kernel_name, run_id).execute(
+                {**options, "log_output": log_output}
+            )
         except BaseException:
             manager.failed = True
             raise
@@ -94,7 +99,8 @@ def execute(
             manager.notebook_complete()
     finally:
         engine.close()
-    return manager.nb
+    executed: NotebookNode = manager.nb
+    return executed
 
 
 class _Call:
@@ -110,16 +116,7 @@ class _Call:
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
 
-    def execute(
-        self,
-        *,
-        log_output: bool,
-        stdout_file: Any = None,
-        stderr_file: Any = None,
-        start_timeout: int = 60,
-        execution_timeout: int | None = None,
-        **options: Any,
-    ) -> None:
+    def execute(self, options: dict[str, object]) -> None:
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
         last = known[-1] if known else None
@@ -136,16 +133,7 @@ class _Call:
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / BLOBS_FOLDER),
-            **merge_kwargs(
-                remove_args(["input_path", "timeout", "startup_timeout"], **options),
-                timeout=execution_timeout or options.get("timeout"),
-                startup_timeout=start_timeout,
-                kernel_name=self._kernel_name,
-                log=logger,
-                log_output=log_output,
-                stdout_file=stdout_file,
-                stderr_file=stderr_file,
-            ),
+            **_client_options(options, self._kernel_name),
         )
         try:
             client.execute()
@@ -199,7 +187,7 @@ class _Call:
         return [view for view in views if view.service == SERVICE]
 
 
-def run_id_of(nb: Any, home: Path) -> str:
+def run_id_of(nb: NotebookNode, home: Path) -> str:
     """The stem of the notebook and a digest of notebook, parameters and output path.
 
     Paths count from the folder that holds the journal, so that a project can be moved.
@@ -212,7 +200,20 @@ def run_id_of(nb: Any, home: Path) -> str:
     return f"{stem or 'notebook'}-{digest.hexdigest()[:DIGEST_CHARS]}"
 
 
-def _place(path: Any, home: Path) -> str:
+def _client_options(options: dict[str, object], kernel_name: str) -> dict[str, object]:
+    """Papermill's words for what nbclient is told, as its own engine translates them."""
+    ours = ("input_path", "timeout", "startup_timeout", "start_timeout", "execution_timeout")
+    rest = {name: value for name, value in options.items() if name not in ours}
+    return {
+        **rest,
+        "timeout": options.get("execution_timeout") or options.get("timeout"),
+        "startup_timeout": options.get("start_timeout", START_TIMEOUT_S),
+        "kernel_name": kernel_name,
+        "log": logger,
+    }
+
+
+def _place(path: object, home: Path) -> str:
     if not isinstance(path, str):
         return ""
     if not is_local(path):

@@ -81,12 +81,12 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
 
 
 def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str, Any]:
-    """Bring the variables back. What an earlier restore put there and nobody replaced goes first:
-    a variable that died in between must not live on as what it was.
+    """Bring the variables back.
+
+    What an earlier restore put there and nobody replaced goes first: a variable that died in
+    between must not live on as what it was.
     """
-    earlier = {
-        name: value for name, value in _seen.placed.items() if namespace.get(name) is value
-    }
+    earlier = {name: value for name, value in _seen.placed.items() if namespace.get(name) is value}
     for name in earlier:
         del namespace[name]
     _seen.placed = {}

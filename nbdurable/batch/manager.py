@@ -26,16 +26,16 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
 
     failed = False
 
-    def save(self, **kwargs: Any) -> None:
+    def save(self, **kwargs: object) -> None:
         """Write a whole file or none: a reader, or a kill, never meets half a notebook."""
         path = local_path(self.output_path)
         if path is None or not path.parent.is_dir():
             super().save(**kwargs)
             return
-        write_whole(path, nbformat.writes(self.nb))
+        write_whole(path, nbformat.writes(self.nb))  # type: ignore[no-untyped-call]  # As nbformat has it.
         self.last_save_time = self.now()
 
-    def notebook_start(self, **kwargs: Any) -> None:
+    def notebook_start(self, **kwargs: object) -> None:
         self.nb.metadata.pop(KEY, None)
         for cell in self.nb.cells:
             cell.metadata.pop(KEY, None)
@@ -50,9 +50,9 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         cell = self.nb.cells[index]
         meta = cell.metadata.papermill
         if restored:
-            cell.outputs = [nbformat.from_dict(output) for output in record.outputs]
+            cell.outputs = [node_of(output) for output in record.outputs]
             cell.execution_count = record.execution_count
-            cell.metadata.execution = nbformat.from_dict(record.timing)
+            cell.metadata.execution = node_of(record.timing)
             meta.exception = False
         meta.start_time = _iso(record.started_at_ms)
         meta.end_time = _iso(record.ended_at_ms)
@@ -82,7 +82,7 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
 
             logger.info(f"Ending Cell {index + 1:-<43}")
 
-    def notebook_complete(self, **kwargs: Any) -> None:
+    def notebook_complete(self, **kwargs: object) -> None:
         """Finish the notebook without touching the status of a cell that never ran."""
         self.end_time = self.now()
         meta = self.nb.metadata.papermill
@@ -102,6 +102,11 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         self.save()
         if self.pbar:
             self.pbar.update(1)
+
+
+def node_of(content: Mapping[str, Any]) -> nbformat.NotebookNode:
+    node: nbformat.NotebookNode = nbformat.from_dict(content)  # type: ignore[no-untyped-call]  # As nbformat has it.
+    return node
 
 
 def local_path(path: str | None) -> Path | None:
@@ -134,7 +139,7 @@ def write_whole(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _of(record: CellRecord, *, restored: bool) -> Mapping[str, Any]:
+def _of(record: CellRecord, *, restored: bool) -> nbformat.NotebookNode:
     facts: dict[str, Any] = {"restored": restored, "attempt": record.attempt}
     if record.checkpoint is None:
         facts["no_checkpoint"] = record.no_checkpoint
@@ -143,7 +148,7 @@ def _of(record: CellRecord, *, restored: bool) -> Mapping[str, Any]:
         facts["checkpoint_bytes"] = record.checkpoint_bytes
     if record.tombstones:
         facts["tombstones"] = list(record.tombstones)
-    return nbformat.from_dict(facts)  # type: ignore[no-any-return,no-untyped-call]  # A NotebookNode, as all metadata is.
+    return node_of(facts)
 
 
 def _iso(at_ms: int) -> str:

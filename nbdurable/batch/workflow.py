@@ -17,7 +17,7 @@ import asyncio
 import queue
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -52,11 +52,14 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Run a cell; answered with its record, or with a TerminalError if it failed."""
+    """Run a cell; answered with its record, or with a TerminalError if it failed.
+
+    `no_checkpoint` says why its variables are not to be saved, if so.
+    """
 
     cell: Cell
     attempt: int
-    checkpoint: bool
+    no_checkpoint: str | None
     reply: Future[CellRecord] = field(default_factory=Future)
 
 
@@ -105,8 +108,8 @@ class Desk:
         self.orders.put(order)
         return await asyncio.wrap_future(order.reply)
 
-    async def execute(self, cell: Cell, attempt: int, checkpoint: bool) -> CellRecord:  # noqa: FBT001 - called through `partial`.
-        order = Execute(cell, attempt, checkpoint)
+    async def execute(self, cell: Cell, attempt: int, no_checkpoint: str | None) -> CellRecord:
+        order = Execute(cell, attempt, no_checkpoint)
         self.orders.put(order)
         return await asyncio.wrap_future(order.reply)
 
@@ -116,7 +119,7 @@ def workflow_of(desk: Desk) -> Workflow:
     flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
 
     @flow.main(HANDLER)
-    async def run(ctx: WorkflowContext, request: dict[str, Any]) -> dict[str, Any]:
+    async def run(ctx: WorkflowContext, _request: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(ctx, WorkflowInvoked)
         attempt = ctx.attempt.start.attempt
         if ctx.key() != desk.run_id or not desk.open(attempt):
@@ -170,13 +173,15 @@ class _Run:
                 self._ctx.abandon_step(step, f"did not end: attempt {self._attempt} began")
         while True:
             plan = plan_of(self._desk.cells, steps, self._unusable)
-            notes = (*plan.notes, *self._unusable.values())
-            self._desk.orders.put(Begin(self._attempt, Plan(plan.kept, plan.left, plan.checkpointed, notes)))
+            why_not = tuple(dict.fromkeys(self._unusable.values()))
+            self._desk.orders.put(Begin(self._attempt, replace(plan, notes=plan.notes + why_not)))
             again: dict[int, CellRecord] = {}
             for cell in plan.again:
                 before = plan.checkpoint_before(cell)
                 if before is not None and not await self._restored(before):
                     break
+                count = plan.kept[cell.position].record.execution_count
+                self._desk.orders.put(Continue(count or 1))
                 key = StepKey(cell.position, cell.digest, self._attempt, again=True)
                 again[cell.position] = await self._step(key, cell, plan)
             else:
@@ -193,8 +198,12 @@ class _Run:
         return why_not is None
 
     async def _step(self, key: StepKey, cell: Cell, plan: Plan) -> CellRecord:
-        checkpoints = cell.position < plan.checkpointed and not key.again
-        action = partial(self._desk.execute, cell, self._attempt, checkpoints)
+        why_not = None
+        if key.again:
+            why_not = "a setup cell that ran again; what came after it was restored"
+        elif cell.position >= plan.checkpointed:
+            why_not = "saving the variables killed the kernel in an earlier attempt"
+        action = partial(self._desk.execute, cell, self._attempt, why_not)
         try:
             record = await self._ctx.run_keyed(str(key), cell.name, action, _RECORDED)
         except TerminalError as error:

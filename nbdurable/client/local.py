@@ -37,7 +37,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
 )
 from nbdurable.core.state import Invocation
-from nbdurable.core.values import Failure, Target
+from nbdurable.core.values import ErrorReport, Failure, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import (
     ConflictError,
@@ -284,6 +284,10 @@ class LocalClient:
 
     # -- looking ------------------------------------------------------------------------------
 
+    def now_ms(self) -> int:
+        """The engine's clock, which is what its times are by."""
+        return self._link.clock.now_ms()
+
     async def invocations(self) -> list[InvocationView]:
         """All that are known, oldest first."""
 
@@ -298,6 +302,10 @@ class LocalClient:
 
     async def journal(self, invocation_id: str) -> tuple[EntryView, ...]:
         return await self._ask(lambda: self.look_at(invocation_id)[1])
+
+    async def last_error(self, invocation_id: str) -> ErrorReport | None:
+        """Why the last attempt failed, with its stack; None if none did, or since a restart."""
+        return await self._ask(lambda: self._invocation(invocation_id).last_error)
 
     async def services(self) -> list[ServiceManifest]:
         def look() -> list[ServiceManifest]:
@@ -322,6 +330,9 @@ class LocalClient:
         ]
         if not matching:
             raise _not_found(text)
+        if len(matching) > 1:
+            # A workflow's key means its run; its other handlers only talk to it.
+            matching = [view for view in matching if await self._is_run(view)] or matching
         if len(matching) > 1:
             runs = [view for view in matching if not view.is_done] or matching[-1:]
             if len(runs) > 1:
@@ -377,7 +388,13 @@ class LocalClient:
         except BaseException:
             asked.close()
             raise
-        return asyncio.run_coroutine_threadsafe(asked, self._engine.loop).result()
+        asking = asyncio.run_coroutine_threadsafe(asked, self._engine.loop)
+        try:
+            return asking.result()
+        except BaseException:
+            # Interrupted: nobody will hear the answer, so the engine need not go on asking.
+            asking.cancel()
+            raise
 
     # -- code ---------------------------------------------------------------------------------
 
@@ -482,6 +499,15 @@ class LocalClient:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._engine.ask(question))
+
+    async def _is_run(self, view: InvocationView) -> bool:
+        target = Target(service=view.service, handler=view.handler, key=view.key)
+
+        def look() -> bool:
+            handler = self._engine.machine.state.handler(target, view.revision)
+            return handler is not None and handler.type == "workflow"
+
+        return await self._ask(look)
 
     def _invocation(self, invocation_id: str) -> Invocation:
         inv = self._engine.machine.state.invocations.get(InvocationId(invocation_id))

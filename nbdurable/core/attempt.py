@@ -39,6 +39,7 @@ from nbdurable.core.commands import (
     SendSignalCommand,
     SetStateCommand,
     SleepCommand,
+    entry_type,
 )
 from nbdurable.core.futures import (
     Completion,
@@ -68,7 +69,7 @@ from nbdurable.core.proposals import (
     Suspend,
 )
 from nbdurable.core.records import cannot_hold
-from nbdurable.core.replay import Mismatch, compare, describe
+from nbdurable.core.replay import Mismatch, compare
 from nbdurable.core.values import (
     ErrorReport,
     Failure,
@@ -431,12 +432,11 @@ class AttemptMachine:
         """Hold the command against the journal, or propose it when the journal has ended."""
         if self._closed:
             return Recorded(command, payload or b"")
+        unwritable = cannot_hold(command)
+        if unwritable is not None:
+            raise TypeError(f"{entry_type(command)} cannot be recorded: {unwritable}")
         self._command_index += 1
         if not self._recorded:
-            unwritable = cannot_hold(command)
-            if unwritable is not None:
-                self._command_index -= 1
-                raise TypeError(f"{describe(command)} cannot be recorded: {unwritable}")
             self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))
             return Recorded(command, payload or b"")
         recorded = self._recorded[0]

@@ -38,8 +38,11 @@ class Feed:
             for record in records
             if isinstance(record.fact, InvocationFact)
         )
-        if not changed:
-            return
+        if changed:
+            self.tell(changed)
+
+    def tell(self, changed: frozenset[InvocationId]) -> None:
+        """For when what changed is not known by records: after a recovery."""
         for listener in tuple(self._listeners):
             try:
                 listener(changed)

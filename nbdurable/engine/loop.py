@@ -74,8 +74,15 @@ class _Letter(NamedTuple):
     proposal: Proposal
     reply: Future[Answer] | None
 
+    def answer(self, answer: Answer) -> None:
+        """To one who gave up waiting there is nothing to say."""
+        if self.reply is not None and self.reply.set_running_or_notify_cancel():
+            self.reply.set_result(answer)
+
     def fail(self, error: BaseException) -> None:
-        if self.reply is not None and not self.reply.done():
+        if self.reply is None or self.reply.done():
+            return
+        if self.reply.set_running_or_notify_cancel():
             self.reply.set_exception(error)
 
 
@@ -134,7 +141,7 @@ class Engine:
                 reply.set_exception(error)
 
         def fail(error: BaseException) -> None:
-            if reply.set_running_or_notify_cancel():
+            if not reply.done() and reply.set_running_or_notify_cancel():
                 reply.set_exception(error)
 
         self._put(_Question(answer, fail))
@@ -193,6 +200,9 @@ class Engine:
     def _put(self, letter: _Letter | _Question) -> None:
         self.check_alive()
         self._mailbox.put(letter)
+        # It may have died in between, with nobody left to look into the mailbox.
+        if self._dead is not None:
+            letter.fail(self._dead)
 
     def _live(self) -> None:
         try:
@@ -257,14 +267,13 @@ class Engine:
         try:
             await self._commit(records)
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
-            await self._recover_from(error, letters)
+            await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
                 self._act(action)
-            if letter.reply is not None:
-                letter.reply.set_result(decision.answer)
+            letter.answer(decision.answer)
         self.feed.publish(records)
 
     async def _commit(self, records: list[Record]) -> None:
@@ -289,29 +298,60 @@ class Engine:
         for action in self.machine.resume():
             self._act(action)
 
-    async def _recover_from(self, error: Exception, letters: list[_Letter]) -> None:
-        """The one recovery path. What attempts proposed is stale now; clients are decided again."""
+    async def _recover_from(
+        self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
+    ) -> None:
+        """The one recovery path. `last_lsn` is that of the batch whose commit failed.
+
+        If the log has it, the commit came through and what was decided stands. Else it never
+        happened: what attempts proposed is stale now, what clients proposed is decided again.
+        """
         logger.warning("a commit failed, its outcome is unknown; recovering: %s", error)
         self._timers.clear()
         for link in self._links.values():
             link.stop_all("the journal is being recovered")
-        again = [letter for letter in letters if not isinstance(letter.proposal, AttemptSteps)]
-        self._failed_commits += 1
-        try:
-            if isinstance(error, JournalGoneError) or self._failed_commits > RECOVERIES_MAX:
-                raise error  # noqa: TRY301 - one handler for both.
-            self._writer.close()
-            self._store.reopen()
-            self._writer = Writer(self._store, self.loop)
-            await self._begin_epoch()
-        except Exception as fatal:
-            for letter in again:
-                letter.fail(fatal)
-            raise
+        came_through = await self._reopen(error, last_lsn)
+        again: list[_Letter] = []
+        for letter, decision in zip(letters, decisions, strict=True):
+            if came_through:
+                letter.answer(decision.answer)
+            elif not isinstance(letter.proposal, AttemptSteps):
+                again.append(letter)
+        self._publish_results()
+        self.feed.tell(frozenset(self.machine.state.invocations))
+        proposed = [letter.proposal for letter in again]
         for code in self._code.values():
-            self._mailbox.put(_Letter(code, None))
+            if code not in proposed:
+                self._mailbox.put(_Letter(code, None))
         for letter in again:
             self._mailbox.put(letter)
+
+    async def _reopen(self, error: Exception, last_lsn: int) -> bool:
+        """Open the store until it stays open. Returns whether it has what `last_lsn` belongs to."""
+        came_through: bool | None = None
+        while True:
+            self._failed_commits += 1
+            if isinstance(error, JournalGoneError) or self._failed_commits > RECOVERIES_MAX:
+                raise error
+            try:
+                self._writer.close()
+                self._store.reopen()
+                if came_through is None:
+                    # Asked once: after this the lsns are those of the next epoch.
+                    came_through = self._store.last_lsn() >= last_lsn
+                self._writer = Writer(self._store, self.loop)
+                await self._begin_epoch()
+            except Exception as again:  # noqa: BLE001 - border: tried again, then told.
+                error = again
+            else:
+                return came_through
+
+    def _publish_results(self) -> None:
+        """Answer those who wait for what ended in a commit that was not acted upon."""
+        for invocation_id in list(self._waiting):
+            inv = self.machine.state.invocations.get(invocation_id)
+            if inv is not None and inv.result is not None:
+                self._act(PublishResult(invocation_id=invocation_id))
 
     def _note(self, proposal: Proposal) -> None:
         """Which code is loaded outlives a recovery in this process, so it is loaded again."""
@@ -370,7 +410,7 @@ class Engine:
         """Answer everyone who waits, now and from now on, with the reason."""
         if self._dead is not None:
             return
-        self._dead = error
+        self._dead = _as_error(error)
         if not self._ready.done():
             self._ready.set_exception(error)
         elif not isinstance(error, EngineClosedError):
@@ -386,8 +426,13 @@ class Engine:
 
 
 def _as_error(error: BaseException) -> BaseException:
-    return (
-        error
-        if isinstance(error, NbdurableError)
-        else EngineClosedError(f"the engine stopped: {error!r}")
-    )
+    match error:
+        case NbdurableError():
+            return error
+        case asyncio.CancelledError():
+            return EngineClosedError(
+                "the engine was closed before this was answered; open the journal again to see"
+                " whether it happened"
+            )
+        case _:
+            return EngineClosedError(f"the engine stopped: {error!r}")

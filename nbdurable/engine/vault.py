@@ -39,9 +39,11 @@ class Vault:
             self._keep(lsn, payload)
         if not isinstance(fact, InvocationFact):
             return
+        if isinstance(fact, InvocationCreated):
+            # An id comes again when its invocation was purged: nothing of that one counts.
+            self.forget(fact.invocation_id)
+            self._journals[fact.invocation_id] = []
         journal = self._journals.get(fact.invocation_id)
-        if journal is None and isinstance(fact, InvocationCreated):
-            journal = self._journals[fact.invocation_id] = []
         if journal is not None:
             journal.append((lsn, at_ms, fact))
             self._fact_count += 1

@@ -5,13 +5,13 @@ call would not be journaled, so there it is refused with what to write. A bound 
 ctx calls take: `await ctx.service_call(Greeter.greet, "Ada")`.
 """
 
+# ruff: noqa: ANN401 - what a handler takes is the user's: any value.
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
-from nbdurable.client.local import RestateClientSendHandle
+from nbdurable.client.local import LocalClient, RestateClientSendHandle
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
@@ -25,7 +25,6 @@ from nbdurable.sdk.definition import Definition
 _NOTHING: Final = object()
 # Where the SDK finds the handler of a function; `ctx.service_call` looks there.
 _HANDLER_ATTRIBUTE: Final = "__nbdurable_handler__"
-_EXAMPLE_KEY: Final = '["my-key"]'
 
 
 class BoundDefinition:
@@ -50,9 +49,9 @@ class BoundDefinition:
         tag = self._definition.service_tag
         if tag.kind == "service":
             first = next(iter(self._definition.handlers))
-            raise said(TypeError(f"{tag.name} is a service and has no keys; write: {tag.name}"
-                                 f".{first}(…)"))  # fmt: skip
-        if not isinstance(key, str) or not key:
+            problem = f"{tag.name} is a service and has no keys; write: {tag.name}.{first}(…)"
+            raise said(TypeError(problem))
+        if not _is_key(key):
             raise said(TypeError(f'keys are texts; write: {tag.name}["{key}"]'))
         return BoundKey(self._session, self._definition, key)
 
@@ -113,22 +112,19 @@ class BoundHandler:
         return f"{tag.name}{key}.{self._handler.name}"
 
     def _submit(self, arg: Any, delay: timedelta | None, idempotency_key: str | None) -> Handle:
+        self._check(arg, delay)
+        client = self._session.client
+        value = None if arg is _NOTHING else arg
         try:
-            self._check(arg)
-            if delay is not None and not isinstance(delay, timedelta):
-                raise TypeError(f"delay is a timedelta; write: delay=timedelta(seconds={delay})")  # noqa: TRY301
-            client = self._session.client
-            value = None if arg is _NOTHING else arg
-            sent = client.wait(self._send(client)(value, delay, idempotency_key))
+            sent = client.wait(self._send(client, value, delay, idempotency_key))
             notice = client.wait(self._notice(sent)) if sent.existing else ""
         except HttpError as error:
             name = self._handler.service_tag.name
-            todo = f"; run the cell that defines {name}" if error.status_code == 404 else ""  # noqa: PLR2004 - HTTP.
-            raise said(DefinitionError(f"{error.message}{todo}")) from None
+            raise said(
+                DefinitionError(f"{error.message}; run the cell that defines {name}")
+            ) from None
         except NbdurableError as error:
             self._session.forget_dead_engine(error)
-            raise said(error) from None
-        except TypeError as error:
             raise said(error) from None
         target = self._written.replace('["', "/").replace('"].', "/")
         if self._key is None:
@@ -136,37 +132,41 @@ class BoundHandler:
         serde = self._handler.handler_io.output_serde
         return Handle(self._session, sent.invocation_id, target, serde, notice)
 
-    def _check(self, arg: Any) -> None:
+    def _check(self, arg: Any, delay: object) -> None:
         tag, name = self._handler.service_tag, self._handler.name
         if current_context() is not None:
-            call = {"service": "service_call", "object": "object_call", "workflow": "workflow_call"}
             where = f"{tag.name}.{name}, " + ("" if tag.kind == "service" else "key, ")
-            raise DefinitionError(
-                f"a handler calls through its context, so that the call is journaled; write: "
-                f"await ctx.{call[tag.kind]}({where}arg)"
+            raise said(
+                DefinitionError(
+                    "a handler calls through its context, so that the call is journaled; write: "
+                    f"await ctx.{tag.kind}_call({where}…)"
+                )
             )
+        problem = ""
         if tag.kind != "service" and self._key is None:
-            raise TypeError(f"{tag.name} is keyed; write: {tag.name}{_EXAMPLE_KEY}.{name}(…)")
-        if self._handler.arity == 1 and arg is not _NOTHING:
-            raise TypeError(f"{name} takes no input; write: {self._written}()")
-        if self._handler.arity > 1 and arg is _NOTHING:
-            raise TypeError(f"{name} takes one input; write: {self._written}(…)")
+            problem = f'{tag.name} is keyed; write: {tag.name}["my-key"].{name}(…)'
+        elif self._handler.arity == 1 and arg is not _NOTHING:
+            problem = f"{name} takes no input; write: {self._written}()"
+        elif self._handler.arity > 1 and arg is _NOTHING:
+            problem = f"{name} takes one input; write: {self._written}(…)"
+        elif not isinstance(delay, timedelta | None):
+            problem = f"delay is a timedelta; write: delay=timedelta(seconds={delay})"
+        if problem:
+            raise said(TypeError(problem))
 
-    def _send(self, client: Any) -> Callable[..., Coroutine[Any, Any, RestateClientSendHandle]]:
-        def send(
-            arg: Any, delay: timedelta | None, idempotency_key: str | None
-        ) -> Coroutine[Any, Any, RestateClientSendHandle]:
-            sent: Coroutine[Any, Any, RestateClientSendHandle]
-            match self._handler.service_tag.kind:
-                case "service":
-                    sent = client.service_send(self, arg, delay, idempotency_key)
-                case "object":
-                    sent = client.object_send(self, self._key, arg, delay, idempotency_key)
-                case "workflow":
-                    sent = client.workflow_send(self, self._key, arg, delay, idempotency_key)
-            return sent
-
-        return send
+    async def _send(
+        self, client: LocalClient, arg: Any, delay: timedelta | None, idempotency_key: str | None
+    ) -> RestateClientSendHandle:
+        # It carries the handler as a decorated function does, which is all that the client reads.
+        me: Any = self
+        key = self._key or ""
+        match self._handler.service_tag.kind:
+            case "service":
+                return await client.service_send(me, arg, delay, idempotency_key)
+            case "object":
+                return await client.object_send(me, key, arg, delay, idempotency_key)
+            case "workflow":
+                return await client.workflow_send(me, key, arg, delay, idempotency_key)
 
     async def _notice(self, sent: RestateClientSendHandle) -> str:
         view: InvocationView = await self._session.client.invocation(sent.invocation_id)
@@ -174,10 +174,12 @@ class BoundHandler:
         if view.completed_at_ms is not None:
             when += f" and ended {clock_time(view.completed_at_ms)}"
         if self._handler.kind == "workflow":
-            return (
-                f"attached to the run of {self._key} that {when}; a workflow runs once per key"
-            )
+            return f"attached to the run of {self._key} that {when}; a workflow runs once per key"
         return f"attached to the call with this idempotency key that {when}"
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and key != ""
 
 
 def _handler(definition: Definition, name: str) -> Handler[Any, Any]:

@@ -5,6 +5,8 @@ reached through the cell's name, so that the `run` of two workflows can live sid
 keep the user's namespace as their globals and see what later cells change there.
 """
 
+# IPython annotates its shell in part.
+# mypy: disable-error-code="no-untyped-call, arg-type"
 from __future__ import annotations
 
 import ast
@@ -48,12 +50,13 @@ def run_cell(
     shell = session.shell
     count = _execution_count(shell)
     cell, filename = _read(shell, kind, name, line, body, count)
+    # Before the cell's own code: a cell that cannot be registered is better not run.
+    client = session.client
     functions = _execute(shell, cell, filename)
     try:
         definition = _define(session, cell, functions)
     except DefinitionError as error:
         raise UsageError(str(error)) from None
-    client = session.client
     before = _runs_of(client.wait(client.invocations()), name)
     registering = client.register(
         definition, digest=cell.digest, source=body, origin=f"Cell In[{count}]", pin=pin
@@ -112,13 +115,19 @@ def _execution_count(shell: InteractiveShell) -> int:
     `shell.execution_count` already is the next one's since IPython 9.18; the history has the cell
     under its own number in every version.
     """
-    return max(1, len(shell.history_manager.input_hist_raw) - 1)
+    return max(1, len(_history(shell)) - 1)
+
+
+def _history(shell: InteractiveShell) -> list[str]:
+    history: Any = shell.history_manager
+    inputs: list[str] = history.input_hist_raw
+    return inputs
 
 
 def _read(
     shell: InteractiveShell, kind: CellKind, name: str, line: str, body: str, count: int
 ) -> tuple[FunctionCell, str]:
-    raw = shell.history_manager.input_hist_raw[-1]
+    raw = _history(shell)[-1]
     # Line numbers are those of the cell as it was typed; the magic's line is usually the first.
     above = raw[: -len(body)].count("\n") if body and raw.endswith(body) else 1
     padding = "\n" * (above - 1)
@@ -148,7 +157,7 @@ def _execute(shell: InteractiveShell, cell: FunctionCell, filename: str) -> dict
             if error.filename == filename:
                 raise CellSyntaxError(shell, error) from None
             raise
-        except Exception as error:  # border: the user's code, whose frames are all there is to see.
+        except Exception as error:  # noqa: BLE001 - border: the user's code fails below its cell.
             raise cut(shell, error, filename) from error.__cause__
         return {name: names[name] for name in cell.handlers}
 
@@ -191,7 +200,7 @@ def _witnessed(session: Session, fn: Fn) -> Fn:
     """Remember where a terminal error was raised: the journal has its message only."""
 
     @functools.wraps(fn)
-    async def handle(*args: Any) -> Any:
+    async def handle(*args: Any) -> Any:  # noqa: ANN401 - the user's values.
         try:
             return await fn(*args)
         except TerminalError as error:

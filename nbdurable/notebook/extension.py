@@ -3,6 +3,8 @@
 Light: it imports neither anywidget nor ipywidgets, and duckdb only when there is a journal to open.
 """
 
+# IPython annotates its shell in part.
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 import atexit

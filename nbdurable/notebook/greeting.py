@@ -11,6 +11,7 @@ from nbdurable.notebook.widgets.picture import clock_time, handy_name, what_to_d
 
 # What fits below a cell without scrolling; the rest is in `%durable ls`.
 LINES_MAX: Final = 10
+REASON_CHARS_MAX: Final = 80
 
 
 def greeting(path: Path, views: Sequence[InvocationView]) -> Iterator[str]:
@@ -50,7 +51,7 @@ def _doing(view: InvocationView) -> str:
         return "waits for " + ", ".join(f"'{promise}'" for promise in view.open_promises)
     match view.status:
         case "paused" | "backing-off":
-            reason = first_line(view.failure or "a failure")
+            reason = _cut(first_line(view.failure or "a failure"))
             return f"{'is paused' if view.status == 'paused' else 'retries'} after {reason}"
         case "scheduled" if view.wakes_at_ms is not None:
             return f"is scheduled for {clock_time(view.wakes_at_ms)}"
@@ -62,3 +63,7 @@ def _doing(view: InvocationView) -> str:
             return "waits"
         case _:
             return "is running"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= REASON_CHARS_MAX else text[: REASON_CHARS_MAX - 1] + "…"

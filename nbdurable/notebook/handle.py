@@ -1,4 +1,4 @@
-"""A run that was submitted: wait for it, look at it, cancel it. It goes on whatever becomes of this.
+"""A run that was submitted: wait for it, look at it, cancel it. It outlives its handle.
 
 Waiting is a heartbeat, not one long wait: an idle loop does not notice Interrupt until it wakes.
 Interrupting detaches; only `cancel()` ends a run.
@@ -6,6 +6,7 @@ Interrupting detaches; only `cancel()` ends a run.
 Source: jupyter.md, 1.5 (interrupt) and 3.3 (what a saved notebook shows).
 """
 
+# ruff: noqa: ANN401 - what a handler returns is the user's: any value.
 from __future__ import annotations
 
 import asyncio
@@ -65,7 +66,7 @@ class Handle:
 
     @property
     def status(self) -> str:
-        """Restate's word: running, suspended, backing-off, paused, completed …"""
+        """Restate's word: running, suspended, backing-off, paused, completed and so on."""
         return self._view().status
 
     @property
@@ -170,8 +171,10 @@ class Handle:
         return self._session.client.wait(self._session.client.invocation(self.id))
 
     def _ipython_display_(self) -> None:
-        """The last expression of a cell: the live journal. Not a mimebundle, which cannot be
-        replaced by its final picture later."""
+        """Show the live journal, as the last expression of a cell does.
+
+        Not a mimebundle, which cannot be replaced by its final picture later.
+        """
         self._was_shown = True
         LiveJournal(self._session, self.id, self._notice).show()
 

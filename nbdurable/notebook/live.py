@@ -4,9 +4,10 @@ The widget is there only while there is something to wait for. What stays in the
 GitHub and in nbconvert is HTML and text, because those have no kernel to ask.
 """
 
+# IPython annotates `display` in part.
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -33,8 +34,6 @@ class LiveJournal:
         self._notice = notice
         self._said = ""
         self._place = f"nbdurable-{uuid4().hex}"
-        # Updates belong to the cell that shows this, whichever cell runs by then.
-        self._context = contextvars.copy_context()
         self._widget: JournalWidget | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._waits: list[str] = []
@@ -88,7 +87,7 @@ class LiveJournal:
         except NbdurableError as error:
             self._said = str(error)
         else:
-            self._said = f"{'approved' if approved else 'rejected'} ‘{promise}’"
+            self._said = f"{'approved' if approved else 'rejected'} '{promise}'"
         self._draw(view, entries)
 
     def _picture(self, view: InvocationView, entries: tuple[EntryView, ...]) -> Picture:
@@ -100,7 +99,9 @@ class LiveJournal:
         return {**widget, **static_mime(picture)}
 
     def _update(self, mime: dict[str, Any]) -> None:
-        self._context.run(update_display, mime, display_id=self._place, raw=True)
+        # From this thread it belongs to the cell that runs now, not to the one that shows it: front
+        # ends find the place by its id, and nbclient hears only the cell that runs.
+        update_display(mime, display_id=self._place, raw=True)
 
 
 def static_mime(picture: Picture) -> dict[str, Any]:

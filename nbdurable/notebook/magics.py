@@ -1,5 +1,8 @@
 """The magics: thin, and the border where an error becomes one line below the cell."""
 
+# IPython annotates magics in part.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+# ruff: noqa: ANN401 - what IPython hands to magics, and shows of them, is any value.
 from __future__ import annotations
 
 import shlex
@@ -23,7 +26,7 @@ class DurableMagics(Magics):
     """Mutable: owns the session, and with it the engine of this kernel."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(shell)  # type: ignore[no-untyped-call]  # IPython annotates in part.
+        super().__init__(shell)
         self.session = Session(shell)
 
     @magic_arguments()

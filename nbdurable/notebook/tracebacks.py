@@ -34,7 +34,9 @@ class CellSyntaxError(Exception):
     def __init__(self, shell: InteractiveShell, error: SyntaxError) -> None:
         super().__init__(str(error))
         # A plain list: the traceback is part of a message, and nothing of the shell may be.
-        self._lines: list[str] = shell.SyntaxTB.structured_traceback(type(error), error, [])
+        # It takes a list of frames where IPython's annotations say a traceback.
+        frames: Any = []
+        self._lines: list[str] = shell.SyntaxTB.structured_traceback(type(error), error, frames)
 
     def _render_traceback_(self) -> list[str]:
         return self._lines
@@ -66,26 +68,30 @@ def cut(shell: InteractiveShell, error: E, filename: str) -> E:
 
 
 def user_stack(error: BaseException) -> str:
-    """The frames of an exception that are the user's, as Python prints them."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_OURS)
-    ]
-    return "".join(traceback.format_list(frames))
+    """The user's frames of an exception that passed through us, as Python prints them."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_tb(trace))
 
 
 def stack_lines(shell: InteractiveShell, stack: str) -> list[str]:
-    """The frames of a recorded stack, as IPython shows frames."""
+    """The frames of a recorded stack, as IPython shows frames; not those below a call into us."""
     lines: list[str] = []
     for line in stack.splitlines():
         frame = _FRAME.match(line)
         if frame is not None:
+            if _is_ours(frame["file"]):
+                break
             place = f"{cell_names(shell, frame['file'])}, line {frame['line']}, in {frame['name']}"
             lines.append(f"  {_GREEN}{place}{_PLAIN}")
         elif line.startswith("    "):
             lines.append(line)
     return lines
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_OURS)
 
 
 def cell_names(shell: InteractiveShell, text: str) -> str:

@@ -6,7 +6,7 @@ Each takes the session and its words and returns one object that can be shown.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -94,7 +94,7 @@ def kill(session: Session, words: list[str]) -> Sentence:
     return Sentence(f"killed {view.target}")
 
 
-def result(session: Session, words: list[str]) -> Any:
+def result(session: Session, words: list[str]) -> Any:  # noqa: ANN401 - the user's value.
     view = _find(session, words, "result")
     try:
         return session.client.wait(session.client.output(view.id))
@@ -181,7 +181,7 @@ def _promise(view: InvocationView, named: str | None, verb: str) -> str:
             )
 
 
-def _answer(session: Session, asked: Any) -> None:
+def _answer(session: Session, asked: Coroutine[Any, Any, None]) -> None:
     try:
         session.client.wait(asked)
     except ConflictError as error:

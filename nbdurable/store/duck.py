@@ -11,8 +11,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
@@ -21,6 +22,7 @@ from nbdurable.engine.ports import StateRow
 from nbdurable.errors import StoreError
 from nbdurable.store import files
 from nbdurable.store.absorb import Switch, checkpoint, empty_hot, fold_into_base, one
+from nbdurable.store.blobs import Blobs
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
 from nbdurable.store.instance import Bounds, Instance, create_databases, translate
 from nbdurable.store.lock import OwnerLock, on_fork
@@ -31,7 +33,7 @@ from nbdurable.store.sql import QUERIES
 ABSORB_BYTES: Final = 16 * 1024 * 1024
 # Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
 ABSORB_COMMITS: Final = 5_000
-# Rows fetched at once by `load`: past some thousand, larger pieces only cost memory.
+# Rows that `load` has in memory at once: a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
 
 _HANDLES: Final = ("_appender", "_insert", "_writer", "_reader")
@@ -130,11 +132,12 @@ class DuckStore:
         assert rows, "a group is never empty"
         assert [row.lsn for row in rows] == list(expected), "lsns are dense"
         with self._writing("appending facts"):
+            stored = self._blobs.take_out(rows)
             self._probe("commit")
-            if len(rows) == 1:
-                writer.execute(self._insert, rows[0]._asdict())
+            if len(stored) == 1:
+                writer.execute(self._insert, stored[0]._asdict())
             else:
-                self._appender.append_rows(rows)
+                self._appender.append_rows(stored)
                 self._appender.flush()
             self._wal_bytes = watch.check_commit()
             self._probe("committed")
@@ -171,31 +174,38 @@ class DuckStore:
             self._probe("absorbed")
 
     def load(self) -> Iterator[Row]:
-        for row in self._stream("load"):
-            yield Row._make(row)
+        cursor = self._new_cursor()
+        with self._translating("loading the journal"):
+            cursor.execute(QUERIES["choose_pages"], {"page_rows": _LOAD_ROWS})
+            for first, last in cursor.execute(QUERIES["pages"]).fetchall():
+                cursor.execute(QUERIES["load"], {"first_lsn": first, "last_lsn": last})
+                yield from self._rows(cursor)
+            cursor.close()
 
     def load_state(self) -> Iterator[StateRow]:
-        for row in self._stream("load_state"):
-            yield StateRow._make(row)
+        cursor = self._new_cursor()
+        with self._translating("loading the journal"):
+            cursor.execute(QUERIES["load_state"])
+            while rows := cursor.fetchmany(_LOAD_ROWS):
+                yield from map(StateRow._make, rows)
+            cursor.close()
 
     def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"invocation_id": invocation_id, "first_lsn": first_lsn, "last_lsn": last_lsn}
         with self._snapshot("reading a journal") as reader:
-            rows = reader.execute(QUERIES["read_journal"], span).fetchall()
-        return [Row._make(row) for row in rows]
+            return self._rows(reader.execute(QUERIES["read_journal"], span))
 
     def read_payload(self, lsn: int) -> bytes | None:
         with self._snapshot("reading a payload") as reader:
             found = reader.execute(QUERIES["read_payload"], {"lsn": lsn}).fetchall()
             if not found:
                 found = reader.execute(QUERIES["read_state_payload"], {"lsn": lsn}).fetchall()
-        return found[0][0] if found else None
+        return self._blobs.content(found[0][0]) if found else None
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
         with self._snapshot("reading facts") as reader:
-            rows = reader.execute(QUERIES["read_rows"], span).fetchall()
-        return [Row._make(row) for row in rows]
+            return self._rows(reader.execute(QUERIES["read_rows"], span))
 
     def abandon_in_child(self) -> None:
         """A forked child must not even free DuckDB's objects: that would close the parent's files.
@@ -225,6 +235,7 @@ class DuckStore:
             found = f"it ends with fact {bounds.last_lsn}, but {self._last_lsn} was acknowledged"
             raise files.damaged(self.folder / HOT_FILE, found)
         instance.attach()
+        self._blobs = Blobs(self.folder)
         self._watch = watch = self._watch or FileWatch(self.folder)
         files.furnish(self.folder)
         files.make_private(self.folder)
@@ -333,14 +344,12 @@ class DuckStore:
             finally:
                 reader.execute(QUERIES["end_read"])
 
-    def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query over base, a piece at a time: a journal may be larger than memory."""
+    def _rows(self, found: duckdb.DuckDBPyConnection) -> list[Row]:
+        """Sorted here, where it costs nothing: DuckDB's sort of blobs needs twice their memory."""
+        return [self._blobs.put_back(row) for row in sorted(found.fetchall(), key=itemgetter(0))]
+
+    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
         self._usable()
         assert self._commit_count == 0, "load only after open, when everything is absorbed"
         assert self._instance is not None
-        cursor = self._instance.cursor()
-        with self._translating("loading the journal"):
-            cursor.execute(QUERIES[query])
-            while rows := cursor.fetchmany(_LOAD_ROWS):
-                yield from rows
-            cursor.close()
+        return self._instance.cursor()

@@ -186,14 +186,14 @@ def write_format(folder: Path, begun: Format, created_by: str) -> None:
         "created_at_ms": begun.created_at_ms,
         "created_by": created_by,
     }
-    write_private(folder / FORMAT_FILE, json.dumps(note, indent=1))
+    write_private(folder / FORMAT_FILE, json.dumps(note, indent=1).encode() + b"\n")
 
 
 def furnish(folder: Path) -> None:
     """What a journal has besides its databases. A journal in git would leak its payloads."""
     ignore = folder / ".gitignore"
     if not ignore.exists():
-        write_private(ignore, "*")
+        write_private(ignore, b"*\n")
     (folder / BLOBS_FOLDER).mkdir(mode=0o700, exist_ok=True)
 
 

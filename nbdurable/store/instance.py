@@ -134,9 +134,8 @@ class Instance:
             version, journal_id, absorbed = one(self._connection, "base_meta")
             _check_journal(base, version, journal_id, expected)
             (base_last,) = one(self._connection, "base_bounds")
-            for query in ("load", "load_state"):
-                # Finds a missing table or column without reading a row.
-                self._connection.execute("explain " + QUERIES[query])
+            # Finds a missing table or column without reading a row.
+            self._connection.execute("explain " + QUERIES["load_state"])
         with reading(hot):
             version, journal_id = one(self._connection, "hot_meta")
             _check_journal(hot, version, journal_id, expected)
@@ -191,16 +190,16 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:
-    """Ours for an error in the middle of the work, when its outcome cannot be known."""
+    """Ours for an error in the middle of the work."""
     if "Corrupt" in str(error) or "checksum" in str(error):
         return JournalDamagedError(
             f"A file of the journal {folder} is damaged, found while {doing}: {_first_line(error)} "
             "Copy the folder aside; then restore it from a backup, or move it away to begin anew."
         )
     return StoreError(
-        f"DuckDB failed while {doing} in {folder}: {_first_line(error)} Whether that became "
-        "durable is unknown: the journal must be reopened and its last lsn read. If the disk is "
-        "full, make room first."
+        f"{doing.capitalize()} failed in {folder}: {_first_line(error)} If the disk is full, make "
+        "room. A write that fails may have become durable or not: reopen the journal and read its "
+        "last lsn."
     )
 
 

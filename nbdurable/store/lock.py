@@ -102,7 +102,7 @@ class OwnerLock:
             "boot_id": boot_id,
             **more,
         }
-        write_private(self._folder / OWNER_FILE, json.dumps(note, indent=1, default=str))
+        write_private(self._folder / OWNER_FILE, _text(note))
         self._announced = True
 
     def release(self) -> None:
@@ -130,12 +130,12 @@ class OwnerLock:
         return (named.st_dev, named.st_ino) == self.identity
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a small file in one step, readable by its owner only, durable when this returns."""
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file in one step, readable by its owner only, durable when this returns."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
@@ -149,6 +149,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _text(note: dict[str, object]) -> bytes:
+    return json.dumps(note, indent=1, default=str).encode() + b"\n"
 
 
 def _refusal(folder: Path) -> str:

@@ -18,9 +18,9 @@ from nbdurable.store.duck import DuckStore
 ROUNDS = 25
 SEED = 20260
 
-# Appends groups of one to five sets, absorbs often, and writes the last lsn of each group to a side
-# file once it is acknowledged, and each step it takes to another. Plain writes without fsync: a kill
-# of the process, unlike one of the machine, loses nothing that was written.
+# Appends groups of one to five sets, absorbs often, and writes the last lsn of each group to a
+# side file once it is acknowledged, and each step it takes to another. Plain writes without fsync:
+# a kill of the process, unlike one of the machine, loses nothing that was written.
 SCRIPT = """
 import os, random, sys
 from pathlib import Path
@@ -88,7 +88,7 @@ def kill_after(folder: Path, side: Path, seed: int, delay_s: float) -> tuple[int
 @pytest.mark.kill
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path):
-    """Seeded, but the machine's timing decides where a kill falls; the test asserts where some did."""
+    """Seeded, but timing decides where a kill falls; so the test asserts where some did."""
     print(f"seed {SEED}")
     chance = random.Random(SEED)
     folder, steps, last_lsn = tmp_path / "journal", [], 0

@@ -1,4 +1,4 @@
-"""The folder of a journal: who can read it, what is refused, and what a refusal leaves as it was."""
+"""The folder of a journal: who can read it, what is refused, what a refusal leaves as it was."""
 
 from __future__ import annotations
 
@@ -292,6 +292,41 @@ sys.stdin.read()
         with pytest.raises(JournalHeldError, match=rf"open in process {other.pid}"):
             DuckStore(folder).open()
         other.communicate(b"")
+
+
+# -- large payloads ---------------------------------------------------------------------------
+
+
+def test_a_missing_or_changed_blob_is_named(folder: Path):
+    store, log = DuckStore(folder), Log()
+    store.open()
+    store.append([log.set("large", b"x" * 100_000)])
+    (blob,) = (folder / "blobs").iterdir()
+    assert (stat.S_IMODE(blob.stat().st_mode), blob.stat().st_size) == (0o600, 100_000)
+    blob.write_bytes(b"y" * 100_000)
+    with pytest.raises(JournalDamagedError, match=rf"{blob.name} is damaged: its content"):
+        store.read_payload(1)
+    blob.unlink()
+    with pytest.raises(JournalDamagedError, match=rf"{blob.name} is damaged: it is missing"):
+        store.read_rows(1, 1)
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("value_bytes", "count"), [(1_000_000, 350), (32_768, 12_000)])
+def test_a_journal_larger_than_duckdbs_memory_is_absorbed_and_loaded(
+    folder: Path, value_bytes: int, count: int
+):
+    """Of rows that large, a checkpoint and a sort each needed more than the 256 MiB they get."""
+    store, log = DuckStore(folder), Log()
+    store.open()
+    while log.last_lsn < count:
+        store.append([log.created(ONE, os.urandom(value_bytes)) for _ in range(50)])
+        if store.wants_absorb():
+            store.absorb()
+    store.reopen()
+    assert sum(len(row.payload or b"") for row in store.load()) == log.last_lsn * value_bytes
+    store.close()
 
 
 # -- deleted while in use ---------------------------------------------------------------------

@@ -38,9 +38,11 @@ class JournalWidget(anywidget.AnyWidget):
 
     def view_mime(self) -> dict[str, Any]:
         """What makes a front end draw this widget; empty where there is none to draw it."""
-        bundle = self._repr_mimebundle_()
-        data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle or {}
-        return {mime: value for mime, value in data.items() if not mime.startswith("text/")}
+        bundle: Any = self._repr_mimebundle_()
+        data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {
+            mime: value for mime, value in (data or {}).items() if mime.startswith("application/")
+        }
 
     def _hear(self, _widget: object, content: object, _buffers: object) -> None:
         match content:

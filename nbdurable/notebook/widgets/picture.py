@@ -228,7 +228,7 @@ def _due_at_ms(entry: EntryView) -> int | None:
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"‘{name}’" for name in names)
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _cut(text: str) -> str:

@@ -6,6 +6,7 @@ what is to be drawn in one place only the newest is: an older picture is of no u
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -29,8 +30,12 @@ class Screen:
                 return
             self._jobs[place] = job
             if self._thread is None:
+                # In a context of its own: what is drawn is no output of the cell that began it.
                 self._thread = threading.Thread(
-                    target=self._live, name="nbdurable-screen", daemon=True
+                    target=contextvars.Context().run,
+                    args=(self._live,),
+                    name="nbdurable-screen",
+                    daemon=True,
                 )
                 self._thread.start()
             self._changed.notify()

@@ -1,5 +1,6 @@
-"""Static pictures: HTML with inline styles only, because that is what survives a saved notebook,
-GitHub and nbconvert; and plain text for terminals and logs.
+"""Static pictures, as HTML and as text.
+
+The HTML has inline styles only, which is what survives a saved notebook, GitHub and nbconvert.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Sentence:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<div style="{_FONT}">{escape(self.text)}</div>'
+        return f'<div style="{_FONT}; white-space: pre-wrap">{escape(self.text)}</div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,11 @@ class InvocationTable:
 
 
 def picture_html(picture: Picture) -> str:
+    head = f"<strong>{escape(picture['target'])}</strong> &nbsp;"
+    short = f'<code style="{_MONO}">{picture["short_id"]}</code>'
     lines = [
-        f'<div style="margin: 2px 0"><strong>{escape(picture["target"])}</strong>'
-        f' &nbsp;{_chip(picture["tone"], picture["status"])}</div>',
-        f'<div style="{_MUTED}; font-size: 90%"><code style="{_MONO}">{picture["short_id"]}</code>'
-        f" · {escape(picture['facts'])}</div>",
+        f'<div style="margin: 2px 0">{head}{_chip(picture["tone"], picture["status"])}</div>',
+        f'<div style="{_MUTED}; font-size: 90%">{short} · {escape(picture["facts"])}</div>',
     ]
     lines += [_line(picture["notice"])] if picture["notice"] else []
     if picture["failure"]:

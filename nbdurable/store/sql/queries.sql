@@ -69,8 +69,35 @@ limit 1;
 -- would fail after an error and hide it.
 rollback;
 
+-- name: choose_pages
+-- What the engine's state folds from: everything but the journals of completed invocations. Only
+-- the lsns, cut into pages: the rows themselves may be more than memory holds.
+create or replace temp table wanted as
+select
+    lsn,
+    (row_number() over (order by lsn) - 1) // $page_rows as page
+from base.fact
+where
+    not (starts_with(kind, 'Command: ') or starts_with(kind, 'Notification: '))
+    or not exists (
+        select 1
+        from base.fact as completed
+        where
+            completed.kind = 'InvocationCompleted'
+            and completed.invocation_id = fact.invocation_id
+    );
+
+-- name: pages
+-- Ranges, because the zone maps of base skip by range.
+select
+    min(lsn) as first_lsn,
+    max(lsn) as last_lsn
+from wanted
+group by page
+order by first_lsn;
+
 -- name: load
--- What the engine's state folds from: everything but the journals of completed invocations.
+-- One page.
 select
     lsn,
     epoch,
@@ -84,15 +111,12 @@ select
     crc
 from base.fact
 where
-    not (starts_with(kind, 'Command: ') or starts_with(kind, 'Notification: '))
-    or not exists (
-        select 1
-        from base.fact as completed
-        where
-            completed.kind = 'InvocationCompleted'
-            and completed.invocation_id = fact.invocation_id
-    )
-order by lsn;
+    lsn between $first_lsn and $last_lsn
+    and lsn in (
+        select lsn
+        from wanted
+        where lsn between $first_lsn and $last_lsn
+    );
 
 -- name: load_state
 -- All state without its bytes, which are read when somebody needs them.
@@ -126,11 +150,10 @@ select
 from fact
 where
     lsn between $first_lsn and $last_lsn
-    and invocation_id = $invocation_id
-order by lsn;
+    and invocation_id = $invocation_id;
 
 -- name: read_rows
--- Everything of a range that has not been purged.
+-- Everything of a range that has not been purged. In any order, as all that carries payloads.
 select
     lsn,
     epoch,
@@ -143,8 +166,7 @@ select
     payload,
     crc
 from fact
-where lsn between $first_lsn and $last_lsn
-order by lsn;
+where lsn between $first_lsn and $last_lsn;
 
 -- name: read_payload
 -- The bytes of one fact, while the fact is there.

@@ -26,7 +26,9 @@
 --   name           What a person would call it: step, target, promise.
 --   body           The whole fact as JSON text. Not a JSON column: one bad value would make a
 --                  whole group of facts fail.
---   payload        The user's bytes, if the fact carries any. At most one per fact.
+--   payload        The user's bytes, if the fact carries any. At most one per fact. Bytes past
+--                  32 KiB are a file in blobs/; then this is X'00', 'nbdurable blob', X'00' and
+--                  the name of that file, which is the digest of its content (see blobs.py).
 --   crc            CRC-32 over lsn, body and payload, checked whenever a row is read.
 --
 -- `base.state` is the state of all object keys, exact up to absorbed_lsn. It holds its own copy of
@@ -170,6 +172,7 @@ select
     json_extract_string(body, '$.object.key') as key,
     json_extract_string(body, '$.command.key') as name,
     json_extract_string(body, '$.command.value.digest') as digest,
+    cast(json_extract_string(body, '$.command.value.bytes') as bigint) as value_bytes,
     coalesce(json_extract_string(body, '$.command.value.comparable') = 'true', true) as comparable,
     kind in ('Command: ClearAllState', 'InvocationPurged') as clears_all,
     payload

@@ -1,0 +1,76 @@
+"""Payloads too large for a row: files in `blobs/`, named by their content.
+
+DuckDB reads and checkpoints a column 2,048 rows at a time, however large they are. Rows of 256 KiB
+make a checkpoint fail once a few hundred of them are neighbours, and it fails again at every
+opening. So a large payload becomes a file first, and its row holds a mark with the file's name. A
+crash in between leaves a file that no row names, never a row whose file is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from nbdurable.core.ids import digest_of
+from nbdurable.core.records import Row
+from nbdurable.store.files import BLOBS_FOLDER, damaged
+from nbdurable.store.lock import write_private
+
+# 2,048 rows of this size are 64 MiB, a quarter of the memory DuckDB may have; measured to hold up
+# to 64 KiB, and to fail at 256 KiB.
+ROW_PAYLOAD_BYTES_MAX: Final = 32 * 1024
+
+# A user's bytes that happen to begin like this are kept in a file too, so that a mark is a mark.
+MARK: Final = b"\x00nbdurable blob\x00"
+
+
+class Blobs:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / BLOBS_FOLDER
+
+    def take_out(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows as they are stored. Their large payloads are durable when this returns."""
+        if not any(row.payload is not None and _is_large(row.payload) for row in rows):
+            return rows
+        return [
+            row._replace(payload=self._keep(row.payload))
+            if row.payload is not None and _is_large(row.payload)
+            else row
+            for row in rows
+        ]
+
+    def put_back(self, stored: tuple[object, ...]) -> Row:
+        """The row as it was appended."""
+        row = Row._make(stored)
+        if row.payload is None or not row.payload.startswith(MARK):
+            return row
+        return row._replace(payload=self.content(row.payload))
+
+    def content(self, stored: bytes) -> bytes:
+        """The bytes of a payload, be they in the row or in a file.
+
+        Raises:
+            JournalDamagedError: The file is missing or is not what was written.
+        """
+        if not stored.startswith(MARK):
+            return stored
+        path = self._folder / stored.removeprefix(MARK).decode()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise damaged(path, "it is missing, though a fact names it") from None
+        if digest_of(content) != path.name:
+            raise damaged(path, "its content is not what its name says")
+        return content
+
+    def _keep(self, payload: bytes) -> bytes:
+        path = self._folder / digest_of(payload)
+        # A file under its final name is whole; the same bytes are often stored again.
+        if not path.exists() or path.stat().st_size != len(payload):
+            write_private(path, payload)
+        return MARK + path.name.encode()
+
+
+def _is_large(payload: bytes) -> bool:
+    return len(payload) > ROW_PAYLOAD_BYTES_MAX or payload.startswith(MARK)

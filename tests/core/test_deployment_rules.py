@@ -1,0 +1,172 @@
+"""Code comes and goes: who goes on with what."""
+
+from __future__ import annotations
+
+import pytest
+from room import Room, add, counter, error, greeter, kinds, manifest, value
+
+from nbdurable.core.commands import OutputCommand, RunCommand, SleepCommand
+from nbdurable.core.facts import InvocationMoved
+from nbdurable.core.futures import Completion
+from nbdurable.core.proposals import FailAttempt, Loaded, PauseInvocation, Suspend
+
+
+def test_an_unchanged_definition_is_the_revision_it_was():
+    room = Room(greeter())
+    assert room.load(greeter()) == Loaded(revision=1, is_new=False)
+    assert room.facts == []
+    assert kinds(room.actions) == ["AssignRevision"]
+
+
+def test_where_it_was_typed_makes_no_difference():
+    room = Room(manifest("G", "service", {"greet": None}))
+    moved = manifest("G", "service", {"greet": None})
+    assert not room.load(moved).is_new
+
+
+def test_a_changed_definition_is_the_next_revision_and_new_calls_go_there():
+    room = Room(greeter())
+    answer = room.load(greeter(digest="v2"))
+    assert (answer.revision, answer.is_new) == (2, True)
+    assert kinds(room.facts) == ["ServiceRegistered", "CodeLoaded"]
+    assert room.inv(room.invoke()).revision == 2
+
+
+def test_a_changed_option_is_a_new_revision():
+    from nbdurable.core.values import RetryPolicy
+
+    room = Room(greeter())
+    assert room.load(greeter(retry=RetryPolicy(max_attempts=3))).revision == 2
+
+
+def test_a_healthy_invocation_stays_on_the_revision_it_began_with():
+    room = Room(greeter())
+    one = room.invoke()
+    answer = room.load(greeter(digest="v2"))
+    assert (answer.moved, answer.staying) == ((), (one,))
+    assert (room.status(one), room.inv(one).revision) == ("running", 1)
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_what_failed_moves_to_the_corrected_code_and_goes_on(heals: bool):  # noqa: FBT001
+    """Re-running a corrected cell repairs its failed runs."""
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error(heals_by_retry=heals)))
+    answer = room.load(greeter(digest="v2"))
+    assert answer.moved == (one,)
+    assert kinds(room.facts)[-2:] == ["InvocationMoved", "AttemptStarted"]
+    assert (room.status(one), room.inv(one).revision) == ("running", 2)
+
+
+def test_what_a_person_paused_stays_paused():
+    room = Room(greeter())
+    one = room.invoke()
+    room.decide(PauseInvocation(invocation_id=one))
+    room.load(greeter(digest="v2"))
+    assert (room.status(one), room.inv(one).revision) == ("paused", 1)
+
+
+def test_pinned_invocations_do_not_move():
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error()))
+    answer = room.load(greeter(digest="v2"), pin=True)
+    assert answer.moved == ()
+    assert (room.status(one), room.inv(one).revision) == ("backing-off", 1)
+
+
+def test_those_whose_own_code_is_nowhere_are_adopted():
+    """A fresh kernel has only the cell as it is now; replay checks every entry anyway."""
+    room = Room(greeter())
+    ready, asleep = room.invoke(), room.invoke()
+    room.append(asleep, SleepCommand(completion_id=1, wake_up_at_ms=9_000))
+    room.steps(asleep, Suspend(waiting_for=Completion(id=1), notification_count=0))
+    room.restart(greeter(digest="v2"))
+    assert [f for f in room.facts if isinstance(f, InvocationMoved)] == [
+        InvocationMoved(invocation_id=one, revision=2) for one in (ready, asleep)
+    ]
+    assert (room.status(ready), room.status(asleep)) == ("running", "suspended")
+    room.now_ms = 9_000
+    room.fire(asleep, 1)
+    assert room.inv(asleep).revision == 2
+
+
+@pytest.mark.parametrize("status", ["backing-off", "ready", "never ran"])
+def test_an_invocation_whose_handler_is_gone_stays_where_it_is(status: str):
+    """A cell that lost or renamed a handler must not stop the engine."""
+    room = Room(greeter())
+    if status == "never ran":
+        room.restart()
+    one = room.invoke()
+    if status == "backing-off":
+        room.steps(one, FailAttempt(error=error()))
+    else:
+        room.restart()
+    answer = room.load(manifest("Greeter", "service", {"meet": None}, digest="v2"))
+    assert answer.moved == ()
+    assert room.actions[1:] == []
+    if status == "backing-off":
+        room.now_ms = 1_000_000
+        room.fire(one)
+        assert room.status(one) == "running"
+        return
+    assert room.status(one) == "ready"
+    room.load(greeter(digest="v3"))
+    assert room.status(one) == "running"
+
+
+def test_code_of_one_service_leaves_others_alone():
+    room = Room(greeter(), counter())
+    one = room.invoke(add())
+    room.steps(one, FailAttempt(error=error()))
+    assert room.load(greeter(digest="v2")).moved == ()
+
+
+# -- links and epochs -------------------------------------------------------------------------
+
+
+def test_a_closed_link_loses_its_attempts_without_counting_them():
+    room = Room(greeter())
+    one = room.invoke()
+    room.close_link()
+    assert kinds(room.facts) == ["LinkClosed", "AttemptLost"]
+    assert (room.status(one), room.inv(one).failure_count) == ("ready", 0)
+
+
+def test_lost_attempts_begin_again_where_the_code_is():
+    room = Room(greeter())
+    one = room.invoke()
+    room.load(greeter(), link="there")
+    room.close_link("here")
+    assert kinds(room.facts) == ["LinkClosed", "AttemptLost", "AttemptStarted"]
+    assert (room.inv(one).link, room.inv(one).attempt) == ("there", 2)
+
+
+def test_closing_another_link_changes_nothing_here():
+    room = Room(greeter())
+    one = room.invoke()
+    room.close_link("elsewhere")
+    assert room.status(one) == "running"
+
+
+def test_an_epoch_ends_every_attempt_and_forgets_every_link():
+    room = Room(greeter(), counter())
+    one = room.invoke()
+    queued = [room.invoke(add()), room.invoke(add())]
+    room.append(one, RunCommand(completion_id=1, name="step"))
+    room.restart()
+    assert room.state.epoch == 2
+    assert room.status(one) == "ready"
+    room.load(greeter())
+    assert (room.status(one), room.inv(one).attempt) == ("running", 2)
+    room.load(counter())
+    assert [room.status(i) for i in queued] == ["running", "pending"]
+
+
+def test_finished_invocations_are_left_alone_by_new_code():
+    room = Room(greeter())
+    one = room.invoke()
+    room.append(one, OutputCommand(result=value()), b"1")
+    assert room.load(greeter(digest="v2")) == Loaded(revision=2, is_new=True)
+    assert room.status(one) == "completed"
