@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shared machine is slow at times, which is not a failure; a blob repeats what was found.
@@ -14,3 +17,21 @@ settings.register_profile("dev", _COMMON, max_examples=60)
 settings.register_profile("ci", _COMMON, max_examples=60, derandomize=True)
 settings.register_profile("long", _COMMON, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+# Long for any test, short for a person who waits for one that hangs.
+ASYNC_TEST_S_MAX = 30.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """An `async def` test runs on a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def bounded() -> None:
+        async with asyncio.timeout(ASYNC_TEST_S_MAX):
+            await pyfuncitem.obj(**arguments)
+
+    asyncio.run(bounded())
+    return True

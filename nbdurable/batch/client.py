@@ -10,6 +10,7 @@ import copy
 import json
 import queue
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from jupyter_core.utils import ensure_async, run_sync
@@ -21,7 +22,7 @@ from papermill.log import logger
 from nbdurable.batch.cells import Cell, CellRecord
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.workflow import Begin, Continue, Desk, End, Execute, Order, Restore, Show
-from nbdurable.errors import TerminalError
+from nbdurable.errors import RetryableError, TerminalError
 
 # How often the main thread looks whether the run still goes on while no order comes.
 LOOK_S = 1.0
@@ -73,7 +74,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self._begin()
         while not isinstance(order := self._next(), End):
             self._serve(order)
-        if not self.has_failed:
+        if order.complete:
             self._pass_until(len(self.nb.cells))
 
     def handle_comm_msg(
@@ -98,7 +99,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 self._say(order)
             case Restore(checkpoint=checkpoint, reply=reply):
                 if reply.set_running_or_notify_cancel():
-                    reply.set_result(self._restore(checkpoint))
+                    self._answer_restore(checkpoint, reply)
             case Execute(reply=reply):
                 if reply.set_running_or_notify_cancel():
                     self._execute(order)
@@ -224,6 +225,14 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             logger.warning(f"After cell {cell.index + 1}, {why_not}")
             return {"error": why_not, "killed_kernel": True}
 
+    def _answer_restore(self, checkpoint: str, reply: Future[str | None]) -> None:
+        try:
+            reply.set_result(self._restore(checkpoint))
+        except BaseException as error:
+            # Not terminal: the run pauses, and can be resumed with another kernel.
+            reply.set_exception(RetryableError(f"while variables were restored: {_why(error)}"))
+            raise
+
     def _restore(self, checkpoint: str) -> str | None:
         try:
             if self._no_checkpoints is not None:
@@ -240,7 +249,8 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     def _count_on(self, execution_count: int) -> None:
         try:
             self._ask({"ask": "count", "next": execution_count})
-        except KernelAskError as error:
+        except (KernelAskError, DeadKernelError) as error:
+            # Counts are decoration; a dead kernel is told by the cell that comes next.
             logger.debug(f"execution counts begin again: {error}")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +300,7 @@ def _is_exit(error: CellExecutionError) -> bool:
 def _why(error: BaseException) -> str:
     match error:
         case DeadKernelError():
-            return "its kernel died"
+            return "the kernel died"
         case KeyboardInterrupt():
             return "interrupted"
         case CellTimeoutError():

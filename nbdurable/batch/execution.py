@@ -33,6 +33,7 @@ from nbdurable.errors import (
     JournalGoneError,
     JournalHeldError,
     JournalVersionError,
+    NbdurableError,
     StoreError,
 )
 
@@ -42,6 +43,8 @@ DIGEST_CHARS = 8
 # A handler that was told of a failure needs one commit to say so; five seconds are generous.
 SETTLE_LOOK_S = 0.01
 SETTLE_LOOKS_MAX = 500
+# After Ctrl-C, somebody waits.
+SETTLE_LOOKS_MAX_ON_ERROR = 100
 # papermill's own default.
 START_TIMEOUT_S = 60
 REFUSALS = (
@@ -53,7 +56,7 @@ REFUSALS = (
 )
 
 
-class JournalRefusedError(click.ClickException, PapermillException):  # type: ignore[misc]  # papermill has no types.
+class JournalRefusedError(click.ClickException, PapermillException, NbdurableError):  # type: ignore[misc]  # papermill has no types.
     """The run cannot be journaled. papermill's command prints the sentence and exits with 1."""
 
 
@@ -140,10 +143,10 @@ class _Call:
         except BaseException:
             # What went wrong is the kernel's or the user's; the journal's trouble comes second.
             with contextlib.suppress(*REFUSALS, EngineClosedError):
-                self._settle()
+                self._settle(SETTLE_LOOKS_MAX_ON_ERROR)
             raise
         try:
-            view = self._settle()
+            view = self._settle(SETTLE_LOOKS_MAX)
         except (*REFUSALS, EngineClosedError) as error:
             raise JournalRefusedError(str(error)) from error
         if not client.has_failed and view is not None and not view.succeeded:
@@ -169,12 +172,12 @@ class _Call:
         view = self._client.wait(self._client.invocation(self._invocation_id))
         return view.status == "running"
 
-    def _settle(self) -> InvocationView | None:
+    def _settle(self, looks_max: int) -> InvocationView | None:
         """The run as the journal has it, once nothing of this call goes on."""
         if not self._invocation_id:
             return None
         client = self._client
-        for _ in range(SETTLE_LOOKS_MAX):
+        for _ in range(looks_max):
             view = client.wait(client.invocation(self._invocation_id))
             if view.status != "running":
                 return view

@@ -68,6 +68,9 @@ def answer(request_json: str) -> Answer:
 
 def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any]:
     begun = time.monotonic_ns()
+    if not blobs.parent.is_dir():
+        # Making it again would give the next owner a journal that is nothing but blobs.
+        raise FileNotFoundError(f"the journal {blobs.parent} is gone")
     # No restore follows any more, and a variable that the notebook deletes has to go.
     _seen.placed = {}
     _seen.look(namespace, cell)

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 from papermill.engines import NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
+from papermill.log import logger
 
 from nbdurable.batch.cells import CellRecord
 
@@ -43,7 +44,7 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
 
     def note(self, **facts: object) -> None:
         """Say something of the run in the notebook's metadata."""
-        self.nb.metadata.setdefault(KEY, {}).update(facts)
+        self.nb.metadata[KEY] = node_of({**self.nb.metadata.get(KEY, {}), **facts})
 
     def cell_recorded(self, index: int, record: CellRecord, *, restored: bool) -> None:
         """The journal has it: outputs, times and status are those of the record."""
@@ -61,8 +62,12 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
             meta.status = self.COMPLETED
         cell.metadata[KEY] = _of(record, restored=restored)
         if not restored:
-            self.log_end(index)
-        self._advance()
+            # A restored cell is written with the next one that begins: a long notebook would
+            # else be written once for each of them.
+            self.save()
+            self._log_end(index)
+        if self.pbar:
+            self.pbar.update(1)
 
     def cell_passed(self, index: int) -> None:
         """Markdown, and code that nothing runs."""
@@ -75,12 +80,6 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         self.cell_exception(cell, cell_index=index)
         self.failed = True
         self.cell_complete(cell, cell_index=index)
-
-    def log_end(self, index: int) -> None:
-        if self.log_output:
-            from papermill.log import logger
-
-            logger.info(f"Ending Cell {index + 1:-<43}")
 
     def notebook_complete(self, **kwargs: object) -> None:
         """Finish the notebook without touching the status of a cell that never ran."""
@@ -98,10 +97,9 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         self.cleanup_pbar()
         self.save()
 
-    def _advance(self) -> None:
-        self.save()
-        if self.pbar:
-            self.pbar.update(1)
+    def _log_end(self, index: int) -> None:
+        if self.log_output:
+            logger.info(f"Ending Cell {index + 1:-<43}")
 
 
 def node_of(content: Mapping[str, Any]) -> nbformat.NotebookNode:

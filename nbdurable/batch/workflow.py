@@ -81,7 +81,9 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The handler is over, one way or the other; the journal says which."""
+    """The handler is over. `complete`: every cell was shown, and nothing stopped the notebook."""
+
+    complete: bool = False
 
 
 Order = Begin | Restore | Execute | Show | Continue | End
@@ -126,10 +128,13 @@ def workflow_of(desk: Desk) -> Workflow:
             raise RetryableError(
                 "nothing here drives this notebook's kernel: run its papermill command again"
             )
+        complete = False
         try:
-            return await _Run(ctx, desk, attempt).drive()
+            done = await _Run(ctx, desk, attempt).drive()
+            complete = not done["stopped"]
+            return done
         finally:
-            desk.orders.put(End())
+            desk.orders.put(End(complete))
 
     return flow
 
@@ -146,10 +151,12 @@ class _Run:
     async def drive(self) -> dict[str, Any]:
         plan, again = await self._begin()
         orders = self._desk.orders
+        stopped = False
         for kept in plan.kept:
             # Asked of the journal, not of the plan: what is shown is what is recorded.
             record = again.get(kept.cell.position) or await self._step(kept.key, kept.cell, plan)
             orders.put(Show(kept.cell, record, restored=kept.cell.position not in again))
+            stopped = record.stopped
         if plan.left and plan.kept:
             counts = [kept.record.execution_count or 0 for kept in plan.kept]
             orders.put(Continue(max(counts) + 1))
@@ -157,10 +164,11 @@ class _Run:
             key = StepKey(cell.position, cell.digest, self._attempt)
             record = await self._step(key, cell, plan)
             orders.put(Show(cell, record, restored=False))
-            if record.stopped:
+            stopped = record.stopped
+            if stopped:
                 break
         restored = len(plan.kept) - len(again)
-        return {"cells": len(self._desk.cells), "restored": restored, "attempt": self._attempt}
+        return {"cells": len(self._desk.cells), "restored": restored, "stopped": stopped}
 
     async def _begin(self) -> tuple[Plan, dict[int, CellRecord]]:
         """Plan, and bring the kernel to where the plan begins; a bad checkpoint is planned around.

@@ -96,7 +96,10 @@ class RetryPolicy(Value, frozen=True, kw_only=True):
     def delay_ms(self, failure_count: int) -> int:
         """How long to wait after the n-th failure in a row (n from 1)."""
         # Past 60 doublings every factor above 1 has met its cap, and a float would overflow.
-        grown = self.initial_interval_ms * self.factor ** min(failure_count - 1, 60)
+        try:
+            grown = self.initial_interval_ms * self.factor ** min(failure_count - 1, 60)
+        except OverflowError:
+            return self.max_interval_ms
         return int(min(grown, self.max_interval_ms))
 
     def gives_up(self, failure_count: int, elapsed_ms: int) -> bool:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple, Protocol
@@ -36,10 +38,10 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
 from nbdurable.core.proposals import AppendCommand, AttemptSteps
-from nbdurable.core.values import ErrorReport, RetryPolicy, Target
+from nbdurable.core.values import ErrorReport, Result, RetryPolicy, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
-from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.invoker.report import failure_of, find_terminal, is_loop, is_users, report_of
 from nbdurable.sdk.serde import Serde
 
 logger = logging.getLogger("nbdurable")
@@ -163,6 +165,9 @@ class Attempt:
                     for completion_id in completion_ids:
                         self._execute(completion_id)
                 case WaitExternal(can_suspend=can_suspend):
+                    if self._wake is not None:
+                        self.fail(_two_awaits_report(self._user_line()))
+                        raise AttemptClosed
                     if can_suspend:
                         self._suspend_after_inactivity(tree)
                     self._wake = self._loop.create_future()
@@ -228,10 +233,10 @@ class Attempt:
                 if not self.is_closed:
                     # User code cancelled its own task: to the journal, a failure like any other.
                     self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
-            except Exception as error:  # noqa: BLE001 - border: the user's handler.
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
                 self._raised(error)
             else:
-                self.machine.output(success_of(payload), payload)
+                self._end(success_of(payload), payload)
             self.flush()
         finally:
             self.machine.close()
@@ -241,12 +246,17 @@ class Attempt:
             self.finished.set()
             self._host.ended(self)
 
-    def _raised(self, error: Exception) -> None:
+    def _end(self, result: Result, payload: bytes = b"") -> None:
+        """The output, which replay holds against the journal like any command."""
+        with suppress(AttemptClosed):
+            self.guard(lambda: self.machine.output(result, payload))
+
+    def _raised(self, error: BaseException) -> None:
         terminal = find_terminal(error)
         if self.is_closed:
             return
         if terminal is not None:
-            self.machine.output(failure_of(terminal))
+            self._end(failure_of(terminal))
         else:
             self.machine.fail(report_of(error, command_index=self.machine.command_index))
 
@@ -296,12 +306,15 @@ class Attempt:
             self._host.ended(self)
 
     def _user_line(self) -> str | None:
-        return _innermost_line(self._coroutine)
+        return _calling_line() or _innermost_line(self._coroutine)
 
     def _execute(self, completion_id: int) -> None:
         action = self._actions[completion_id]
         self._executing[completion_id] = self._loop.create_task(
-            self._run(completion_id, action), name=f"nbdurable step {action.name}"
+            self._run(completion_id, action),
+            name=f"nbdurable step {action.name}",
+            # A retry is ordered by the engine, outside of the handler's context.
+            context=self._context.copy(),
         )
 
     async def _run(self, completion_id: int, action: Action) -> None:
@@ -309,10 +322,14 @@ class Attempt:
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
         try:
-            payload = action.serde.serialize(await self._call(action))
-        except asyncio.CancelledError:
-            return
-        except Exception as error:  # noqa: BLE001 - border: the user's step.
+            payload = bytes(action.serde.serialize(await self._call(action)))
+        except asyncio.CancelledError as error:
+            if self.is_closed or completion_id not in self._executing:
+                return
+            # Nobody stopped it: something inside of it was cancelled, which is its failure.
+            self._executing.pop(completion_id, None)
+            self._run_raised(completion_id, action, error)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error)
         else:
@@ -330,7 +347,7 @@ class Attempt:
         # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
         return await value if isawaitable(value) else value
 
-    def _run_raised(self, completion_id: int, action: Action, error: Exception) -> None:
+    def _run_raised(self, completion_id: int, action: Action, error: BaseException) -> None:
         terminal = find_terminal(error)
         if terminal is not None:
             self.machine.complete_run(completion_id, failure_of(terminal))
@@ -397,19 +414,45 @@ def _mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
     )
 
 
+def _two_awaits_report(line: str | None) -> ErrorReport:
+    """Their order would be the clock's, not the journal's, so that replay could not repeat it."""
+    where = f"\n  at {line}" if line else ""
+    return ErrorReport(
+        code=572,
+        message="two tasks of one handler await futures of its ctx at the same time; wait for"
+        f" several with nbdurable's gather(), select() or as_completed() instead{where}",
+        type_name="ConcurrentAwaitError",
+        heals_by_retry=False,
+    )
+
+
 def _shown(payload: bytes) -> str:
     text = payload.decode(errors="replace")
     return f"{text[:VALUE_CHARS_MAX]}…" if len(text) > VALUE_CHARS_MAX else text or "nothing"
 
 
+def _calling_line() -> str | None:
+    """File and line of the user's code that called us, if any did."""
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack reads all source to tell.
+    while frame is not None and not is_loop(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
+            return _line(frame)
+        frame = frame.f_back
+    return None
+
+
+def _line(frame: types.FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
 def _innermost_line(coroutine: Any) -> str | None:
-    """File and line of the user's innermost frame: where the handler stands."""
+    """File and line of the user's innermost frame: where the handler waits."""
     found = None
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is None:
             break
-        if "/nbdurable/" not in frame.f_code.co_filename:
-            found = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        if is_users(frame.f_code.co_filename):
+            found = _line(frame)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return found

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from nbdurable.core.ids import InvocationId
@@ -135,7 +136,10 @@ class LocalLink:
     # -- inside -------------------------------------------------------------------------------
 
     def _order(self, carry_out: Callable[[], None]) -> None:
-        if not self._closing:
+        if self._closing:
+            return
+        # It may close in between, on another thread; then nobody is left to obey.
+        with suppress(RuntimeError):
             self._orders.put(carry_out)
 
     def _live(self, ready: Future[None]) -> None:
@@ -159,7 +163,10 @@ class LocalLink:
     async def _obey(self) -> None:
         while True:
             for carry_out in await self._orders.take():
-                carry_out()
+                try:
+                    carry_out()
+                except Exception:  # border: the next order is for another attempt.
+                    logger.exception("an order of the engine could not be carried out")
 
     def _start(self, start: AttemptStart) -> None:
         handler = self._code[start.target.service, start.revision][start.target.handler]

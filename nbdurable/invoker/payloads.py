@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from nbdurable.core.records import cannot_hold
 from nbdurable.core.values import RUN_RETRY_DEFAULT, RetryPolicy
 from nbdurable.errors import SerializationError
 from nbdurable.sdk.handler import Handler
@@ -36,7 +37,7 @@ def retry_policy_of(options: RunOptions[Any]) -> RetryPolicy | None:
         return None
     default = RUN_RETRY_DEFAULT
     initial, longest = options.initial_retry_interval, options.max_retry_interval
-    return RetryPolicy(
+    policy = RetryPolicy(
         initial_interval_ms=default.initial_interval_ms if initial is None else ms_of(initial),
         factor=default.factor
         if options.retry_interval_factor is None
@@ -45,6 +46,10 @@ def retry_policy_of(options: RunOptions[Any]) -> RetryPolicy | None:
         max_attempts=options.max_attempts,
         max_duration_ms=None if max_duration is None else ms_of(max_duration),
     )
+    unwritable = cannot_hold(policy)
+    if unwritable is not None:
+        raise TypeError(f"the step's retry options do not fit: {unwritable}")
+    return policy
 
 
 def run_serde(options: RunOptions[Any], action: Callable[..., Any]) -> Serde[Any]:

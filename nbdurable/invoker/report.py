@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import os
 import traceback
 from pathlib import Path
-from types import TracebackType
 
 from nbdurable.core.values import ErrorReport, Failure
 from nbdurable.errors import RetryableError, SerializationError, TerminalError
 
-_OURS = str(Path(__file__).parent.parent)
+# Ours, and what stands between us and the user's code: nobody looks for their mistake there.
+_MACHINERY = tuple(
+    str(folder) + os.sep
+    for folder in (
+        Path(__file__).parent.parent,
+        Path(asyncio.__file__).parent,
+        Path(concurrent.futures.__file__).parent,
+    )
+)
 # Enough for the deepest frame to be seen; a recursion error would otherwise fill the journal.
 STACKTRACE_CHARS_MAX = 16_000
 
@@ -21,7 +31,7 @@ def report_of(
     if isinstance(error, RetryableError) and error.retry_after is not None:
         retry_after_ms = int(error.retry_after.total_seconds() * 1000)
     return ErrorReport(
-        code=getattr(error, "status_code", 500),
+        code=_code(getattr(error, "status_code", 500)),
         message=_said(error),
         type_name=type(error).__qualname__,
         stacktrace=stacktrace_of(error),
@@ -33,7 +43,11 @@ def report_of(
 
 
 def failure_of(error: TerminalError) -> Failure:
-    return Failure(code=error.status_code, message=error.message, metadata=error.metadata)
+    """What the handler said, as the journal can hold it: people raise numbers and exceptions."""
+    metadata = error.metadata and {_text(k): _text(v) for k, v in error.metadata.items()}
+    return Failure(
+        code=_code(error.status_code), message=_text(error.message), metadata=metadata or None
+    )
 
 
 def terminal_error_of(failure: Failure) -> TerminalError:
@@ -51,19 +65,57 @@ def find_terminal(error: BaseException) -> TerminalError | None:
 
 
 def stacktrace_of(error: BaseException) -> str:
-    """The traceback from the user's first frame on."""
-    lines = traceback.format_exception(type(error), error, _first_user_frame(error.__traceback__))
-    return "".join(lines)[-STACKTRACE_CHARS_MAX:]
+    """The traceback, and those of its causes, with the frames of users' code only."""
+    told = traceback.TracebackException.from_exception(error)
+    _leave_users_frames(told)
+    return _text("".join(told.format()))[-STACKTRACE_CHARS_MAX:]
 
 
-def _first_user_frame(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    return trace
+def is_users(filename: str) -> bool:
+    return not filename.startswith(_MACHINERY)
+
+
+def is_loop(filename: str) -> bool:
+    """Below this frame is whoever runs the loop, never whom we serve."""
+    return filename.startswith(_MACHINERY[1])
+
+
+def _leave_users_frames(told: traceback.TracebackException) -> None:
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if is_users(frame.filename)]
+    )
+    # What was raised and caught within our code is not the user's affair.
+    if told.__cause__ is not None and _began_with_us(told.__cause__):
+        told.__cause__, told.__suppress_context__ = None, True
+    if told.__context__ is not None and _began_with_us(told.__context__):
+        told.__context__ = None
+    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if other is not None:
+            _leave_users_frames(other)
+
+
+def _began_with_us(told: traceback.TracebackException) -> bool:
+    return bool(told.stack) and not is_users(told.stack[0].filename)
 
 
 def _said(error: BaseException) -> str:
     """Like Restate's SDK: the repr of what was raised; our own errors already are sentences."""
     if isinstance(error, SerializationError | TerminalError | RetryableError):
-        return str(error)
-    return repr(error)
+        return _text(error)
+    try:
+        return _text(repr(error))
+    except Exception:  # noqa: BLE001 - border: the repr is the user's code too.
+        return f"{type(error).__qualname__}, whose repr cannot be made"
+
+
+def _code(status_code: object) -> int:
+    return int(status_code) if isinstance(status_code, int) else 500
+
+
+def _text(said: object) -> str:
+    """As text that UTF-8 can hold: half a character would make the journal unreadable."""
+    try:
+        text = str(said)
+    except Exception:  # noqa: BLE001 - border: the str is the user's code too.
+        text = f"{type(said).__qualname__}, whose text cannot be made"
+    return text.encode(errors="backslashreplace").decode()

@@ -39,6 +39,7 @@ class Session:
         self.screen = Screen()
         self.stacks: OrderedDict[str, str] = OrderedDict()
         self._engine: DurableEngine | None = None
+        self._gone: str | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.path} {'open' if self.is_open else 'not open'}>"
@@ -59,6 +60,9 @@ class Session:
             UsageError: It cannot be opened; the sentence says why, and what to do.
         """
         if self._engine is None:
+            if self._gone is not None and not journal_path().is_dir():
+                # A new journal in its place would be in the way when the old one is moved back.
+                raise UsageError(self._gone)
             self._open()
         assert self._engine is not None
         return self._engine.client
@@ -79,9 +83,14 @@ class Session:
             self.stacks.popitem(last=False)
 
     def forget_dead_engine(self, error: NbdurableError) -> None:
-        """After these the engine answers nothing any more; the next use opens the journal anew."""
+        """After these the engine answers nothing any more; the next use opens the journal anew.
+
+        A journal that is gone stays gone until its folder is back or the extension is reloaded.
+        """
         if isinstance(error, EngineClosedError | JournalGoneError):
             self.close()
+        if isinstance(error, JournalGoneError):
+            self._gone = f"{error} To begin a new journal here: %reload_ext nbdurable"
 
     def close(self) -> None:
         """Best effort, also at exit: correctness never depends on it."""
@@ -100,7 +109,7 @@ class Session:
             engine.start()
         except NbdurableError as error:
             raise UsageError(str(error)) from None
-        self._engine = engine
+        self._engine, self._gone = engine, None
         views = engine.client.wait(engine.client.invocations())
         for line in greeting(engine.path, views):
             print(line)  # noqa: T201 - a magic speaks to the cell.

@@ -6,6 +6,7 @@ Each takes the session and its words and returns one object that can be shown.
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -177,7 +178,7 @@ def _promise(view: InvocationView, named: str | None, verb: str) -> str:
         case _:
             raise UsageError(
                 f"{_who(view)} waits for several; write one of: "
-                + ", ".join(f"%durable {verb} {name} {promise}" for promise in waits)
+                + ", ".join(f"%durable {verb} {name} {shlex.quote(promise)}" for promise in waits)
             )
 
 

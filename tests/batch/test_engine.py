@@ -27,8 +27,6 @@ import nbdurable
 from nbdurable.app import DurableEngine
 from nbdurable.batch.execution import JournalRefusedError
 
-# Kernels are processes with libraries of their own; their warnings are not ours to fix.
-pytestmark = pytest.mark.filterwarnings("default")
 
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
@@ -59,6 +57,8 @@ class Project:
         flag = self.folder / "go"
         flag.touch() if go else flag.unlink(missing_ok=True)
         options.setdefault("progress_bar", False)
+        # A polite shutdown of a kernel sometimes takes four seconds, whichever engine asks.
+        options.setdefault("shutdown_kernel", "immediate")
         return papermill.execute_notebook("in.ipynb", output, engine_name=engine, **options)
 
     def command(self, *arguments) -> list[str]:
@@ -284,7 +284,7 @@ def test_missing_notebooks_and_unknown_kernels_fail_as_in_plain_papermill(projec
     """And leave no run behind."""
     project.write("1")
     for engine in (None, "nbdurable"):
-        with pytest.raises(FileNotFoundError, match="missing.ipynb"):
+        with pytest.raises(FileNotFoundError, match="missing"):
             papermill.execute_notebook("missing.ipynb", "out.ipynb", engine_name=engine)
         with pytest.raises(NoSuchKernel, match="cobol"):
             project.run(engine=engine, kernel_name="cobol")
@@ -366,11 +366,13 @@ def test_a_damaged_checkpoint_is_planned_around(project, said):
 
 def test_a_kernel_without_nbdurable_runs_from_the_start_and_says_why(project, said, monkeypatch):
     """No checkpoint, no restore; the cells are journaled all the same."""
+    program = (
+        "import sys; sys.modules['nbdurable'] = None\n"
+        "from ipykernel.kernelapp import launch_new_instance as launch; launch()"
+    )
     spec = {
         "argv": [
-            *(sys.executable, "-c"),
-            "import sys; sys.modules['nbdurable'] = None\n"
-            "from ipykernel.kernelapp import launch_new_instance as f; f()",
+            *(sys.executable, "-c", program),
             *("-f", "{connection_file}"),
         ],
         "display_name": "Bare",
@@ -393,15 +395,27 @@ def test_a_kernel_without_nbdurable_runs_from_the_start_and_says_why(project, sa
 
 
 def test_sys_exit_ends_a_notebook_on_purpose(project):
-    """papermill calls that a success; so the run is over, not paused."""
+    """Papermill calls that a success; so the run is over, not paused."""
     project.write(side("a"), "import sys; sys.exit(0)", side("b"))
     plain, ours = project.run("plain.ipynb", engine=None), project.run()
     assert statuses(ours) == statuses(plain) == ["completed", "failed", "pending"]
     assert [run.headline for run, _ in project.runs()] == ["succeeded"]
 
 
+def test_widgets_of_restored_cells_are_shown_again(project):
+    """Their state is in the notebook's metadata, which a new kernel knows nothing of."""
+    project.write("from ipywidgets import IntSlider\nIntSlider(4)", "import os", KILL_UNLESS_GO)
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    done = project.run()
+    [shown] = done.cells[0].outputs
+    model_id = shown.data["application/vnd.jupyter.widget-view+json"].model_id
+    states = done.metadata.widgets["application/vnd.jupyter.widget-state+json"].state
+    assert (restored(done), states[model_id].state["value"]) == ([True, True, False], 4)
+
+
 def test_a_time_limit_is_a_failure_and_the_run_can_go_on(project):
-    """papermill's own option and exception."""
+    """Papermill's own option and exception."""
     project.write("import os, time", "if not os.path.exists('go'): time.sleep(60)", "1")
     with pytest.raises(TimeoutError):
         project.run(go=False, execution_timeout=1)
@@ -429,7 +443,7 @@ def test_a_journal_that_another_process_has_is_refused_in_one_sentence(project):
 
 
 def test_papermill_starts_with_the_engine_and_the_engine_without_papermill():
-    """papermill imports every engine whenever it is imported; ours costs nothing until used."""
+    """Papermill imports every engine whenever it is imported; ours costs nothing until used."""
     program = (
         "import nbdurable.batch.engine, sys\n"
         "light = not {'papermill', 'duckdb', 'nbdurable.app'} & set(sys.modules)\n"
@@ -455,7 +469,8 @@ def papermill_in(project: Project, until_status: list[str]):
             or not (project.folder / "side").exists()
             or "slow" not in (project.folder / "side").read_text()
         ):
-            assert time.monotonic() < deadline and process.poll() is None
+            assert time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.02)
         yield process, project.output().metadata.nbdurable.kernel_pid
 

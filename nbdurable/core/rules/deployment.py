@@ -13,7 +13,8 @@ from nbdurable.core.facts import (
     ServiceRegistered,
 )
 from nbdurable.core.manifest import ServiceManifest
-from nbdurable.core.proposals import Answer, CloseLink, Done, LoadCode, Loaded, StartEpoch
+from nbdurable.core.proposals import Answer, CloseLink, Done, LoadCode, Loaded, Refused, StartEpoch
+from nbdurable.core.records import cannot_hold
 from nbdurable.core.rules.progress import wake
 from nbdurable.core.state import Invocation
 
@@ -34,6 +35,9 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     replay checks every entry either way.
     """
     manifest = proposal.manifest
+    unwritable = cannot_hold(manifest)
+    if unwritable is not None:
+        return Refused(code=400, message=f"{manifest.name} cannot be registered: {unwritable}")
     service = draft.state.services.get(manifest.name)
     # A revision is what its code and its options are; where it was typed makes no difference.
     is_new = service is None or not _same(service.manifest, manifest)

@@ -38,7 +38,10 @@ class Row(TypedDict):
 
 
 class Picture(TypedDict):
-    """`waits`: promises that a person can answer now. `now_ms`: the kernel's clock."""
+    """`waits`: promises that a person can answer now. `todo`: what else a person can do.
+
+    `failure`: what no row says. `now_ms`: the kernel's clock.
+    """
 
     id: str
     short_id: str
@@ -52,6 +55,7 @@ class Picture(TypedDict):
     earlier: int
     rows: list[Row]
     waits: list[str]
+    todo: str
     said: str
     now_ms: int
 
@@ -87,6 +91,8 @@ def picture_of(
 ) -> Picture:
     """`notice` is about the submission, `said` the answer to a click."""
     shown = entries[-ROWS_MAX:]
+    rows = [_row(view, entry) for entry in shown]
+    failure = _failure(view)
     return Picture(
         id=view.id,
         short_id=short_id(view.id),
@@ -95,11 +101,12 @@ def picture_of(
         status=status_of(view),
         facts=_facts(view),
         notice=notice,
-        failure=_failure(view),
+        failure="" if any(failure in row["failure"] for row in rows) else failure,
         due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
         earlier=len(entries) - len(shown),
-        rows=[_row(view, entry) for entry in shown],
+        rows=rows,
         waits=[] if view.is_done else list(view.open_promises),
+        todo=what_to_do(view),
         said=said,
         now_ms=now_ms,
     )
@@ -188,8 +195,7 @@ def _failure(view: InvocationView) -> str:
     if view.status == "paused":
         return _cut(view.failure or "paused by hand")
     if view.status == "backing-off":
-        count = f" ({view.failure_count} times in a row)" if view.failure_count > 1 else ""
-        return _cut(first_line(view.failure or "")) + count
+        return _cut(first_line(view.failure or ""))
     return ""
 
 

@@ -36,7 +36,9 @@ _FONT: Final = (
     "font-family: var(--jp-ui-font-family, system-ui, sans-serif);"
     " font-size: var(--jp-ui-font-size1, 13px); color: var(--jp-ui-font-color1, inherit)"
 )
-_MONO: Final = "font-family: var(--jp-code-font-family, monospace)"
+_MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: none; padding: 0"
+# Front ends stripe tables; a journal is no table of numbers.
+_ROW: Final = "background: none"
 _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 _VALUE_COLUMNS: Final = 60
@@ -94,11 +96,11 @@ class InvocationTable:
     def _repr_html_(self) -> str:
         if not self.views:
             return f'<div style="{_FONT}">no runs yet</div>'
-        head = "".join(
-            f'<th style="{_CELL}; {_MUTED}">{title}</th>'
-            for title in ("id", "target", "status", "began", "next")
-        )
-        body = "".join(_table_row(view) for view in self.views)
+        titles = ["id", "target", "status", "began"]
+        # A column that says nothing is left out.
+        titles += ["next"] if any(map(what_to_do, self.views)) else []
+        head = "".join(f'<th style="{_CELL}; {_MUTED}">{title}</th>' for title in titles)
+        body = "".join(_tr(_table_cells(view)[: len(titles)]) for view in self.views)
         more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
         return (
             f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
@@ -123,7 +125,8 @@ def picture_html(picture: Picture) -> str:
     lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
     rows = "".join(_html_row(row) for row in picture["rows"])
     table = f'<table style="border-collapse: collapse; margin: 4px 0"><tbody>{rows}</tbody></table>'
-    return f'<div style="{_FONT}">{"".join(lines)}{table}</div>'
+    todo = _line(f"to do: {picture['todo']}", _MUTED) if picture["todo"] else ""
+    return f'<div style="{_FONT}">{"".join(lines)}{table}{todo}</div>'
 
 
 def picture_text(picture: Picture) -> str:
@@ -144,19 +147,23 @@ def picture_text(picture: Picture) -> str:
         for row in picture["rows"]
     ]
     lines += _columns(rows)
-    lines += [f"to answer: %durable approve {picture['short_id']}"] if picture["waits"] else []
+    lines += [f"to do: {picture['todo']}"] if picture["todo"] else []
     return "\n".join(lines)
 
 
-def _table_row(view: InvocationView) -> str:
-    cells = [
+def _table_cells(view: InvocationView) -> list[str]:
+    return [
         f'<code style="{_MONO}">{short_id(view.id)}</code>',
         escape(view.target),
         _chip(tone_of(view), status_of(view)),
         clock_time(view.created_at_ms),
         escape(what_to_do(view)),
     ]
-    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _tr(cells: Sequence[str]) -> str:
+    inner = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    return f'<tr style="{_ROW}">{inner}</tr>'
 
 
 def _html_row(row: Row) -> str:
@@ -169,7 +176,7 @@ def _html_row(row: Row) -> str:
         f'<span style="{_MUTED}">{escape(_when(row))}</span>',
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
-    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+    return _tr(cells)
 
 
 def _chip(tone: Tone, text: str) -> str:

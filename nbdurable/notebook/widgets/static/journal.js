@@ -6,6 +6,8 @@ const GLYPHS = { ok: "✓", bad: "✗", busy: "●", waits: "◌", quiet: "·" }
 // A click that the kernel has not heard of by then is waiting behind other code.
 const SLOW_MS = 2000;
 const TICK_MS = 1000;
+// Who has scrolled up to read is left there; who is at the end stays at the end.
+const FOLLOW_PX = 8;
 
 function element(tag, className, parent) {
   const made = document.createElement(tag);
@@ -131,10 +133,13 @@ function render({ model, el }) {
   const earlier = element("div", "nbd-facts", root);
   const table = element("table", "nbd-rows", root);
   table.setAttribute("aria-label", "Journal entries");
+  // It scrolls, so it must be reachable by keyboard.
+  table.tabIndex = 0;
   const body = element("tbody", "", table);
   // One live region for what a person has to do; the rows would never stop talking.
   const live = element("div", "nbd-questions", root);
   live.setAttribute("aria-live", "polite");
+  const todo = element("div", "nbd-facts", root);
   const said = element("div", "nbd-said", root);
   said.setAttribute("role", "status");
 
@@ -188,8 +193,12 @@ function render({ model, el }) {
     setText(notice, picture.notice);
     setText(failure, picture.failure);
     setText(earlier, picture.earlier ? `… ${picture.earlier} earlier entries` : "");
+    // Buttons say it better.
+    setText(todo, picture.waits.length ? "" : picture.todo);
     setText(said, picture.said);
+    const follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
     drawRows(picture);
+    if (follows) table.scrollTop = table.scrollHeight;
     drawQuestions(picture);
     tick();
   }
@@ -205,6 +214,10 @@ function render({ model, el }) {
 
   model.on("change:picture", draw);
   draw();
+  // Before the element is in the page it has no height to scroll.
+  requestAnimationFrame(() => {
+    table.scrollTop = table.scrollHeight;
+  });
   const ticking = setInterval(tick, TICK_MS);
   return () => {
     clearInterval(ticking);

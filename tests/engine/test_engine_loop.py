@@ -1,0 +1,517 @@
+"""The engine itself: commit before act, one recovery path, and an answer for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from support.running import HandClock, durable, until, until_status
+
+import nbdurable
+from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
+from nbdurable.core.proposals import CancelInvocation
+from nbdurable.core.records import Row
+from nbdurable.errors import EngineClosedError, JournalDamagedError, JournalGoneError, StoreError
+from nbdurable.store.memory import MemoryStore
+
+
+class GatedStore(MemoryStore):
+    """Appends wait until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = threading.Event()
+
+    def append(self, rows: Sequence[Row]) -> None:
+        if not self.gate.is_set():
+            self.waiting.set()
+            assert self.gate.wait(10), "nobody opened the gate"
+        super().append(rows)
+
+    def shut(self) -> None:
+        self.waiting.clear()
+        self.gate.clear()
+
+    async def until_waiting(self) -> None:
+        assert await asyncio.to_thread(self.waiting.wait, 10)
+
+
+class GoneStore(MemoryStore):
+    """Somebody deletes the folder."""
+
+    is_gone = False
+
+    def append(self, rows: Sequence[Row]) -> None:
+        if self.is_gone:
+            raise JournalGoneError("the folder was deleted")
+        super().append(rows)
+
+
+class FaultyStore(MemoryStore):
+    """Every so many appends one raises, its rows being durable or not."""
+
+    def __init__(self, seed: int, every: int) -> None:
+        super().__init__(absorb_commits=7)
+        self._random = random.Random(seed)
+        self._every = every
+        self._in_a_row = 0
+        self.fault_count = 0
+        self.is_quiet = False
+
+    def append(self, rows: Sequence[Row]) -> None:
+        # Three in a row is a store that is not going to come back; that is another test.
+        may = not self.is_quiet and self._in_a_row < 2
+        self._in_a_row = self._in_a_row + 1 if may and self._random.random() < 1 / self._every else 0
+        if self._in_a_row:
+            self.fault_count += 1
+            self.fail_append(1, self._random.choice(["before", "after"]))
+        super().append(rows)
+
+
+def stepper() -> tuple[Service, Any, list[str]]:
+    """A service of three steps, and the names of those that were executed."""
+    service, ran = Service("S"), []
+
+    @service.handler()
+    async def walk(ctx: Context, name: str) -> list[str]:
+        return [
+            await ctx.run_typed(f"step {n}", lambda n=n: ran.append(f"{name}{n}") or f"{name}{n}")
+            for n in range(3)
+        ]
+
+    return service, walk, ran
+
+
+# -- commit before act ------------------------------------------------------------------------
+
+
+async def test_nobody_is_answered_before_the_commit():
+    service, walk, ran = stepper()
+    store = GatedStore()
+    async with durable(service, store=store) as opened:
+        store.shut()
+        sending = asyncio.create_task(opened.client.service_send(walk, "a"))
+        await store.until_waiting()
+        assert not sending.done()
+        assert ran == []
+        store.gate.set()
+        sent = await sending
+        assert await opened.client.attach(sent.invocation_id) == ["a0", "a1", "a2"]
+
+
+async def test_a_step_result_reaches_the_handler_after_its_commit():
+    """What the handler has seen must be there when it is replayed."""
+    service, store = Service("S"), GatedStore()
+    after = threading.Event()
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        value = await ctx.run_typed("step", store.shut) or "seen"
+        after.set()
+        return value
+
+    async with durable(service, store=store) as opened:
+        sent = await opened.client.service_send(handle, None)
+        await store.until_waiting()
+        assert not after.is_set()
+        store.gate.set()
+        assert await opened.client.attach(sent.invocation_id) == "seen"
+
+
+async def test_nobody_is_told_a_result_that_is_not_durable_yet():
+    """Questions are answered between batches, never while one is being committed."""
+    service, store = Service("S"), GatedStore()
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        store.shut()
+        return "done"
+
+    async with durable(service, store=store) as opened:
+        sent = await opened.client.service_send(handle, None)
+        await store.until_waiting()
+        asking = asyncio.create_task(opened.client.output(sent.invocation_id))
+        attaching = asyncio.create_task(opened.client.attach(sent.invocation_id))
+        done, _ = await asyncio.wait({asking, attaching}, timeout=0.05)
+        assert not done
+        store.gate.set()
+        assert [await asking, await attaching] == ["done", "done"]
+
+
+async def test_a_caller_that_gives_up_does_not_stop_the_engine():
+    """Cancelling the wait for an answer once ended the engine's thread."""
+    service, walk, _ = stepper()
+    store = GatedStore()
+    async with durable(service, store=store) as opened:
+        store.shut()
+        sending = asyncio.create_task(opened.client.service_send(walk, "a"))
+        await store.until_waiting()
+        sending.cancel()
+        await asyncio.wait({sending})
+        store.gate.set()
+        assert await opened.client.service_call(walk, "b") == ["b0", "b1", "b2"]
+        (view,) = [v for v in await opened.client.invocations() if v.entry_count and not v.attempt]\
+            or [None]
+        assert view is None
+
+
+# -- fail-stop --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 9))
+async def test_a_failed_commit_loses_and_repeats_nothing(when: Any, number: int):
+    """Whichever commit fails, and whether or not its rows are durable."""
+    service, walk, ran = stepper()
+    store = MemoryStore()
+    async with durable(service, store=store) as opened:
+        store.fail_append(number, when)
+        assert await opened.client.service_call(walk, "a") == ["a0", "a1", "a2"]
+        assert await opened.client.service_call(walk, "b") == ["b0", "b1", "b2"]
+        repeated = len(ran) - len(set(ran))
+        # The one step whose record was lost may run again; what was recorded may not.
+        assert repeated <= (when == "before")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+async def test_who_started_a_workflow_is_not_told_that_somebody_else_did(when: Any, number: int):
+    flow, store = Workflow("Flow"), MemoryStore()
+
+    @flow.main()
+    async def run(ctx: WorkflowContext) -> str:
+        return "ran"
+
+    async with durable(flow, store=store) as opened:
+        store.fail_append(number, when)
+        assert await opened.client.workflow_call(run, "k", None) == "ran"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "verb", ["resolve_promise", "kill", "cancel", "pause", "purge", "resume"]
+)
+async def test_a_verb_whose_commit_failed_is_answered_as_if_it_had_not(when: Any, verb: str):
+    """Deciding twice is deciding once: nobody hears that their own act was there first."""
+    flow, store = Workflow("Flow"), MemoryStore()
+
+    @flow.main()
+    async def run(ctx: WorkflowContext) -> str:
+        return await ctx.promise("p", type_hint=str)
+
+    async with durable(flow, store=store) as opened:
+        client = opened.client
+        sent = await client.workflow_send(run, "k", None)
+        await until(opened, sent.invocation_id, lambda v, _: bool(v.open_promises))
+        if verb == "purge":
+            await client.kill(sent.invocation_id)
+        if verb == "resume":
+            await client.pause(sent.invocation_id)
+        store.fail_append(1, when)
+        if verb == "resolve_promise":
+            await client.resolve_promise("Flow", "k", "p", "yes")
+            assert await client.attach(sent.invocation_id) == "yes"
+        else:
+            await getattr(client, verb)(sent.invocation_id)
+        assert store._fault is None
+
+
+async def test_a_result_whose_commit_came_through_unheard_reaches_everybody_who_waits():
+    """The commit raised, but the rows were durable: the waiting caller once waited for ever."""
+    service, store = Service("S"), MemoryStore()
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        value = await ctx.awakeable(type_hint=str)[1]
+        store.fail_append(1, "after")
+        return value
+
+    async with durable(service, store=store) as opened:
+        sent = await opened.client.service_send(handle, None)
+        view = await until(opened, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
+        waiting = [asyncio.create_task(opened.client.attach(view.id)) for _ in range(3)]
+        told: asyncio.Queue[str] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        end = await asyncio.to_thread(
+            opened.client.watch,
+            view.id,
+            lambda v, _: loop.call_soon_threadsafe(told.put_nowait, v.status),
+        )
+        await opened.client.resolve_awakeable(view.open_awakeables[0], "yes")
+        assert await asyncio.gather(*waiting) == ["yes"] * 3
+        while await told.get() != "completed":
+            pass
+        end()
+
+
+async def test_a_store_that_fails_again_while_it_is_reopened_is_tried_again():
+    service, walk, _ = stepper()
+
+    class Stumbling(MemoryStore):
+        stumbles = 0
+
+        def reopen(self) -> None:
+            if self.stumbles:
+                self.stumbles -= 1
+                raise StoreError("not yet")
+            super().reopen()
+
+    store = Stumbling()
+    async with durable(service, store=store) as opened:
+        store.stumbles = 2
+        store.fail_append(1, "before")
+        assert await opened.client.service_call(walk, "a") == ["a0", "a1", "a2"]
+
+
+async def test_a_store_that_never_comes_back_ends_the_engine_and_answers_everybody():
+    service, walk, _ = stepper()
+
+    class Broken(MemoryStore):
+        is_broken = False
+
+        def reopen(self) -> None:
+            raise StoreError("the disk is gone")
+
+        def append(self, rows: Sequence[Row]) -> None:
+            if self.is_broken:
+                raise StoreError("the disk is full")
+            super().append(rows)
+
+    store = Broken()
+    async with durable(service, store=store) as opened:
+        store.is_broken = True
+        for _ in range(2):
+            with pytest.raises(StoreError, match="the disk"):
+                await opened.client.service_call(walk, "a")
+
+
+async def test_a_deleted_journal_answers_every_caller_and_says_so():
+    service, store = Service("S"), GoneStore()
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        return await ctx.awakeable(type_hint=str)[1]
+
+    async with durable(service, store=store) as opened:
+        client = opened.client
+        sent = await client.service_send(handle, None)
+        waiting = [asyncio.create_task(client.attach(sent.invocation_id)) for _ in range(3)]
+        await until(opened, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
+        store.is_gone = True
+        with pytest.raises(JournalGoneError):
+            await client.service_call(handle, None)
+        for one in waiting:
+            with pytest.raises(JournalGoneError):
+                await one
+        with pytest.raises(JournalGoneError):
+            await client.invocations()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_with_faults_at_random_every_acknowledged_result_survives(seed: int):
+    """The simulator's promise on real threads: the seed repeats the faults, not the threads."""
+    print(f"seed {seed}")
+    obj, store = VirtualObject("Counter"), FaultyStore(seed, every=6)
+    ran: list[tuple[str, int, int]] = []
+
+    @obj.handler()
+    async def add(ctx: ObjectContext, number: int) -> int:
+        key, seen = ctx.key(), await ctx.get("total", type_hint=int) or 0
+        for step in range(2):
+            await ctx.run_typed(f"step {step}", lambda step=step: ran.append((key, number, step)))
+        ctx.set("total", seen + 1)
+        return seen + 1
+
+    async with durable(obj, store=store) as opened:
+        client = opened.client
+        rounds = 8
+
+        async def client_of(key: str) -> None:
+            for number in range(rounds):
+                assert await client.object_call(add, key, number) == number + 1
+
+        await asyncio.gather(*(client_of(key) for key in "abc"))
+        views = await client.invocations()
+        assert [view.succeeded for view in views] == [True] * 3 * rounds
+        store.is_quiet = True
+    assert store.fault_count > 3
+    lsns = [row.lsn for row in store.durable]
+    assert lsns == list(range(1, len(lsns) + 1))
+    lost = len(ran) - len(set(ran))
+    assert lost <= store.fault_count
+
+
+# -- the end ----------------------------------------------------------------------------------
+
+
+async def test_closing_while_running_goes_on_at_the_next_open():
+    service, store = Service("S"), MemoryStore()
+    ran: list[str] = []
+
+    @service.handler()
+    async def handle(ctx: Context) -> list[str]:
+        first = await ctx.run_typed("first", lambda: ran.append("first") or "first")
+        return [first, await ctx.awakeable(type_hint=str)[1]]
+
+    async with durable(service, store=store) as opened:
+        sent = await opened.client.service_send(handle, None)
+        await until(opened, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
+        waiting = asyncio.create_task(opened.client.attach(sent.invocation_id))
+        await opened.client.invocations()
+    with pytest.raises(EngineClosedError):
+        await waiting
+    async with durable(store=store) as opened:
+        view = await until_status(opened, sent.invocation_id, "ready")
+        assert not view.is_code_loaded
+        await opened.client.register(service)
+        view = await until(opened, sent.invocation_id, lambda v, _: v.attempt == 2)
+        await opened.client.resolve_awakeable(view.open_awakeables[0], "up")
+        assert await opened.client.attach(sent.invocation_id) == ["first", "up"]
+    assert ran == ["first"]
+
+
+async def test_closing_in_the_middle_of_a_commit_answers_whoever_waits_for_it():
+    service, walk, _ = stepper()
+    store = GatedStore()
+    opened = durable(service, store=store)
+    await opened.__aenter__()
+    store.shut()
+    sending = asyncio.create_task(opened.client.service_send(walk, "a"))
+    await store.until_waiting()
+    closing = asyncio.create_task(asyncio.to_thread(opened.close))
+    with pytest.raises(EngineClosedError, match="closed before this was answered"):
+        await sending
+    store.gate.set()
+    await closing
+
+
+async def test_after_closing_everybody_is_told():
+    service, walk, _ = stepper()
+    async with durable(service) as opened:
+        client, engine = opened.client, opened.engine
+    with pytest.raises(EngineClosedError):
+        await client.service_call(walk, "a")
+    with pytest.raises(EngineClosedError):
+        engine.ask(lambda: 1)
+    with pytest.raises(EngineClosedError):
+        _ = opened.client
+
+
+async def test_those_who_ask_while_it_closes_get_an_answer_too():
+    """Between the last look into the mailbox and the end nobody falls through."""
+    service, _, _ = stepper()
+    for _ in range(10):
+        opened = durable(service)
+        await opened.__aenter__()
+        engine = opened.engine
+        answers: list[Future[Any]] = []
+        going = threading.Event()
+
+        def ask() -> None:
+            going.set()
+            try:
+                for _ in range(100_000):
+                    answers.append(engine.ask(lambda: 1))
+                    answers.append(engine.propose(CancelInvocation(invocation_id="inv_1x")))  # type: ignore[arg-type]
+            except (EngineClosedError, RuntimeError):
+                pass
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        going.wait()
+        await asyncio.to_thread(opened.close)
+        await asyncio.to_thread(asking.join)
+        for answer in answers[-50:]:
+            answer.exception(timeout=5)
+
+
+async def test_a_journal_that_cannot_be_read_is_refused_with_the_reason():
+    """Not with "the engine is closed", which is true and helps nobody."""
+    service, walk, _ = stepper()
+    store = MemoryStore()
+    async with durable(service, store=store) as opened:
+        await opened.client.service_call(walk, "a")
+    kinds = [row.kind for row in store.durable]
+    bad = kinds.index("InvocationCreated")
+    store.durable[bad] = store.durable[bad]._replace(body="{}")
+    with pytest.raises(JournalDamagedError, match="checksum of fact"):
+        await durable(service, store=store).__aenter__()
+
+
+# -- load and time ----------------------------------------------------------------------------
+
+
+async def test_several_thousand_quick_invocations():
+    service = Service("S")
+
+    @service.handler()
+    async def echo(ctx: Context, number: int) -> int:
+        return number
+
+    async with durable(service) as opened:
+        calls = [opened.client.service_call(echo, number) for number in range(3_000)]
+        assert await asyncio.gather(*calls) == list(range(3_000))
+
+
+async def test_timers_fire_by_the_engines_clock_and_in_order():
+    service, clock, woke = Service("S"), HandClock(), []
+
+    @service.handler()
+    async def doze(ctx: Context, hours: int) -> int:
+        await ctx.sleep(timedelta(hours=hours))
+        woke.append(hours)
+        return hours
+
+    async with durable(service, clock=clock) as opened:
+        sent = [await opened.client.service_send(doze, hours) for hours in (3, 1, 2)]
+        for one in sent:
+            await until(opened, one.invocation_id, lambda v, _: v.wakes_at_ms is not None)
+        for hours, one in [(1, sent[1]), (2, sent[2]), (3, sent[0])]:
+            await clock.turn(opened, 3_599_999)
+            assert len(woke) == hours - 1
+            await clock.turn(opened, 1)
+            assert await opened.client.attach(one.invocation_id) == hours
+    assert woke == [1, 2, 3]
+
+
+async def test_timers_of_a_closed_engine_fire_after_the_next_open():
+    service, clock, store = Service("S", inactivity_timeout=timedelta(0)), HandClock(), MemoryStore()
+
+    @service.handler()
+    async def doze(ctx: Context) -> str:
+        await ctx.sleep(timedelta(hours=1))
+        return "woke"
+
+    async with durable(service, clock=clock, store=store) as opened:
+        sent = await opened.client.service_send(doze, None)
+        await until_status(opened, sent.invocation_id, "suspended")
+    clock._now_ms += 3_600_000
+    async with durable(service, clock=clock, store=store) as opened:
+        assert await opened.client.attach(sent.invocation_id) == "woke"
+
+
+async def test_an_evicted_payload_is_read_back_from_the_store(monkeypatch: pytest.MonkeyPatch):
+    """The vault is a cache: what it forgot is one read away, for replay and for callers."""
+    monkeypatch.setattr("nbdurable.engine.vault.PAYLOAD_BYTES_MAX", 1)
+    service, tries = Service("S"), []
+
+    @service.handler()
+    async def handle(ctx: Context, text: str) -> str:
+        tries.append(1)
+        long = await ctx.run_typed("long", lambda: text * 1_000)
+        if len(tries) == 1:
+            raise nbdurable.RetryableError("again", retry_after=timedelta(0))
+        return long
+
+    async with durable(service) as opened:
+        opened.engine.vault._payload_bytes_max = 1
+        assert await opened.client.service_call(handle, "ab") == "ab" * 1_000
+    assert len(tries) == 2

@@ -1,0 +1,135 @@
+"""An IPython shell in a folder of its own, and real kernels to be killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
+from traitlets.config import Config
+
+import nbdurable
+
+REPO = Path(nbdurable.__file__).parent.parent
+
+
+class Shell:
+    """Runs cells, and keeps what the last one printed."""
+
+    def __init__(self, ip: InteractiveShell):
+        self.ip = ip
+        self.out = ""
+        self.error: BaseException | None = None
+
+    def run(self, source: str):
+        """The cell's value. `out` is all it printed, errors included."""
+        with capture_output(display=False) as printed:
+            ran = self.ip.run_cell(source, store_history=True)
+        self.out = printed.stdout + printed.stderr
+        self.error = ran.error_in_exec or ran.error_before_exec
+        return ran.result
+
+    def refused(self, source: str) -> str:
+        """The one line below a cell that was refused."""
+        self.run(source)
+        assert self.error is not None, self.out
+        lines = self.out.strip().splitlines()
+        assert len(lines) == 1, self.out
+        return lines[0]
+
+
+@pytest.fixture
+def bare_shell(tmp_path, monkeypatch):
+    """Without the extension."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    InteractiveShell.clear_instance()
+    # The history's database and its thread would outlive the test.
+    config = Config(
+        {"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}
+    )
+    shell = Shell(InteractiveShell.instance(config=config))
+    yield shell
+    shell.run("%unload_ext nbdurable")
+    InteractiveShell.clear_instance()
+    # IPython keeps its loop for life, and warnings are errors here.
+    get_asyncio_loop().close()
+
+
+@pytest.fixture
+def shell(bare_shell):
+    bare_shell.run("%load_ext nbdurable")
+    assert bare_shell.out == ""
+    return bare_shell
+
+
+class Kernel:
+    """A real kernel in a process of its own."""
+
+    def __init__(self, folder: Path):
+        paths = [str(REPO), os.environ.get("PYTHONPATH", "")]
+        env = {
+            **os.environ,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        }
+        env.pop("NBDURABLE_HOME", None)
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(cwd=str(folder), env=env)
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, source: str) -> str:
+        """All that the cell put out, as text."""
+        parts: list[str] = []
+
+        def hear(message) -> None:
+            content = message["content"]
+            match message["header"]["msg_type"]:
+                case "stream":
+                    parts.append(content["text"])
+                case "execute_result" | "display_data" | "update_display_data":
+                    parts.append(content["data"]["text/plain"])
+                case "error":
+                    parts.extend(content["traceback"])
+
+        self.client.execute_interactive(
+            source, timeout=60, output_hook=hear, allow_stdin=False, stop_on_error=False
+        )
+        return "\n".join(parts)
+
+    def interrupt(self) -> None:
+        os.kill(self.manager.provisioner.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """As the out-of-memory killer does it."""
+        os.kill(self.manager.provisioner.pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        if self.manager.has_kernel:
+            self.manager.shutdown_kernel(now=True)
+        self.manager.cleanup_resources()
+
+
+@pytest.fixture
+def start_kernel(tmp_path):
+    """Start kernels in one folder; those still alive end with the test."""
+    kernels: list[Kernel] = []
+
+    def start() -> Kernel:
+        kernels.append(Kernel(tmp_path))
+        return kernels[-1]
+
+    yield start
+    for kernel in kernels:
+        kernel.close()
+    # The client keeps its loop for life, and warnings are errors here.
+    ensure_event_loop().close()

@@ -1,0 +1,91 @@
+"""Real kernels: killed, interrupted, and two of them on one journal."""
+
+import threading
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.kill, pytest.mark.slow]
+
+PAYMENT = """%%durable_workflow Payment
+from pathlib import Path
+
+def reserve(amount):
+    with Path("reserved").open("a") as file:
+        file.write("x")
+    return amount
+
+async def run(ctx, order):
+    amount = await ctx.run_typed("reserve", reserve, amount=order["amount"])
+    await ctx.promise("approved")
+    return {"captured": amount}
+"""
+
+
+def test_a_run_survives_its_kernel_and_goes_on_when_its_cell_is_run_again(start_kernel, tmp_path):
+    """What the project is for: kill -9, and the finished step is not run again."""
+    first = start_kernel()
+    first.run("%load_ext nbdurable")
+    first.run(PAYMENT)
+    first.run('h = Payment["order-456"].run({"amount": 100})')
+    wait_for_promise(first)
+    first.kill()
+    second = start_kernel()
+    greeted = second.run("%load_ext nbdurable")
+    assert "1 not finished" in greeted
+    assert (
+        "Payment/order-456 waits for 'approved' – its code is not loaded: "
+        "re-run the cell that defines Payment" in greeted
+    )
+    assert second.run(PAYMENT).strip() == "Payment: unchanged (revision 1); 1 run goes on"
+    assert "approved 'approved' of Payment/order-456" in second.run("%durable approve order-456")
+    result = second.run('await Payment["order-456"].run({"amount": 100})')
+    assert "attached to the run of order-456" in result
+    assert "{'captured': 100}" in result
+    assert (tmp_path / "reserved").read_text() == "x"
+
+
+def test_interrupt_detaches_within_a_second_and_the_run_goes_on(start_kernel):
+    """An idle loop does not notice an interrupt until it wakes, so waiting is a heartbeat."""
+    kernel = start_kernel()
+    kernel.run("%load_ext nbdurable")
+    kernel.run(PAYMENT)
+    kernel.run('h = Payment["order-456"].run({"amount": 100})')
+    wait_for_promise(kernel)
+    for wait in ("await h", "h.result()"):
+        interrupted_at: list[float] = []
+
+        def interrupt(at=interrupted_at) -> None:
+            at.append(time.monotonic())
+            kernel.interrupt()
+
+        threading.Timer(1.5, interrupt).start()
+        shown = kernel.run(wait)
+        assert time.monotonic() - interrupted_at[0] < 1
+        assert "detached; run inv_" in shown
+        assert "goes on; %durable show inv_" in shown
+        assert "nbdurable/" not in shown
+    assert kernel.run("h.status") == "'running'"
+
+
+def test_a_second_kernel_is_told_who_holds_the_journal(start_kernel):
+    """One sentence, never DuckDB's lock error; and when the first is gone it is free again."""
+    first, second = start_kernel(), start_kernel()
+    first.run("%load_ext nbdurable")
+    first.run(PAYMENT)
+    greeted = second.run("%load_ext nbdurable")
+    assert f"is held by process {first.manager.provisioner.pid}" in greeted
+    assert "Traceback" not in greeted
+    for use in (PAYMENT, "%durable ls"):
+        shown = second.run(use)
+        assert shown.startswith("UsageError: The journal")
+        assert shown.strip().count("\n") == 0
+    first.kill()
+    assert "no runs yet" in second.run("%durable ls")
+
+
+def wait_for_promise(kernel) -> None:
+    """The step has to be finished before the kernel may die."""
+    deadline = time.monotonic() + 20
+    while "waits for 'approved'" not in kernel.run("h"):
+        assert time.monotonic() < deadline
