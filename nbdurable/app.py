@@ -22,7 +22,7 @@ from nbdurable.core.proposals import Loaded
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock, Store
-from nbdurable.errors import EngineClosedError
+from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
 from nbdurable.sdk.definition import Definition
 
@@ -101,13 +101,23 @@ class DurableEngine:
             engine.close()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
+        refused = await asyncio.to_thread(self._refused_to_start)
+        if refused is not None:
+            # Without the frames that led here: the sentence and the user's own line say it all.
+            raise refused.with_traceback(None)
         try:
             await self.register_all()
         except BaseException:
             await asyncio.to_thread(self.close)
             raise
         return self
+
+    def _refused_to_start(self) -> NbdurableError | None:
+        try:
+            self.start()
+        except NbdurableError as error:
+            return error
+        return None
 
     async def __aexit__(
         self,

@@ -306,7 +306,8 @@ class Engine:
         If the log has it, the commit came through and what was decided stands. Else it never
         happened: what attempts proposed is stale now, what clients proposed is decided again.
         """
-        logger.warning("a commit failed, its outcome is unknown; recovering: %s", error)
+        if not isinstance(error, JournalGoneError):
+            logger.warning("a commit failed, its outcome is unknown; recovering: %s", error)
         self._timers.clear()
         for link in self._links.values():
             link.stop_all("the journal is being recovered")

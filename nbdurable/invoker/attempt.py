@@ -107,6 +107,7 @@ class Attempt:
         self._task = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
+        self._task.add_done_callback(self._over)
 
     @property
     def is_closed(self) -> bool:
@@ -225,26 +226,32 @@ class Attempt:
     # -- inside -------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        self._coroutine = self._handle(self)
         try:
-            self._coroutine = self._handle(self)
-            try:
-                payload = await _drive(self, self._coroutine)
-            except (AttemptClosed, asyncio.CancelledError):
-                if not self.is_closed:
-                    # User code cancelled its own task: to the journal, a failure like any other.
-                    self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
-                self._raised(error)
-            else:
-                self._end(success_of(payload), payload)
+            payload = await _drive(self, self._coroutine)
+        except (AttemptClosed, asyncio.CancelledError):
+            if not self.is_closed:
+                # User code cancelled its own task: to the journal, a failure like any other.
+                self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
+            self._raised(error)
+        else:
+            self._end(success_of(payload), payload)
+        self.flush()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Also of a task that was stopped before it began, which runs nothing of `_live`."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("%s: the attempt broke", self.start.target, exc_info=error)
+            self.machine.fail(report_of(error))
             self.flush()
-        finally:
-            self.machine.close()
-            self._stay()
-            for executing in self._executing.values():
-                executing.cancel()
-            self.finished.set()
-            self._host.ended(self)
+        self.machine.close()
+        self._stay()
+        for executing in self._executing.values():
+            executing.cancel()
+        self.finished.set()
+        self._host.ended(self)
 
     def _end(self, result: Result, payload: bytes = b"") -> None:
         """The output, which replay holds against the journal like any command."""

@@ -98,7 +98,7 @@ class OwnerLock:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "started_at_ms": self._now_ms(),
-            "program": sys.argv,
+            "program": _program(),
             "boot_id": boot_id,
             **more,
         }
@@ -151,14 +151,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _program() -> list[str]:
+    """What a person knows this process by. Jupyter names the notebook, whose argv says nothing."""
+    notebook = os.environ.get("JPY_SESSION_NAME")
+    return ["notebook", Path(notebook).name] if notebook else sys.argv
+
+
 def _text(note: dict[str, object]) -> bytes:
     return json.dumps(note, indent=1, default=str).encode() + b"\n"
 
 
 def _refusal(folder: Path) -> str:
     way_out = (
-        "One process owns a journal at a time, and others attach to it. Attach to that one, stop "
-        "it, or use another folder."
+        "One process owns a journal at a time. Work there; or end it (shut that kernel down) and "
+        "try again; or use another folder: NBDURABLE_HOME, or open(path=...)."
     )
     try:
         note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))

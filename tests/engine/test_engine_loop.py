@@ -62,15 +62,16 @@ class FaultyStore(MemoryStore):
         super().__init__(absorb_commits=7)
         self._random = random.Random(seed)
         self._every = every
-        self._in_a_row = 0
+        self._planned: list[bool] = []
         self.fault_count = 0
         self.is_quiet = False
 
     def append(self, rows: Sequence[Row]) -> None:
-        # Three in a row is a store that is not going to come back; that is another test.
-        may = not self.is_quiet and self._in_a_row < 2
-        self._in_a_row = self._in_a_row + 1 if may and self._random.random() < 1 / self._every else 0
-        if self._in_a_row:
+        if not self._planned and not self.is_quiet and self._random.random() < 1 / self._every:
+            # Also twice in a row, the second in the middle of recovery; then an epoch and a batch
+            # come through: a store that never lets one is another test.
+            self._planned = [*[True] * self._random.choice([1, 2]), False, False]
+        if self._planned and self._planned.pop(0):
             self.fault_count += 1
             self.fail_append(1, self._random.choice(["before", "after"]))
         super().append(rows)
@@ -158,9 +159,7 @@ async def test_a_caller_that_gives_up_does_not_stop_the_engine():
         await asyncio.wait({sending})
         store.gate.set()
         assert await opened.client.service_call(walk, "b") == ["b0", "b1", "b2"]
-        (view,) = [v for v in await opened.client.invocations() if v.entry_count and not v.attempt]\
-            or [None]
-        assert view is None
+        assert [view.attempt for view in await opened.client.invocations()] == [1, 1]
 
 
 # -- fail-stop --------------------------------------------------------------------------------
@@ -346,7 +345,8 @@ async def test_with_faults_at_random_every_acknowledged_result_survives(seed: in
     lsns = [row.lsn for row in store.durable]
     assert lsns == list(range(1, len(lsns) + 1))
     lost = len(ran) - len(set(ran))
-    assert lost <= store.fault_count
+    # Each fault may lose what was under way, which is one step of each of the three keys.
+    assert lost <= 3 * store.fault_count
 
 
 # -- the end ----------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ async def test_after_closing_everybody_is_told():
 async def test_those_who_ask_while_it_closes_get_an_answer_too():
     """Between the last look into the mailbox and the end nobody falls through."""
     service, _, _ = stepper()
-    for _ in range(10):
+    for _ in range(5):
         opened = durable(service)
         await opened.__aenter__()
         engine = opened.engine
@@ -418,7 +418,7 @@ async def test_those_who_ask_while_it_closes_get_an_answer_too():
         def ask() -> None:
             going.set()
             try:
-                for _ in range(100_000):
+                for _ in range(20_000):
                     answers.append(engine.ask(lambda: 1))
                     answers.append(engine.propose(CancelInvocation(invocation_id="inv_1x")))  # type: ignore[arg-type]
             except (EngineClosedError, RuntimeError):

@@ -68,7 +68,7 @@ except JournalHeldError as error:
     assert f"process {os.getpid()} on " in said
     assert " ".join(sys.argv) in said
     assert "since 2023-11-1" in said
-    assert "Attach to that one, stop it, or use another folder." in said
+    assert "or end it (shut that kernel down) and try again" in said
     assert "IO Error" not in said
     store.append([Log().epoch()])
     store.close()
