@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,9 @@ SKIP_TAG = "skip-execution"
 # The one tag that changes what an execution of the same source means for those after it.
 ALLOWS_ERRORS_TAG = "raises-exception"
 LINE_CHARS_MAX = 48
+# A kernel that died once while it saved may have been killed by anybody; twice at the same cell,
+# it was the saving.
+DEATHS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class CellRecord:
     """What one execution of a cell left behind; the JSON of its step.
 
     `checkpoint` is the digest of the variables after it; without one, `no_checkpoint` says why.
-    `stopped`: the cell ended the notebook on purpose, by `sys.exit()`. `killed_kernel`: saving the
-    variables did, so it is not tried again. `widgets`: states by comm id that the cell changed.
+    `stopped`: the cell ended the notebook on purpose, by `sys.exit()`. `died_saving`: saving the
+    variables was going on when it died. `widgets`: states by comm id that the cell changed.
     """
 
     index: int
@@ -67,7 +71,7 @@ class CellRecord:
     timing: dict[str, str] = field(default_factory=dict)
     widgets: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
-    killed_kernel: bool = False
+    died_saving: bool = False
 
 
 class RecordSerde(Serde[CellRecord]):
@@ -126,8 +130,8 @@ class Plan:
     """What an attempt does.
 
     `kept` is the prefix that does not run again (its setup cells do, if anything is left to run).
-    `checkpointed` is how many cells from the start may be checkpointed: fewer than all if saving
-    the variables killed a kernel before.
+    `checkpointed` is how many cells from the start are checkpointed: not the last one, and none
+    from where saving the variables kills kernels.
     """
 
     kept: tuple[Kept, ...]
@@ -174,7 +178,7 @@ def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[s
         steps: All recorded ones, in the order they began.
         unusable: Checkpoints that could not be restored.
     """
-    current, deadly = _current(steps)
+    current, deaths = _current(steps)
     prefix: list[Kept] = []
     notes: list[str] = []
     for cell in cells:
@@ -184,7 +188,9 @@ def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[s
         if key is None or record is None or key.digest != cell.digest:
             break
         prefix.append(Kept(cell, key, record))
-    checkpointed = min([cell.position for cell in cells if cell.digest in deadly] + [len(cells)])
+    deadly = [cell.position for cell in cells if deaths[cell.digest] >= DEATHS_MAX]
+    # Nothing begins after the last cell, so its variables are never needed.
+    checkpointed = min([*deadly, len(cells) - 1])
     if prefix and (len(prefix) == len(cells) or prefix[-1].record.stopped):
         return Plan(tuple(prefix), (), checkpointed, ())
     count = len(prefix)
@@ -200,10 +206,10 @@ def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[s
 
 def _current(
     steps: Iterable[Step],
-) -> tuple[dict[int, tuple[StepKey, CellRecord | None]], set[str]]:
-    """What is valid at each position by now, and after which cells saving killed the kernel."""
+) -> tuple[dict[int, tuple[StepKey, CellRecord | None]], Counter[str]]:
+    """What is valid at each position by now, and how often saving after a cell met a death."""
     current: dict[int, tuple[StepKey, CellRecord | None]] = {}
-    deadly: set[str] = set()
+    deaths: Counter[str] = Counter()
     serde = RecordSerde()
     for step in steps:
         key = StepKey.parse(step.key)
@@ -212,9 +218,9 @@ def _current(
         record = None if step.payload is None else serde.deserialize(step.payload)
         current = {place: known for place, known in current.items() if place < key.position}
         current[key.position] = key, record
-        if record is not None and record.killed_kernel:
-            deadly.add(key.digest)
-    return current, deadly
+        if record is not None and record.died_saving:
+            deaths[key.digest] += 1
+    return current, deaths
 
 
 def _can_begin_after(prefix: Sequence[Kept], unusable: Collection[str]) -> bool:

@@ -179,7 +179,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             timing=dict(cell.metadata.get("execution", {})),
             widgets=self._widgets(),
             stopped=stopped,
-            killed_kernel=saved.get("killed_kernel", False),
+            died_saving=saved.get("died_saving", False),
         )
 
     def _pass_until(self, index: int) -> None:
@@ -223,7 +223,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         except DeadKernelError:
             why_not = "the kernel died while its variables were saved"
             logger.warning(f"After cell {cell.index + 1}, {why_not}")
-            return {"error": why_not, "killed_kernel": True}
+            return {"error": why_not, "died_saving": True}
 
     def _answer_restore(self, checkpoint: str, reply: Future[str | None]) -> None:
         try:

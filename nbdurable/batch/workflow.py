@@ -209,8 +209,10 @@ class _Run:
         why_not = None
         if key.again:
             why_not = "a setup cell that ran again; what came after it was restored"
+        elif cell.position == len(self._desk.cells) - 1:
+            why_not = "the last cell"
         elif cell.position >= plan.checkpointed:
-            why_not = "saving the variables killed the kernel in an earlier attempt"
+            why_not = "saving the variables killed the kernel twice"
         action = partial(self._desk.execute, cell, self._attempt, why_not)
         try:
             record = await self._ctx.run_keyed(str(key), cell.name, action, _RECORDED)

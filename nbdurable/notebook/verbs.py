@@ -60,8 +60,8 @@ def show(session: Session, words: list[str]) -> Handle:
 def approve(session: Session, words: list[str]) -> Sentence:
     view = _find(session, words[:1], "approve")
     promise = _promise(view, words[1] if len(words) > 1 else None, "approve")
-    _answer(session, answers.approve(session.client, view, promise))
-    return Sentence(f"approved '{promise}' of {_who(view)}")
+    answer = answers.approve(session.client, view, promise)
+    return _answered(session, answer, f"approved '{promise}' of {_who(view)}")
 
 
 def reject(session: Session, words: list[str]) -> Sentence:
@@ -71,8 +71,8 @@ def reject(session: Session, words: list[str]) -> Sentence:
     names_promise = bool(rest) and (rest[0] in view.open_promises or not view.open_promises)
     promise = _promise(view, rest[0] if names_promise else None, "reject")
     message = " ".join(rest[1:] if names_promise else rest) or answers.REJECTED_MESSAGE
-    _answer(session, answers.reject(session.client, view, promise, message))
-    return Sentence(f"rejected '{promise}' of {_who(view)}: {message}")
+    answer = answers.reject(session.client, view, promise, message)
+    return _answered(session, answer, f"rejected '{promise}' of {_who(view)}: {message}")
 
 
 def cancel(session: Session, words: list[str]) -> Sentence:
@@ -85,7 +85,10 @@ def resume(session: Session, words: list[str]) -> Sentence:
     view = _find_unfinished(session, words, "resume")
     if view.status not in ("paused", "backing-off"):
         raise UsageError(f"{view.target} is neither paused nor backing off: {status_of(view)}")
-    _answer(session, session.client.resume(view.id))
+    try:
+        session.client.wait(session.client.resume(view.id))
+    except ConflictError as error:
+        raise UsageError(str(error)) from None
     return Sentence(f"{view.target} is tried again")
 
 
@@ -182,11 +185,13 @@ def _promise(view: InvocationView, named: str | None, verb: str) -> str:
             )
 
 
-def _answer(session: Session, asked: Coroutine[Any, Any, None]) -> None:
+def _answered(session: Session, answer: Coroutine[Any, Any, None], done: str) -> Sentence:
+    """Not an error when somebody was faster: a click and Run All may well meet."""
     try:
-        session.client.wait(asked)
+        session.client.wait(answer)
     except ConflictError as error:
-        raise UsageError(str(error)) from None
+        return Sentence(f"{error}; it is answered once, and that answer stands")
+    return Sentence(done)
 
 
 def _who(view: InvocationView) -> str:

@@ -158,12 +158,15 @@ def test_a_cell_that_ended_the_notebook_ends_the_plan():
     assert shape(plan_of((a, b), [ran(a, stopped=True)])) == ([0], [])
 
 
-def test_saving_that_killed_a_kernel_is_not_tried_again():
-    """Else the notebook, which is in order, could never end."""
-    a, b, c = cells("a", "b", "c")
-    steps = [ran(a), ran(b, checkpoint=None, no_checkpoint="died", killed_kernel=True)]
-    plan = plan_of((a, b, c), steps)
-    assert (shape(plan), plan.checkpointed) == (([0], [1, 2]), 1)
+def test_saving_that_killed_a_kernel_twice_is_not_tried_again():
+    """Else the notebook, which is in order, could never end; once may have been anybody."""
+    a, b, c, _ = notebook = cells("a", "b", "c", "d")
+    died = {"checkpoint": None, "no_checkpoint": "died", "died_saving": True}
+    steps = [ran(a), ran(b, **died), begun(c)]
+    plan = plan_of(notebook, steps)
+    assert (shape(plan), plan.checkpointed) == (([0], [1, 2, 3]), 3)
+    plan = plan_of(notebook, [*steps, ran(b, 2, **died), begun(c, 2)])
+    assert (shape(plan), plan.checkpointed) == (([0], [1, 2, 3]), 1)
 
 
 def test_a_record_of_a_later_version_is_read():

@@ -194,12 +194,12 @@ def what_is_suspended_cannot_go_on(state: EngineState) -> None:
     for inv in state.live():
         if inv.status == "suspended":
             assert inv.waiting_for is not None
-            assert not is_satisfied(inv.waiting_for, inv.known), f"{inv} sleeps, its future is there"
+            assert not is_satisfied(inv.waiting_for, inv.known), (
+                f"{inv} sleeps, its future is there"
+            )
 
 
-def a_timer_is_set_for_all_that_waits(
-    state: EngineState, timers: set[tuple[Timer, int]]
-) -> None:
+def a_timer_is_set_for_all_that_waits(state: EngineState, timers: set[tuple[Timer, int]]) -> None:
     for due in _due(state.live()):
         assert due in timers, f"nothing will wake {due}"
 
@@ -262,7 +262,9 @@ def actions_are_of_live_attempts(state: EngineState, decision: Decision) -> None
 def _due(invocations: Iterable[Invocation]) -> list[tuple[Timer, int]]:
     due: list[tuple[Timer, int]] = []
     for inv in invocations:
-        due += [(Timer(invocation_id=inv.id, completion_id=c), at) for c, at in inv.sleeping.items()]
+        due += [
+            (Timer(invocation_id=inv.id, completion_id=c), at) for c, at in inv.sleeping.items()
+        ]
         if inv.status == "scheduled":
             assert inv.start_at_ms is not None
             due.append((Timer(invocation_id=inv.id), inv.start_at_ms))
@@ -282,7 +284,8 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     assert one.invocations.keys() == other.invocations.keys()
     for invocation_id, inv in one.invocations.items():
         for field in fields(Invocation):
-            was, now = getattr(inv, field.name), getattr(other.invocations[invocation_id], field.name)
+            was, now = (
+                getattr(inv, field.name),
+                getattr(other.invocations[invocation_id], field.name),
+            )
             assert was == now, f"{inv}.{field.name}: {was} is not {now}"
-
-

@@ -1,6 +1,6 @@
 """A journal in the fewest words, and an attempt on it, so that a test reads as a journal.
 
-    attempt = replay(run("a"), done(1, b"7"), sleep(), call(GREET))
+attempt = replay(run("a"), done(1, b"7"), sleep(), call(GREET))
 """
 
 from __future__ import annotations

@@ -200,7 +200,11 @@ class Room:
     # -- attempts -----------------------------------------------------------------------------
 
     def steps(
-        self, invocation_id: InvocationId, *steps: AnyStep, epoch: int | None = None, attempt: int = 0
+        self,
+        invocation_id: InvocationId,
+        *steps: AnyStep,
+        epoch: int | None = None,
+        attempt: int = 0,
     ) -> Answer:
         return self.decide(
             AttemptSteps(

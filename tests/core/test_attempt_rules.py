@@ -178,7 +178,9 @@ def test_a_second_result_for_a_step_changes_nothing(room: Room):
 
 
 def test_a_failed_step_is_retried_with_back_off_and_a_durable_count(room: Room):
-    policy = RetryPolicy(initial_interval_ms=100, factor=2.0, max_interval_ms=300, max_attempts=None)
+    policy = RetryPolicy(
+        initial_interval_ms=100, factor=2.0, max_interval_ms=300, max_attempts=None
+    )
     one = room.invoke()
     begin_run(room, one)
     for count, delay_ms in [(1, 100), (2, 200), (3, 300), (4, 300)]:
@@ -604,7 +606,9 @@ def test_peeking_never_waits(room: Room):
 
 def test_there_are_no_promises_without_a_workflow(room: Room):
     answer = room.decide(
-        CompletePromise(service="Counter", key="ada", promise="x", result=value(b"ok"), payload=b"ok")
+        CompletePromise(
+            service="Counter", key="ada", promise="x", result=value(b"ok"), payload=b"ok"
+        )
     )
     assert isinstance(answer, Refused)
     assert answer.code == 404

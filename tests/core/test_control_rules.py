@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from room import GREET, Room, add, approve_of, counter, error, greeter, kinds, payment, run_of, value
+from room import (
+    GREET,
+    Room,
+    add,
+    approve_of,
+    counter,
+    error,
+    greeter,
+    kinds,
+    payment,
+    run_of,
+    value,
+)
 
 from nbdurable.core.actions import StopAttempt
 from nbdurable.core.attempt import ref_of
@@ -172,7 +184,9 @@ def test_a_kill_reaches_called_children_and_nobody_else():
     one_way = sent(room, one, "inv_1sent")
     delayed = sent(room, one, "inv_1delayed", 9_000)
     for completion_id, awaited in [(2, stranger), (3, one_way)]:
-        room.append(one, AttachInvocationCommand(completion_id=completion_id, invocation_id=awaited))
+        room.append(
+            one, AttachInvocationCommand(completion_id=completion_id, invocation_id=awaited)
+        )
     room.decide(KillInvocation(invocation_id=one))
     assert [room.status(i) for i in (one, called, grandchild)] == ["completed"] * 3
     assert [room.status(i) for i in (stranger, one_way, delayed)] == [
@@ -203,7 +217,10 @@ def test_a_killed_deadlock_ends_both():
     room = Room(counter())
     one = room.invoke(add())
     command = CallCommand(
-        completion_id=1, invocation_id=InvocationId("inv_1self"), target=add(), argument=ref_of(b"a")
+        completion_id=1,
+        invocation_id=InvocationId("inv_1self"),
+        target=add(),
+        argument=ref_of(b"a"),
     )
     room.append(one, command, b"a")
     room.decide(KillInvocation(invocation_id=one))

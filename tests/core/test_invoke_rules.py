@@ -86,7 +86,9 @@ def test_a_workflow_runs_once_per_key(room: Room):
         (Target(service="Greeter", handler="greet", key="x"), 400, "has no keys"),
     ],
 )
-def test_what_cannot_be_called_is_refused_and_said(room: Room, target: Target, code: int, said: str):
+def test_what_cannot_be_called_is_refused_and_said(
+    room: Room, target: Target, code: int, said: str
+):
     room.invoke(target)
     match room.answer:
         case Refused(code=found, message=message):

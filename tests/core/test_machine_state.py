@@ -88,9 +88,7 @@ class EngineLife(RuleBasedStateMachine):
     def new_id(self, target: Target, idempotency_key: str | None) -> InvocationId:
         self.seed += 1
         if target.handler == "run" or idempotency_key is not None:
-            return keyed_invocation_id(
-                target.service, target.key, target.handler, idempotency_key
-            )
+            return keyed_invocation_id(target.service, target.key, target.handler, idempotency_key)
         return random_invocation_id(self.seed)
 
     def append(self, pick: int, command: AnyCommand, payload: bytes | None = None) -> None:
@@ -184,9 +182,7 @@ class EngineLife(RuleBasedStateMachine):
                 command: AnyCommand = RunCommand(completion_id=self.next_completion_id(), name="s")
             case "sleep":
                 at_ms = self.room.now_ms + other % 100
-                command = SleepCommand(
-                    completion_id=self.next_completion_id(), wake_up_at_ms=at_ms
-                )
+                command = SleepCommand(completion_id=self.next_completion_id(), wake_up_at_ms=at_ms)
             case "attach":
                 command = AttachInvocationCommand(
                     completion_id=self.next_completion_id(), invocation_id=self.some(other)
@@ -317,7 +313,9 @@ class EngineLife(RuleBasedStateMachine):
             assert all(at_ms > self.room.now_ms for at_ms in inv.sleeping.values())
             assert inv.status != "scheduled" or (inv.start_at_ms or 0) > self.room.now_ms
 
-    @rule(service=st.sampled_from(SERVICES), digest=st.sampled_from(["v1", "v2"]), pin=st.booleans())
+    @rule(
+        service=st.sampled_from(SERVICES), digest=st.sampled_from(["v1", "v2"]), pin=st.booleans()
+    )
     def load_code(self, service: type, digest: str, pin: bool) -> None:  # noqa: FBT001
         policy = RetryPolicy(initial_interval_ms=10, max_attempts=3)
         self.room.load(service(digest=digest, retry=policy), pin=pin)

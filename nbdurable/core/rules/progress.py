@@ -83,9 +83,7 @@ def notify(
 
 def _is_cancel(notification: AnyNotification) -> bool:
     """A cancellation satisfies every wait, and can be repeated: each is raised once."""
-    return (
-        isinstance(notification, SignalNotification) and notification.signal_id == CANCEL_SIGNAL
-    )
+    return isinstance(notification, SignalNotification) and notification.signal_id == CANCEL_SIGNAL
 
 
 def complete_future(
