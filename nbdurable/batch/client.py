@@ -21,7 +21,17 @@ from papermill.log import logger
 
 from nbdurable.batch.cells import Cell, CellRecord
 from nbdurable.batch.manager import TrueManager
-from nbdurable.batch.workflow import Begin, Continue, Desk, End, Execute, Order, Restore, Show
+from nbdurable.batch.workflow import (
+    Begin,
+    Continue,
+    Desk,
+    End,
+    Execute,
+    Finish,
+    Order,
+    Restore,
+    Show,
+)
 from nbdurable.errors import RetryableError, TerminalError
 
 # How often the main thread looks whether the run still goes on while no order comes.
@@ -69,13 +79,12 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         """Serve the run's orders until it is over. Named by papermill, which calls it."""
         self.nb_man.note(kernel_pid=getattr(self.km.provisioner, "pid", None))
         info = self.wait_for_reply(self.kc.kernel_info())["content"]
+        self.nb.metadata.language_info = info["language_info"]
         if info["language_info"]["name"] != "python":
             self._no_checkpoints = NO_PYTHON
         self._begin()
         while not isinstance(order := self._next(), End):
             self._serve(order)
-        if order.complete:
-            self._pass_until(len(self.nb.cells))
 
     def handle_comm_msg(
         self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
@@ -111,6 +120,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 self.nb_man.cell_recorded(cell.index, record, restored=restored)
             case Continue(execution_count=execution_count):
                 self._count_on(execution_count)
+            case Finish(stopped=stopped, reply=reply):
+                if reply.set_running_or_notify_cancel():
+                    self._finish(reply, stopped=stopped)
             case End():
                 pass
 
@@ -152,6 +164,17 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             raise
         else:
             order.reply.set_result(record)
+
+    def _finish(self, reply: Future[None], *, stopped: bool) -> None:
+        try:
+            if not stopped:
+                self._pass_until(len(self.nb.cells))
+            self.set_widgets_metadata()
+            self.nb_man.save()
+        except BaseException as error:
+            reply.set_exception(RetryableError(f"the notebook was not written: {error!r}"))
+            raise
+        reply.set_result(None)
 
     def _fail(self, order: Execute, why: str) -> None:
         self.has_failed = True

@@ -4,7 +4,7 @@ Owns: the handler, and the desk over which it hands cells to the thread that has
 touches the kernel or the notebook: that is `client.py`, on the main thread of papermill.
 
     handler thread                                   main thread
-    run(ctx) -- Restore, Execute, Show, End ----->   serves one order after the other
+    run(ctx) -- Restore, Execute, Show, … ------->   serves one order after the other
              <- futures: why not, a CellRecord --
 
 A cell that fails ends the attempt, and the policy of one attempt pauses the run: the next
@@ -80,13 +80,22 @@ class Continue:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """Every cell was shown: write the notebook. `stopped`: a cell ended it on purpose.
+
+    Answered before the run completes, because a completed run is never gone on with.
+    """
+
+    stopped: bool
+    reply: Future[None] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
 class End:
-    """The handler is over. `complete`: every cell was shown, and nothing stopped the notebook."""
-
-    complete: bool = False
+    """The handler is over, one way or the other; the journal says which."""
 
 
-Order = Begin | Restore | Execute | Show | Continue | End
+Order = Begin | Restore | Execute | Show | Continue | Finish | End
 
 
 class Desk:
@@ -110,6 +119,11 @@ class Desk:
         self.orders.put(order)
         return await asyncio.wrap_future(order.reply)
 
+    async def finish(self, *, stopped: bool) -> None:
+        order = Finish(stopped)
+        self.orders.put(order)
+        await asyncio.wrap_future(order.reply)
+
     async def execute(self, cell: Cell, attempt: int, no_checkpoint: str | None) -> CellRecord:
         order = Execute(cell, attempt, no_checkpoint)
         self.orders.put(order)
@@ -128,13 +142,10 @@ def workflow_of(desk: Desk) -> Workflow:
             raise RetryableError(
                 "nothing here drives this notebook's kernel: run its papermill command again"
             )
-        complete = False
         try:
-            done = await _Run(ctx, desk, attempt).drive()
-            complete = not done["stopped"]
-            return done
+            return await _Run(ctx, desk, attempt).drive()
         finally:
-            desk.orders.put(End(complete))
+            desk.orders.put(End())
 
     return flow
 
@@ -167,6 +178,7 @@ class _Run:
             stopped = record.stopped
             if stopped:
                 break
+        await self._desk.finish(stopped=stopped)
         restored = len(plan.kept) - len(again)
         return {"cells": len(self._desk.cells), "restored": restored, "stopped": stopped}
 

@@ -440,7 +440,7 @@ def _shown(payload: bytes) -> str:
 
 def _calling_line() -> str | None:
     """File and line of the user's code that called us, if any did."""
-    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack reads all source to tell.
+    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack reads all source to tell.
     while frame is not None and not is_loop(frame.f_code.co_filename):
         if is_users(frame.f_code.co_filename):
             return _line(frame)

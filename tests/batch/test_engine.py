@@ -27,7 +27,6 @@ import nbdurable
 from nbdurable.app import DurableEngine
 from nbdurable.batch.execution import JournalRefusedError
 
-
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
 WAIT_S_MAX = 60

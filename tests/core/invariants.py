@@ -24,7 +24,6 @@ from nbdurable.core.facts import (
     EntryAppended,
     InvocationCompleted,
     InvocationCreated,
-    InvocationFact,
     InvocationPending,
     InvocationPurged,
     NotificationAppended,
@@ -217,7 +216,8 @@ def what_is_completed_holds_nothing(state: EngineState) -> None:
         assert inv.result is not None
         held = (inv.known, inv.sleeping, inv.failed_runs, inv.open_runs, inv.open_calls)
         more = (inv.open_promises, inv.open_awakeables, inv.waiters)
-        assert not any(held) and not any(more), inv
+        assert not any(held), inv
+        assert not any(more), inv
         assert (inv.link, inv.next_retry_at_ms, inv.waiting_for) == (None, None, None), inv
     completed = {inv.id for inv in state.invocations.values() if inv.status == "completed"}
     for obj in state.objects.values():
@@ -240,7 +240,8 @@ def waiters_live(state: EngineState) -> None:
                 assert Completion(id=completion_id) not in inv.known
     for obj in state.objects.values():
         for promise, waiters in obj.promise_waiters.items():
-            assert waiters and promise not in obj.promises
+            assert waiters
+            assert promise not in obj.promises
             for waiter in waiters:
                 assert live[waiter.invocation_id].open_promises[waiter.completion_id] == promise
 

@@ -548,10 +548,11 @@ def test_a_call_to_ones_own_key_waits_until_cancelled(room: Room):
 
 # -- promises ---------------------------------------------------------------------------------
 
+OK = value(b"ok")
 ORDER = {"service": "Payment", "key": "order", "promise": "approval"}
 
 
-def complete_promise(room: Room, result: Result = value(b"ok")) -> object:
+def complete_promise(room: Room, result: Result = OK) -> object:
     payload = None if isinstance(result, Failure) else b"ok"
     return room.decide(CompletePromise(**ORDER, result=result, payload=payload))
 

@@ -194,7 +194,7 @@ class World:
             yield self.finish_a_child
         if not is_calm and self.random.random() < 0.15:
             yield self.crash
-        if not is_calm and not self.is_cancelled and self.random.random() < 0.02:
+        if not is_calm and not self.is_cancelled and self.random.random() < 0.1:
             yield self.cancel
 
     def run_code(self) -> None:
@@ -296,7 +296,7 @@ def programs(draw: st.DrawFn) -> list[Op]:
     kinds = ["run", "run", "sleep", "call", "awakeable", "send", "set", "get"]
     program: list[Op] = []
     made: list[int] = []
-    for number in range(1, draw(st.integers(2, 14))):
+    for number in range(1, draw(st.integers(3, 20))):
         kind = draw(st.sampled_from([*kinds, *["select", "all"] * (3 if made else 0)]))
         waits_for: tuple[int, ...] = ()
         if kind in ("select", "all"):

@@ -15,6 +15,7 @@ from support.running import HandClock, durable, until, until_status
 
 import nbdurable
 from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
+from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import CancelInvocation
 from nbdurable.core.records import Row
 from nbdurable.errors import EngineClosedError, JournalDamagedError, JournalGoneError, StoreError
@@ -404,32 +405,32 @@ async def test_after_closing_everybody_is_told():
         _ = opened.client
 
 
-async def test_those_who_ask_while_it_closes_get_an_answer_too():
+@pytest.mark.parametrize("_again", range(5))
+async def test_those_who_ask_while_it_closes_get_an_answer_too(_again: int):
     """Between the last look into the mailbox and the end nobody falls through."""
     service, _, _ = stepper()
-    for _ in range(5):
-        opened = durable(service)
-        await opened.__aenter__()
-        engine = opened.engine
-        answers: list[Future[Any]] = []
-        going = threading.Event()
+    opened = durable(service)
+    await opened.__aenter__()
+    engine, going = opened.engine, threading.Event()
+    answers: list[Future[Any]] = []
 
-        def ask() -> None:
-            going.set()
-            try:
-                for _ in range(20_000):
-                    answers.append(engine.ask(lambda: 1))
-                    answers.append(engine.propose(CancelInvocation(invocation_id="inv_1x")))  # type: ignore[arg-type]
-            except (EngineClosedError, RuntimeError):
-                pass
+    def ask() -> None:
+        going.set()
+        try:
+            for _ in range(20_000):
+                answers.append(engine.ask(lambda: 1))
+                cancel = CancelInvocation(invocation_id=InvocationId("inv_1nobody"))
+                answers.append(engine.propose(cancel))
+        except (EngineClosedError, RuntimeError):
+            pass
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        going.wait()
-        await asyncio.to_thread(opened.close)
-        await asyncio.to_thread(asking.join)
-        for answer in answers[-50:]:
-            answer.exception(timeout=5)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    going.wait()
+    await asyncio.to_thread(opened.close)
+    await asyncio.to_thread(asking.join)
+    for answer in answers[-50:]:
+        answer.exception(timeout=5)
 
 
 async def test_a_journal_that_cannot_be_read_is_refused_with_the_reason():

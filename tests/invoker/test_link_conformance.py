@@ -10,6 +10,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -629,7 +630,7 @@ async def test_an_idempotency_key_makes_two_calls_one(opened: Opened):
 
 
 async def test_generic_calls_take_bytes_and_names(opened: Opened):
-    obj, add, _ = counter()
+    obj, _, _ = counter()
     service = Service("S")
 
     @service.handler()
@@ -687,7 +688,7 @@ async def test_a_cancelled_handler_compensates_and_its_callees_are_cancelled(ope
         try:
             await ctx.service_call(callee, None)
         except TerminalError as error:
-            await ctx.run_typed("undo", lambda: undone.append(error.status_code))
+            await ctx.run_typed("undo", undone.append, RunOptions(), error.status_code)
             raise
         return "not cancelled"
 
@@ -721,10 +722,8 @@ async def test_cancelling_during_a_step_stops_it_and_journals_that(opened: Opene
     @service.handler()
     async def handle(ctx: Context) -> str:
         step = ctx.run_typed("long", long)
-        try:
+        with suppress(TerminalError):
             await step
-        except TerminalError:
-            pass
         try:
             await step
         except TerminalError as error:
@@ -820,10 +819,8 @@ async def test_a_handler_that_will_not_unwind_is_left_to_itself_with_its_line(
             return await ctx.awakeable(type_hint=str)[1]
         finally:
             while not let_go.is_set():
-                try:
-                    await asyncio.sleep(0.01)  # clings here
-                except asyncio.CancelledError:
-                    pass
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
 
     said: list[str] = []
 
@@ -862,10 +859,8 @@ async def test_a_handler_that_will_not_unwind_does_not_keep_the_engine_open(
             return await ctx.awakeable(type_hint=str)[1]
         finally:
             while not let_go.is_set():
-                try:
+                with suppress(BaseException):
                     await asyncio.sleep(0.01)
-                except BaseException:  # noqa: BLE001 - clings to life whatever comes.
-                    pass
 
     try:
         async with asyncio.timeout(10), opened(service) as engine:

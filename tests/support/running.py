@@ -35,7 +35,7 @@ class HandClock:
 
 
 def durable(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
-    """Use as `async with durable(service) as opened`."""
+    """For `async with`: an engine on a fresh store in memory, unless told otherwise."""
     return DurableEngine(services=services, store=store or MemoryStore(), clock=clock)
 
 
