@@ -158,7 +158,9 @@ class _Call:
         for view in self._runs():
             if view.key != desk.run_id and not view.is_done:
                 client.wait(client.pause(view.id))
-        client.wait(client.register(workflow_of(desk), keyed=True, digest=DIGEST))
+        client.wait(
+            client.register(workflow_of(desk), keyed=True, digest=DIGEST, origin="papermill")
+        )
         if last is not None:
             self._invocation_id = last.id
             if client.wait(client.invocation(last.id)).status == "paused":

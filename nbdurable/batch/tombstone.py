@@ -23,7 +23,7 @@ class CheckpointDamagedError(RuntimeError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"{what} Nothing was restored. Run without the checkpoint: re-run the notebook from "
-            "the start (`--fresh`)."
+            "the start, for instance under another output path."
         )
 
 

@@ -28,7 +28,7 @@ from nbdurable.core.facts import (
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import EngineState, Invocation
+from nbdurable.core.state import EngineState, Invocation, ServiceState
 from nbdurable.core.values import Failure, Result
 
 PREVIEW_CHARS_MAX = 160
@@ -57,6 +57,7 @@ class InvocationView:
     open_promises: tuple[str, ...] = ()
     open_awakeables: tuple[str, ...] = ()
     is_code_loaded: bool = True
+    how_to_load: str = ""
     completed_by: str | None = None
     paused_by: str | None = None
 
@@ -74,7 +75,7 @@ class InvocationView:
         if self.is_done:
             return "succeeded" if self.succeeded else f"failed: {self.failure}"
         if not self.is_code_loaded:
-            return f"waiting for its code: run the cell that defines {self.service}"
+            return f"waiting for its code: {self.how_to_load}"
         if self.open_promises:
             return f"{self.status}, waiting for {', '.join(map(repr, self.open_promises))}"
         if self.status == "paused":
@@ -131,9 +132,21 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
         open_awakeables=tuple(awakeable_id(inv.id, s) for s in sorted(inv.open_awakeables)),
         is_code_loaded=service is not None and needed in service.loaded,
+        how_to_load=_how_to_load(inv, service),
         completed_by=inv.completed_by,
         paused_by=inv.paused_by,
     )
+
+
+def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
+    """What a person does so that this invocation's code is there."""
+    match None if service is None else service.manifest.origin:
+        case None:
+            return f"open the journal with {inv.target.service} among the services"
+        case "papermill":
+            return "run its papermill command again"
+        case _:
+            return f"re-run the cell that defines {inv.target.service}"
 
 
 def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:

@@ -19,7 +19,10 @@ class HandlerManifest(Value, frozen=True, kw_only=True):
 
 
 class ServiceManifest(Value, frozen=True, kw_only=True):
-    """`digest` tells two revisions apart; `source` is the cell that defined this one."""
+    """`digest` tells two revisions apart; `source` is the cell that defined this one.
+
+    `origin` is where its code comes from: `Cell In[3]`, `papermill`, or None for a module.
+    """
 
     name: str
     type: ServiceType

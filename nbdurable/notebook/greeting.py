@@ -34,7 +34,7 @@ def line_of(view: InvocationView) -> str:
     """One run in one sentence: `Payment/order-456 waits for 'approved' – …`."""
     todo = what_to_do(view)
     if not view.is_code_loaded:
-        todo = f"its code is not loaded: re-run the cell that defines {view.service}"
+        todo = f"its code is not loaded: {view.how_to_load}"
     return f"{handy_name(view)} {_doing(view)}" + (f" – {todo}" if todo else "")
 
 

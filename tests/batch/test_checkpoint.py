@@ -657,7 +657,7 @@ def test_a_missing_blob_is_named_and_nothing_is_restored(tmp_path, saved, which)
         restore(namespace, tmp_path, saved)
     assert str(caught.value) == (
         f"The checkpoint file {path} is missing. Nothing was restored. Run without the "
-        "checkpoint: re-run the notebook from the start (`--fresh`)."
+        "checkpoint: re-run the notebook from the start, for instance under another output path."
     )
     assert namespace == {"mine": 1}
 

@@ -237,18 +237,11 @@ async def test_a_result_whose_commit_came_through_unheard_reaches_everybody_who_
         sent = await opened.client.service_send(handle, None)
         view = await until(opened, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
         waiting = [asyncio.create_task(opened.client.attach(view.id)) for _ in range(3)]
-        told: asyncio.Queue[str] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        end = await asyncio.to_thread(
-            opened.client.watch,
-            view.id,
-            lambda v, _: loop.call_soon_threadsafe(told.put_nowait, v.status),
-        )
+        hearing = asyncio.create_task(until_status(opened, view.id, "completed"))
+        await asyncio.sleep(0)  # So that it listens before anything happens.
         await opened.client.resolve_awakeable(view.open_awakeables[0], "yes")
         assert await asyncio.gather(*waiting) == ["yes"] * 3
-        while await told.get() != "completed":
-            pass
-        end()
+        assert (await hearing).succeeded
 
 
 async def test_a_store_that_fails_again_while_it_is_reopened_is_tried_again():

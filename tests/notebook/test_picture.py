@@ -63,7 +63,7 @@ def test_values_are_escaped_in_html():
 def test_a_table_of_runs_says_what_to_do_next():
     """`ls` is read by somebody who wants to know what is expected of them."""
     waiting = view_of(open_promises=("approved",))
-    lost = view_of(is_code_loaded=False)
+    lost = view_of(is_code_loaded=False, how_to_load="re-run the cell that defines Payment")
     table = InvocationTable((waiting, lost), hidden=3)
     for shown in (repr(table), table._repr_html_()):
         assert "%durable approve Payment/order-456" in shown

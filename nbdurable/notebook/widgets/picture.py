@@ -137,7 +137,7 @@ def what_to_do(view: InvocationView) -> str:
     if view.is_done:
         return ""
     if not view.is_code_loaded:
-        return f"run the cell that defines {view.service}"
+        return view.how_to_load
     if view.open_promises:
         return f"%durable approve {name}"
     if view.status == "paused":

@@ -1,0 +1,103 @@
+"""The local link's own: orders that overtake each other on the way to the handler thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from support.running import HandClock
+
+from nbdurable import Context, Service
+from nbdurable.core.ids import random_invocation_id
+from nbdurable.core.journal import AttemptStart
+from nbdurable.core.proposals import AttemptSteps
+from nbdurable.core.values import Target
+from nbdurable.invoker.local import LocalLink
+
+ONE = random_invocation_id(1)
+
+
+def start_of(handler: str, attempt: int = 1) -> AttemptStart:
+    return AttemptStart(
+        epoch=1,
+        invocation_id=ONE,
+        attempt=attempt,
+        target=Target(service="S", handler=handler),
+        revision=1,
+        argument=b"",
+        headers={},
+        idempotency_key=None,
+        seed=1,
+        keyed=False,
+        inactivity_timeout_ms=60_000,
+        journal=(),
+        state={},
+        failed_runs=(),
+    )
+
+
+@pytest.fixture
+def posted() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def link(posted: list[Any]) -> LocalLink:
+    service = Service("S")
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        return "done"
+
+    link = LocalLink("test", HandClock(), posted.append)
+    link.offer(service, "v1")
+    link.assign_revision("S", "v1", 1)
+    return link
+
+
+def held_back(link: LocalLink) -> threading.Event:
+    """The handler thread stands still until this is set, so that orders pile up."""
+    gate, standing = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        standing.set()
+        gate.wait(10)
+
+    link._order(stand)
+    assert standing.wait(10)
+    return gate
+
+
+def test_an_attempt_that_is_stopped_before_it_began_is_over(link: LocalLink, posted: list[Any]):
+    """Its task never runs; the link once waited five seconds for it at every close."""
+    gate = held_back(link)
+    link.start_attempt(start_of("handle"))
+    link.stop_attempt(ONE, 1, "it was killed")
+    gate.set()
+    link.close()
+    assert link._attempts == {}
+    assert posted == []
+
+
+def test_an_order_that_cannot_be_carried_out_does_not_hold_up_the_next(
+    link: LocalLink, posted: list[Any]
+):
+    gate = held_back(link)
+    link.start_attempt(start_of("nowhere"))
+    link.start_attempt(start_of("handle", attempt=2))
+    gate.set()
+    carried_out = threading.Event()
+    link._order(lambda: link._loop.call_later(0, carried_out.set) and None)
+    assert carried_out.wait(10)
+    link.close()
+    assert [type(proposal) for proposal in posted] == [AttemptSteps]
+    assert posted[0].attempt == 2
+
+
+def test_orders_after_closing_are_ignored(link: LocalLink):
+    """The engine closes after its links, and may still act on its last commit."""
+    link.close()
+    link.start_attempt(start_of("handle"))
+    link.stop_all("late")
+    link.close()
