@@ -162,7 +162,8 @@ class LocalClient:
         headers: dict[str, str] | None = None,
     ) -> bytes:
         target = Target(service=service, handler=handler, key=key)
-        invoked = await self._invoke(target, arg, idempotency_key, headers, None)
+        is_run = await self._is_run_target(target)
+        invoked = await self._invoke(target, arg, idempotency_key, headers, None, is_run=is_run)
         return await self.attach(invoked.invocation_id, BytesSerde()) or b""
 
     async def generic_send(
@@ -176,7 +177,8 @@ class LocalClient:
         headers: dict[str, str] | None = None,
     ) -> RestateClientSendHandle:
         target = Target(service=service, handler=handler, key=key)
-        return await self._invoke(target, arg, idempotency_key, headers, send_delay)
+        is_run = await self._is_run_target(target)
+        return await self._invoke(target, arg, idempotency_key, headers, send_delay, is_run=is_run)
 
     # -- results ------------------------------------------------------------------------------
 
@@ -189,7 +191,7 @@ class LocalClient:
         """
         attached = self._engine.attach(InvocationId(invocation_id))
         try:
-            outcome = await asyncio.shield(asyncio.wrap_future(attached))
+            outcome = await asyncio.wrap_future(attached)
         except KeyError:
             raise _not_found(invocation_id) from None
         return _value(outcome, serde)
@@ -449,7 +451,10 @@ class LocalClient:
     ) -> RestateClientSendHandle:
         target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
         payload = argument_of(handler, arg)
-        return await self._invoke(target, payload, idempotency_key, headers, send_delay)
+        is_run = handler.kind == "workflow"
+        return await self._invoke(
+            target, payload, idempotency_key, headers, send_delay, is_run=is_run
+        )
 
     async def _invoke(
         self,
@@ -458,9 +463,10 @@ class LocalClient:
         idempotency_key: str | None,
         headers: dict[str, str] | None,
         send_delay: timedelta | None,
+        *,
+        is_run: bool,
     ) -> RestateClientSendHandle:
         seed = secrets.randbits(63)
-        is_run = self._link.is_run(target)
         if is_run and idempotency_key is not None:
             raise HttpError(
                 400,
@@ -499,6 +505,15 @@ class LocalClient:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._engine.ask(question))
+
+    async def _is_run_target(self, target: Target) -> bool:
+        """Asked of the engine: which code is loaded here says nothing about what there is."""
+
+        def look() -> bool:
+            handler = self._engine.machine.state.handler(target)
+            return handler is not None and handler.type == "workflow"
+
+        return await self._ask(look)
 
     async def _is_run(self, view: InvocationView) -> bool:
         target = Target(service=view.service, handler=view.handler, key=view.key)

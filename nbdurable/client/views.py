@@ -130,7 +130,9 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         next_retry_at_ms=inv.next_retry_at_ms,
         wakes_at_ms=min(inv.sleeping.values(), default=inv.start_at_ms),
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
-        open_awakeables=tuple(awakeable_id(inv.id, s) for s in sorted(inv.open_awakeables)),
+        open_awakeables=tuple(
+            awakeable_id(inv.id, inv.seed, s) for s in sorted(inv.open_awakeables)
+        ),
         is_code_loaded=service is not None and needed in service.loaded,
         how_to_load=_how_to_load(inv, service),
         completed_by=inv.completed_by,
@@ -154,10 +156,12 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
     entries: dict[int, EntryView] = {}
     by_completion: dict[int, int] = {}
     by_signal: dict[int, int] = {}
+    seed = 0
     for record in records:
         payload = record.payload if isinstance(record.payload, bytes) else None
         match record.fact:
             case InvocationCreated() as fact:
+                seed = fact.seed
                 entries[0] = EntryView(
                     index=0,
                     kind="Input",
@@ -174,7 +178,7 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
                     by_completion[completion_id] = index
                 if isinstance(command, AwakeableCommand):
                     by_signal[command.signal_id] = index
-                    aid = awakeable_id(record.fact.invocation_id, command.signal_id)
+                    aid = awakeable_id(record.fact.invocation_id, seed, command.signal_id)
                     entries[index] = replace(entries[index], awakeable_id=aid)
             case NotificationAppended(notification=CompletionNotification() as done):
                 index = by_completion[done.completion_id]
@@ -201,16 +205,15 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
                     failure_count=failed.failure_count,
                     next_retry_at_ms=failed.next_retry_at_ms,
                 )
-            case AttemptFailed(error=error) as failed if error.command_name is not None:
-                for index, entry in entries.items():
-                    if (entry.name, entry.ended_at_ms) == (error.command_name, None):
-                        entries[index] = replace(
-                            entry,
-                            status="retrying",
-                            failure=error.message,
-                            failure_count=failed.failure_count,
-                            next_retry_at_ms=failed.next_retry_at_ms,
-                        )
+            case AttemptFailed(error=error) as failed if error.completion_id in by_completion:
+                index = by_completion[error.completion_id]
+                entries[index] = replace(
+                    entries[index],
+                    status="retrying",
+                    failure=error.message,
+                    failure_count=failed.failure_count,
+                    next_retry_at_ms=failed.next_retry_at_ms,
+                )
             case InvocationCompleted() as fact:
                 index = fact.entry_count if fact.entry_index is None else fact.entry_index
                 output = EntryView(

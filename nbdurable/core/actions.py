@@ -26,6 +26,7 @@ class AssignRevision(Action, frozen=True, kw_only=True):
 
 class StartAttempt(Action, frozen=True, kw_only=True):
     invocation_id: InvocationId
+    seed: int
     attempt: int
     link: str
     revision: int

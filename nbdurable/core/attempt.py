@@ -80,6 +80,9 @@ from nbdurable.core.values import (
     Target,
 )
 
+# What became of a step that was open when its invocation was cancelled.
+ABANDONED = "abandoned: it was cancelled"
+
 
 class Phase(Enum):
     REPLAYING = "replaying"
@@ -190,7 +193,7 @@ class AttemptMachine:
             known = self._recorded_runs.get(key or name)
             if known is not None:
                 return self._wants_run(known.completion_id)
-        command = RunCommand(completion_id=self._completion_id(), name=name, key=key)
+        command = RunCommand(completion_id=self._completion_id(), name=name, step_key=key)
         self._append(command)
         if self._keyed:
             self._recorded_runs[key or name] = command
@@ -295,7 +298,7 @@ class AttemptMachine:
         signal_id = self._next_signal_id
         self._next_signal_id += 1
         self._append(AwakeableCommand(signal_id=signal_id))
-        return awakeable_id(self._invocation_id, signal_id), Signal(id=signal_id)
+        return awakeable_id(self._invocation_id, self._seed, signal_id), Signal(id=signal_id)
 
     def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:
         self._append(CompleteAwakeableCommand(awakeable_id=awakeable, result=result), payload)
@@ -360,15 +363,15 @@ class AttemptMachine:
     def _cancel(self) -> Cancelled:
         """Cancel goes depth first: called children are cancelled before the code hears of it.
 
-        What was executing is abandoned, and the journal says so: its entry is never left open.
+        The engine has ended the steps it knew of in the commit of the signal; those whose entry
+        was still under way are ended here.
         """
         abandoned = tuple(sorted(self._runs_executing))
         self._runs_executing.clear()
         for invocation_id in list(self._open_calls.values()):
             self.cancel_invocation(invocation_id)
         for completion_id in abandoned:
-            failure = Failure(code=409, message="abandoned: cancelled while it was executing")
-            self.complete_run(completion_id, failure)
+            self.complete_run(completion_id, Failure(code=409, message=ABANDONED))
         return Cancelled(abandoned)
 
     # -- what comes from outside --------------------------------------------------------------
@@ -483,7 +486,7 @@ class AttemptMachine:
     def _remember_keyed(self, command: AnyCommand) -> None:
         """In a keyed journal a step is found by its key, whatever came before it this time."""
         if isinstance(command, RunCommand):
-            self._recorded_runs[command.key or command.name or ""] = command
+            self._recorded_runs[command.step_key or command.name or ""] = command
         completion_id = getattr(command, "completion_id", 0)
         self._next_completion_id = max(self._next_completion_id, completion_id + 1)
         self._command_index += 1

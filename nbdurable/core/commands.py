@@ -39,7 +39,7 @@ class OutputCommand(Command, frozen=True, kw_only=True):
 class RunCommand(Command, frozen=True, kw_only=True):
     completion_id: int
     # Set in a keyed journal (a notebook's cells), where a step is found by key, not by position.
-    key: str | None = None
+    step_key: str | None = None
 
 
 class SleepCommand(Command, frozen=True, kw_only=True):

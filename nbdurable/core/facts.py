@@ -18,7 +18,16 @@ from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.notifications import AnyNotification, notified_payload
-from nbdurable.core.values import ErrorReport, ObjectId, PayloadRef, Result, Target, Value
+from nbdurable.core.values import (
+    ErrorReport,
+    HandlerType,
+    ObjectId,
+    PayloadRef,
+    Result,
+    ServiceType,
+    Target,
+    Value,
+)
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
@@ -78,20 +87,29 @@ class StateRestored(Fact, frozen=True, kw_only=True):
 
 
 class Caller(Value, frozen=True, kw_only=True):
-    """Whom the result goes to: the future of one command of another invocation."""
+    """Whom the result goes to: the future of one command of another invocation.
+
+    `seed` is that invocation's: it tells this life of the id from one after a purge.
+    """
 
     invocation_id: InvocationId
+    seed: int
     completion_id: int | None = None
 
 
 class InvocationCreated(InvocationFact, frozen=True, kw_only=True):
-    """Entry 0, `Command: Input`. `status` is where it begins."""
+    """Entry 0, `Command: Input`. `status` is where it begins.
+
+    `seed` is drawn once and never again. A key that runs again after a purge has the same id, its
+    attempts and completions count from 1 again, and only the seed tells the two lives apart.
+    """
 
     target: Target
     argument: PayloadRef
     status: Literal["scheduled", "pending", "ready"]
     seed: int
-    exclusive: bool = False
+    service_type: ServiceType
+    handler_type: HandlerType | None = None
     headers: dict[str, str] = {}
     idempotency_key: str | None = None
     caller: Caller | None = None
@@ -173,6 +191,9 @@ class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
 
     result: Result
     by: Literal["output", "killed", "cancelled", "retries"]
+    # With these and its creation, all that is known of it once its journal is not loaded.
+    attempt: int
+    revision: int | None
     # How long the journal was, this entry included: what is left of it once it is not loaded.
     entry_count: int
     entry_index: int | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from hashlib import blake2b
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 InvocationId = NewType("InvocationId", str)
 Milliseconds = NewType("Milliseconds", int)
@@ -24,6 +24,7 @@ FIRST_AWAKEABLE_SIGNAL: Final = 17
 _INVOCATION_PREFIX: Final = "inv_1"
 _AWAKEABLE_PREFIX: Final = "sign_1"
 _ID_BYTES: Final = 16
+_LIFE_BYTES: Final = 4
 
 
 def random_invocation_id(seed: int) -> InvocationId:
@@ -49,25 +50,41 @@ def child_seed(parent_seed: int, command_index: int) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
-def awakeable_id(invocation_id: InvocationId, signal_id: int) -> str:
-    raw = _raw_id(invocation_id) + signal_id.to_bytes(4, "big")
+def awakeable_id(invocation_id: InvocationId, seed: int, signal_id: int) -> str:
+    """Names one awakeable of one life: a key that runs again after a purge makes others."""
+    raw = _raw_id(invocation_id) + signal_id.to_bytes(4, "big") + _life(seed)
     return _AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def parse_awakeable_id(text: str) -> tuple[InvocationId, int]:
+class AwakeableId(NamedTuple):
+    invocation_id: InvocationId
+    signal_id: int
+    life: bytes
+
+    def is_of(self, seed: int) -> bool:
+        """Whether it belongs to the life that has this seed."""
+        return self.life == _life(seed)
+
+
+def parse_awakeable_id(text: str) -> AwakeableId:
     """Raises ValueError when the text is no awakeable id."""
     if not text.startswith(_AWAKEABLE_PREFIX):
         raise ValueError(f"bad awakeable id {text!r}: it does not begin with {_AWAKEABLE_PREFIX}")
     encoded = text.removeprefix(_AWAKEABLE_PREFIX)
     raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-    if len(raw) != _ID_BYTES + 4:
-        raise ValueError(f"bad awakeable id {text!r}: it has {len(raw)} bytes, not 20")
-    return _encode(raw[:_ID_BYTES]), int.from_bytes(raw[_ID_BYTES:], "big")
+    if len(raw) != _ID_BYTES + 4 + _LIFE_BYTES:
+        raise ValueError(f"bad awakeable id {text!r}: it has {len(raw)} bytes, not 24")
+    signal_id = int.from_bytes(raw[_ID_BYTES : _ID_BYTES + 4], "big")
+    return AwakeableId(_encode(raw[:_ID_BYTES]), signal_id, raw[_ID_BYTES + 4 :])
 
 
 def digest_of(payload: bytes) -> str:
     """128 bits of blake2b in hex: what the core compares instead of bytes."""
     return blake2b(payload, digest_size=16).hexdigest()
+
+
+def _life(seed: int) -> bytes:
+    return blake2b(str(seed).encode(), digest_size=_LIFE_BYTES, person=b"life").digest()
 
 
 def _part(text: str | None) -> bytes:

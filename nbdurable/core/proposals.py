@@ -144,10 +144,11 @@ AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend
 
 
 class AttemptSteps(Proposal, frozen=True, kw_only=True):
-    """Of another epoch or attempt than the live one, it is answered `Stale` and changes nothing."""
+    """Of another epoch, life or attempt than the live one, it is `Stale` and changes nothing."""
 
     epoch: int
     invocation_id: InvocationId
+    seed: int
     attempt: int
     steps: tuple[AnyStep, ...]
 

@@ -21,8 +21,14 @@ from nbdurable.core.facts import (
     InvocationFact,
     NotificationAppended,
     PromiseCompleted,
+    carried_ref,
 )
+from nbdurable.core.ids import digest_of
 from nbdurable.core.notifications import notification_type
+
+
+class UnknownFactError(Exception):
+    """A row whose checksum is right and whose fact is not known: a newer version wrote it."""
 
 
 class CopyOf(NamedTuple):
@@ -41,7 +47,11 @@ class Record(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Shape: one row of `fact`, in the order of its columns. crc covers lsn, body and payload."""
+    """Shape: one row of `fact`, in the order of its columns.
+
+    crc covers every other column but the payload, whose digest is in the body: so a row can be
+    trusted, and a state folded, without reading a payload.
+    """
 
     lsn: int
     epoch: int
@@ -64,21 +74,27 @@ def encode(record: Record, epoch: int, payload: bytes | None) -> Row:
     lsn, at_ms, fact, _ = record
     kind, invocation_id, entry_index, name = _columns(fact)
     body = _encoder.encode(fact)
-    crc = checksum(lsn, body, payload)
-    return Row(
-        lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body.decode(), payload, crc
-    )
+    row = Row(lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body.decode(), payload, 0)
+    return row._replace(crc=checksum(row))
 
 
 def decode(row: Row) -> Record:
-    """Raises ValueError when the row is not what was written, and says which."""
-    body = row.body.encode()
-    if checksum(row.lsn, body, row.payload) != row.crc:
+    """A row as a record. A row that was read without its payload gives a record without.
+
+    Raises:
+        UnknownFactError: It is what was written, and this version does not know it.
+        ValueError: It is not what was written; the text says which row.
+    """
+    if checksum(row) != row.crc:
         raise ValueError(f"the checksum of fact {row.lsn} ({row.kind}) does not match its content")
     try:
-        fact: AnyFact = _decoder.decode(body)
+        fact: AnyFact = _decoder.decode(row.body)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"fact {row.lsn} ({row.kind}) cannot be read: {error}") from error
+        raise UnknownFactError(f"fact {row.lsn} ({row.kind}): {error}") from error
+    if row.payload is not None:
+        ref = carried_ref(fact)
+        if ref is not None and digest_of(row.payload) != ref.digest:
+            raise ValueError(f"the payload of fact {row.lsn} ({row.kind}) is not what was written")
     return Record(row.lsn, row.at_ms, fact, row.payload)
 
 
@@ -95,9 +111,9 @@ def cannot_hold(value: msgspec.Struct) -> str | None:
     return None
 
 
-def checksum(lsn: int, body: bytes, payload: bytes | None) -> int:
-    crc = zlib.crc32(body, lsn & 0xFFFFFFFF)
-    return crc if payload is None else zlib.crc32(payload, crc)
+def checksum(row: Row) -> int:
+    columns = (*row[:7], row.body)
+    return zlib.crc32("\0".join(map(str, columns)).encode(errors="surrogatepass"))
 
 
 def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:

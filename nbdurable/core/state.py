@@ -54,7 +54,16 @@ from nbdurable.core.futures import Signal as SignalLeaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.notifications import leaf_of
-from nbdurable.core.values import ErrorReport, ObjectId, PayloadRef, Result, Success, Target
+from nbdurable.core.values import (
+    ErrorReport,
+    HandlerType,
+    ObjectId,
+    PayloadRef,
+    Result,
+    ServiceType,
+    Success,
+    Target,
+)
 
 Status = Literal[
     "scheduled", "pending", "ready", "running", "backing-off", "suspended", "paused", "completed"
@@ -62,9 +71,10 @@ Status = Literal[
 
 
 class Waiter(NamedTuple):
-    """The future of a command that gets somebody else's result."""
+    """The future of a command, of one life of an invocation, that gets somebody else's result."""
 
     invocation_id: InvocationId
+    seed: int
     completion_id: int
     of: str
 
@@ -85,7 +95,8 @@ class Invocation:
     status: Status
     argument: PayloadRef
     seed: int
-    exclusive: bool
+    service_type: ServiceType
+    handler_type: HandlerType | None
     headers: dict[str, str]
     idempotency_key: str | None
     caller: Caller | None
@@ -118,6 +129,11 @@ class Invocation:
 
     def __repr__(self) -> str:
         return f"<Invocation {self.id} {self.target} {self.status}, {self.entry_count} entries>"
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it needs its object's lock. A workflow's run does not: its id admits one."""
+        return self.handler_type == "exclusive"
 
     @property
     def object(self) -> ObjectId | None:
@@ -239,14 +255,16 @@ def _evolve_invocation(
             _object_of(state, inv).inbox.append(inv.id)
         case InvocationReadied():
             _take_lock(state, inv)
-            inv.status, inv.next_retry_at_ms, inv.paused_by = "ready", None, None
+            _leave_pause(inv)
+            inv.status, inv.next_retry_at_ms = "ready", None
         case InvocationMoved():
             inv.revision = fact.revision
         case AttemptStarted():
             _take_lock(state, inv)
             inv.status, inv.attempt, inv.link = "running", fact.attempt, fact.link
             inv.revision = fact.revision
-            inv.next_retry_at_ms, inv.waiting_for, inv.paused_by = None, None, None
+            _leave_pause(inv)
+            inv.next_retry_at_ms, inv.waiting_for = None, None
         case EntryAppended():
             assert fact.entry_index == inv.entry_count, (fact, inv)
             inv.entry_count += 1
@@ -296,7 +314,8 @@ def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -
         status=fact.status,
         argument=msgspec.structs.replace(fact.argument, lsn=lsn),
         seed=fact.seed,
-        exclusive=fact.exclusive,
+        service_type=fact.service_type,
+        handler_type=fact.handler_type,
         headers=fact.headers,
         idempotency_key=fact.idempotency_key,
         caller=fact.caller,
@@ -327,6 +346,12 @@ def _take_lock(state: EngineState, inv: Invocation) -> None:
         held.inbox.popleft()
 
 
+def _leave_pause(inv: Invocation) -> None:
+    """Whoever resumes it gives it all its attempts again."""
+    if inv.status == "paused" or inv.paused_by is not None:
+        inv.paused_by, inv.failure_count = None, 0
+
+
 def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) -> None:
     command: Command = fact.command
     match command:
@@ -339,12 +364,14 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
             callee = state.invocations.get(command.invocation_id)
             # Only an idempotent call latches on to a callee that somebody else began.
             if callee is not None and callee.result is None and command.idempotency_key is not None:
-                callee.waiters.append(Waiter(inv.id, command.completion_id, "Call"))
+                callee.waiters.append(Waiter(inv.id, inv.seed, command.completion_id, "Call"))
         case AttachInvocationCommand():
             inv.open_calls[command.completion_id] = command.invocation_id
             target = state.invocations.get(command.invocation_id)
             if target is not None and target.status != "completed":
-                target.waiters.append(Waiter(inv.id, command.completion_id, "AttachInvocation"))
+                target.waiters.append(
+                    Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
+                )
         case AwakeableCommand():
             # Its id may have been used before the command that made it was committed.
             if SignalLeaf(id=command.signal_id) not in inv.known:
@@ -353,7 +380,7 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
             held = _object_of(state, inv)
             if command.key not in held.promises:
                 inv.open_promises[command.completion_id] = command.key
-                waiter = Waiter(inv.id, command.completion_id, "GetPromise")
+                waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
                 held.promise_waiters.setdefault(command.key, []).append(waiter)
         case SetStateCommand():
             assert fact.object is not None
@@ -403,12 +430,16 @@ def _complete(
     inv.entry_count, inv.notification_count, inv.failure_count = fact.entry_count, 0, 0
     inv.status, inv.link, inv.next_retry_at_ms, inv.waiting_for = "completed", None, None, None
     inv.result, inv.completed_by = _stored(fact.result, lsn), fact.by
+    # Recovery knows no more of it than its creation and this fact.
+    inv.attempt, inv.revision = fact.attempt, fact.revision
+    inv.last_error, inv.paused_by = None, None
     inv.completed_at_ms = at_ms
     for finished in (inv.known, inv.sleeping, inv.failed_runs, inv.open_runs, inv.open_calls):
         finished.clear()
     inv.open_promises.clear()
     inv.open_awakeables.clear()
     inv.waiters.clear()
+    _forget_if_empty(state, inv.object)
 
 
 def _purge(state: EngineState, fact: InvocationPurged) -> None:
@@ -418,6 +449,13 @@ def _purge(state: EngineState, fact: InvocationPurged) -> None:
         if obj is not None:
             obj.state.clear()
             obj.promises.clear()
+            _forget_if_empty(state, fact.object)
+
+
+def _forget_if_empty(state: EngineState, object_id: ObjectId | None) -> None:
+    """A key that nobody holds, queues for or wrote to is as if it had never been used."""
+    if object_id is not None and object_id in state.objects and state.objects[object_id].is_empty:
+        del state.objects[object_id]
 
 
 def _object_of(state: EngineState, inv: Invocation) -> ObjectState:

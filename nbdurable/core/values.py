@@ -57,6 +57,8 @@ class ErrorReport(Value, frozen=True, kw_only=True):
     # The journal entry that was being worked on, by command index; None outside of any.
     command_index: int | None = None
     command_name: str | None = None
+    # Of the step that raised, if one did.
+    completion_id: int | None = None
     # Retrying cannot heal a mismatch or a value that has no bytes; such an attempt pauses at once.
     heals_by_retry: bool = True
     # Asked for by RetryableError; overrides the policy's delay.

@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from nbdurable.core.actions import (
@@ -35,6 +36,7 @@ from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
     CloseLink,
+    FailAttempt,
     LoadCode,
     Proposal,
     StartEpoch,
@@ -42,7 +44,8 @@ from nbdurable.core.proposals import (
     TimerFired,
 )
 from nbdurable.core.records import Record, Row, encode
-from nbdurable.core.values import Failure, Result
+from nbdurable.core.state import Invocation
+from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock, Link, Store
@@ -51,7 +54,12 @@ from nbdurable.engine.starts import attempt_start
 from nbdurable.engine.timers import Timers
 from nbdurable.engine.vault import Vault
 from nbdurable.engine.writer import Writer
-from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
+from nbdurable.errors import (
+    EngineClosedError,
+    JournalDamagedError,
+    JournalGoneError,
+    NbdurableError,
+)
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
@@ -115,7 +123,12 @@ class Engine:
         """Start the thread and recover. Raises what opening the store raises."""
         self._thread = threading.Thread(target=self._live, name="nbdurable-engine", daemon=True)
         self._thread.start()
-        self._ready.result()
+        try:
+            self._ready.result()
+        except BaseException:
+            # Store and lock are let go of by then, so that trying again meets no trace of us.
+            self._thread.join()
+            raise
 
     def propose(self, proposal: Proposal) -> Future[Answer]:
         """The answer comes after the commit of what was decided."""
@@ -164,7 +177,22 @@ class Engine:
                 outcome.set_exception(error)
 
         self.ask(look).add_done_callback(failed)
+        outcome.add_done_callback(lambda done: self._gave_up(invocation_id, done))
         return outcome
+
+    def _gave_up(self, invocation_id: InvocationId, outcome: Future[Outcome]) -> None:
+        """Forget a caller that no longer waits."""
+
+        def forget() -> None:
+            waiting = self._waiting.get(invocation_id, [])
+            if outcome in waiting:
+                waiting.remove(outcome)
+            if not waiting:
+                self._waiting.pop(invocation_id, None)
+
+        if outcome.cancelled():
+            with suppress(NbdurableError, RuntimeError):
+                self.ask(forget)
 
     def add_link(self, link: Link) -> None:
         """Before `LoadCode` is proposed over it."""
@@ -264,8 +292,9 @@ class Engine:
             self._note(letter.proposal)
             decisions.append(self.machine.decide(letter.proposal, now_ms))
         records = [record for decision in decisions for record in decision.records]
+        rows = self._rows(records)
         try:
-            await self._commit(records)
+            await self._commit(rows)
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
@@ -276,16 +305,19 @@ class Engine:
             letter.answer(decision.answer)
         self.feed.publish(records)
 
-    async def _commit(self, records: list[Record]) -> None:
-        if not records:
-            return
+    def _rows(self, records: list[Record]) -> list[Row]:
+        """The records as the store takes them. What fails here was never sent to it."""
         rows: list[Row] = []
         for record in records:
             payload = self.vault.resolve(record.payload)
             self.vault.remember(record, payload)
             rows.append(encode(record, self.machine.state.epoch, payload))
-        await self._writer.append(rows)
-        self.vault.settle(records[-1].lsn)
+        return rows
+
+    async def _commit(self, rows: list[Row]) -> None:
+        if rows:
+            await self._writer.append(rows)
+            self.vault.settle(rows[-1].lsn)
 
     async def _begin_epoch(self) -> None:
         """Recover, and fence off whatever an earlier epoch may still send."""
@@ -294,7 +326,7 @@ class Engine:
         self.vault.settle(self._store.last_lsn())
         beginning = StartEpoch(owner=self._owner, version=self._version)
         decision = self.machine.decide(beginning, self._clock.now_ms())
-        await self._commit(decision.records)
+        await self._commit(self._rows(decision.records))
         for action in self.machine.resume():
             self._act(action)
 
@@ -391,8 +423,13 @@ class Engine:
             case StartAttempt():
                 inv = self.machine.state.invocations.get(invocation_id)
                 # A later decision of the same batch may have ended it before it began.
-                if inv is not None and (inv.status, inv.attempt) == ("running", attempt):
-                    link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
+                is_live = inv is not None and (inv.status, inv.attempt, inv.seed) == (
+                    "running",
+                    attempt,
+                    action.seed,
+                )
+                if inv is not None and is_live:
+                    self._start_attempt(link, inv)
             case DeliverNotification(notification=notification):
                 payload = (
                     None
@@ -406,6 +443,23 @@ class Engine:
                 link.retry_run(invocation_id, attempt, FailedRun(completion_id, at_ms))
             case StopAttempt(why=why):
                 link.stop_attempt(invocation_id, attempt, why)
+
+    def _start_attempt(self, link: Link, inv: Invocation) -> None:
+        """What cannot be read pauses its own invocation, and names the file."""
+        try:
+            link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
+        except JournalDamagedError as error:
+            report = ErrorReport(
+                code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
+            )
+            failed = AttemptSteps(
+                epoch=self.machine.state.epoch,
+                invocation_id=inv.id,
+                seed=inv.seed,
+                attempt=inv.attempt,
+                steps=(FailAttempt(error=report),),
+            )
+            self._mailbox.put(_Letter(failed, None))
 
     def _die(self, error: BaseException) -> None:
         """Answer everyone who waits, now and from now on, with the reason."""

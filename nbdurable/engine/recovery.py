@@ -7,10 +7,10 @@ from itertools import groupby
 
 from nbdurable.core.facts import StateRestored
 from nbdurable.core.machine import EngineMachine, fold
-from nbdurable.core.records import Record, decode
+from nbdurable.core.records import Record, UnknownFactError, decode
 from nbdurable.core.values import ObjectId, PayloadRef
 from nbdurable.engine.ports import StateRow, Store
-from nbdurable.errors import JournalDamagedError
+from nbdurable.errors import JournalDamagedError, JournalVersionError
 
 
 def recover(store: Store) -> EngineMachine:
@@ -30,6 +30,11 @@ def _records(store: Store) -> Iterator[Record]:
     for row in store.load():
         try:
             yield decode(row)
+        except UnknownFactError as error:
+            raise JournalVersionError(
+                f"The journal holds something that this version of nbdurable does not know"
+                f" ({error}): a newer version wrote it. Nothing was lost; open it with that version."
+            ) from error
         except ValueError as error:
             raise JournalDamagedError(
                 f"The journal is damaged: {error}. Nothing was changed. Copy the journal folder"

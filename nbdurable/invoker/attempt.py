@@ -16,7 +16,7 @@ import logging
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -69,7 +69,9 @@ class Host(Protocol):
     """What an attempt needs of the link that runs it."""
 
     clock: Clock
-    pool: ThreadPoolExecutor
+
+    @property
+    def pool(self) -> Executor: ...
 
     def propose(self, steps: AttemptSteps) -> None: ...
 
@@ -171,6 +173,8 @@ class Attempt:
                         raise AttemptClosed
                     if can_suspend:
                         self._suspend_after_inactivity(tree)
+                    # Not only when the handler itself yields: a task of its own may be waiting here.
+                    self.step_ended()
                     self._wake = self._loop.create_future()
                     try:
                         yield from self._wake
@@ -218,6 +222,7 @@ class Attempt:
             AttemptSteps(
                 epoch=self.start.epoch,
                 invocation_id=self.start.invocation_id,
+                seed=self.start.seed,
                 attempt=self.start.attempt,
                 steps=steps,
             )
@@ -361,9 +366,7 @@ class Attempt:
             return
         if isinstance(error, SerializationError):
             error.step = action.name
-        report = report_of(
-            error, command_index=self.machine.command_index, command_name=action.name
-        )
+        report = report_of(error, command_name=action.name, completion_id=completion_id)
         if action.retry is not None and report.heals_by_retry:
             self.machine.fail_run(completion_id, report, action.retry)
         else:

@@ -483,7 +483,7 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
         steps: dict[int, RecordedStep] = {}
         for _, entry, payload in self.attempt.start.journal:
             match entry:
-                case RunCommand(completion_id=completion_id, key=str(key)):
+                case RunCommand(completion_id=completion_id, step_key=str(key)):
                     steps[completion_id] = RecordedStep(
                         key, completion_id, is_open=True, payload=None
                     )

@@ -11,8 +11,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from nbdurable.core.ids import InvocationId
@@ -24,7 +24,8 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
-from nbdurable.sdk.context import current_context_var
+from nbdurable.invoker.pool import StepThreads
+from nbdurable.sdk.context import Context, current_context_var
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.handler import Handler, invoke_handler
 
@@ -42,7 +43,7 @@ class LocalLink:
     def __init__(self, name: str, clock: Clock, post: Callable[[Proposal], None]) -> None:
         self.name = name
         self.clock = clock
-        self.pool = ThreadPoolExecutor(STEP_THREADS_MAX, thread_name_prefix="nbdurable-step")
+        self.pool = StepThreads(STEP_THREADS_MAX, "nbdurable-step")
         self._post = post
         self._offered: dict[tuple[str, str], dict[str, Handler[Any, Any]]] = {}
         self._code: dict[tuple[str, int], dict[str, Handler[Any, Any]]] = {}
@@ -88,7 +89,7 @@ class LocalLink:
                 " left to itself and nothing it does is recorded. Blocking calls belong in a step:"
                 " await ctx.run_typed('name', blocking_function)"
             )
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.shutdown()
 
     # -- orders, from the engine's thread -----------------------------------------------------
 
@@ -176,7 +177,7 @@ class LocalLink:
         def handle(attempt: Attempt) -> Coroutine[Any, Any, bytes]:
             ctx = context_of(attempt, handler)
             current_context_var.set(ctx)
-            return invoke_handler(handler, ctx, start.argument)
+            return _handled(handler, ctx, start.argument)
 
         key = (start.invocation_id, start.attempt)
         self._attempts[key] = Attempt(start, self, handle, context)
@@ -187,3 +188,11 @@ class LocalLink:
         live = self._attempts.get((invocation_id, attempt))
         if live is not None:
             act(live)
+
+
+async def _handled(handler: Handler[Any, Any], ctx: Context, argument: bytes) -> bytes:
+    """The handler inside its context managers, which are entered anew for every attempt."""
+    async with AsyncExitStack() as stack:
+        for manager in handler.context_managers or ():
+            await stack.enter_async_context(manager())
+        return await invoke_handler(handler, ctx, argument)

@@ -25,8 +25,13 @@ STACKTRACE_CHARS_MAX = 16_000
 
 
 def report_of(
-    error: BaseException, *, command_index: int | None = None, command_name: str | None = None
+    error: BaseException,
+    *,
+    command_index: int | None = None,
+    command_name: str | None = None,
+    completion_id: int | None = None,
 ) -> ErrorReport:
+    """`command_name` and `completion_id` are of the step that raised, if one did."""
     retry_after_ms = None
     if isinstance(error, RetryableError) and error.retry_after is not None:
         retry_after_ms = int(error.retry_after.total_seconds() * 1000)
@@ -37,6 +42,7 @@ def report_of(
         stacktrace=stacktrace_of(error),
         command_index=command_index,
         command_name=command_name,
+        completion_id=completion_id,
         heals_by_retry=not isinstance(error, SerializationError),
         retry_after_ms=retry_after_ms,
     )

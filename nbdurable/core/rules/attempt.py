@@ -46,6 +46,8 @@ def attempt_steps(draft: Draft, proposal: AttemptSteps) -> Answer:
                     invocation_id=inv.id,
                     result=result,
                     by="output",
+                    attempt=inv.attempt,
+                    revision=inv.revision,
                     entry_count=inv.entry_count + 1,
                     entry_index=inv.entry_count,
                 )
@@ -71,6 +73,7 @@ def attempt_steps(draft: Draft, proposal: AttemptSteps) -> Answer:
 def _is_live(draft: Draft, inv: Invocation, proposal: AttemptSteps) -> bool:
     return (
         proposal.epoch == draft.state.epoch
+        and proposal.seed == inv.seed
         and inv.status == "running"
         and inv.attempt == proposal.attempt
     )
@@ -150,6 +153,8 @@ def fail_attempt(draft: Draft, inv: Invocation, error: ErrorReport) -> None:
             invocation_id=inv.id,
             result=terminal(500, error.message),
             by="retries",
+            attempt=inv.attempt,
+            revision=inv.revision,
             entry_count=inv.entry_count,
         )
         complete(draft, inv, fact)

@@ -63,12 +63,12 @@ def append_command(
             assert inv.object is not None
             result = promise_result(draft, inv.object, command.key)
             if result is not None:
-                waiter = Waiter(inv.id, command.completion_id, "GetPromise")
+                waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
                 complete_future(draft, waiter, result, copy_of(result))
         case PeekPromiseCommand():
             assert inv.object is not None
             result = promise_result(draft, inv.object, command.key)
-            waiter = Waiter(inv.id, command.completion_id, "PeekPromise")
+            waiter = Waiter(inv.id, inv.seed, command.completion_id, "PeekPromise")
             if result is None:
                 complete_future(draft, waiter, VOID)
             else:
@@ -98,7 +98,7 @@ def _refuse(draft: Draft, command: AnyCommand) -> ErrorReport | None:
     """
     if not isinstance(command, CallCommand | OneWayCallCommand):
         return None
-    refused = refuse_target(draft, command.target)
+    refused = refuse_target(draft, command.target, command.invocation_id)
     if refused is None:
         return None
     return ErrorReport(
@@ -126,13 +126,13 @@ def _call(
             headers=command.headers,
             idempotency_key=command.idempotency_key,
             start_at_ms=getattr(command, "invoke_at_ms", None),
-            caller=Caller(invocation_id=inv.id, completion_id=completion_id),
+            caller=Caller(invocation_id=inv.id, seed=inv.seed, completion_id=completion_id),
         )
         create(draft, proposal, CopyOf(lsn))
         return
     if completion_id is None:
         return
-    waiter = Waiter(inv.id, completion_id, "Call")
+    waiter = Waiter(inv.id, inv.seed, completion_id, "Call")
     if command.idempotency_key is None:
         # Source: restate-semantics.md, 1.2 – a workflow that is called again: 409 to the caller.
         conflict = terminal(409, "the workflow method was already invoked")
@@ -153,7 +153,7 @@ def _complete_promise(
         result=command.result,
         by=inv.id,
     )
-    waiter = Waiter(inv.id, command.completion_id, "CompletePromise")
+    waiter = Waiter(inv.id, inv.seed, command.completion_id, "CompletePromise")
     if complete_promise(draft, proposal, CopyOf(lsn)):
         complete_future(draft, waiter, VOID)
     else:
@@ -161,7 +161,7 @@ def _complete_promise(
 
 
 def _attach(draft: Draft, inv: Invocation, command: AttachInvocationCommand) -> None:
-    waiter = Waiter(inv.id, command.completion_id, "AttachInvocation")
+    waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
     target = draft.state.invocations.get(command.invocation_id)
     if target is None:
         complete_future(draft, waiter, terminal(404, "not found"))

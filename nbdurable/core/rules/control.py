@@ -18,8 +18,8 @@ from nbdurable.core.proposals import (
     Refused,
     ResumeInvocation,
 )
-from nbdurable.core.rules.progress import VOID, complete, signal, terminal, wake
-from nbdurable.core.state import Invocation
+from nbdurable.core.rules.progress import VOID, complete, complete_future, signal, terminal, wake
+from nbdurable.core.state import Invocation, Waiter
 
 _NOT_BEGUN = ("scheduled", "pending")
 
@@ -38,6 +38,10 @@ def cancel(draft: Draft, inv: Invocation) -> None:
         _end(draft, inv, "canceled", "cancelled")
         return
     signal(draft, inv, CANCEL_SIGNAL, VOID)
+    # In the same commit: no attempt, whichever comes, runs again what the cancellation ended.
+    for completion_id in list(inv.open_runs):
+        abandoned = Waiter(inv.id, inv.seed, completion_id, "Run")
+        complete_future(draft, abandoned, terminal(409, "abandoned: it was cancelled"))
     if inv.status in ("paused", "backing-off"):
         wake(draft, inv, "it was cancelled")
 
@@ -46,20 +50,27 @@ def kill_invocation(draft: Draft, proposal: KillInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
         return _refused(draft, proposal.invocation_id)
-    _kill(draft, inv)
+    doomed = [inv]
+    while doomed:
+        inv = doomed.pop()
+        doomed += _called_children(draft, inv)
+        draft.stop(inv, "it was killed")
+        _end(draft, inv, "killed", "killed")
     return Done()
 
 
-def _kill(draft: Draft, inv: Invocation) -> None:
-    """No user code runs. Called children die with it; sends live on (design, section 6.10)."""
-    awaited = list(inv.open_calls.items())
-    draft.stop(inv, "it was killed")
-    _end(draft, inv, "killed", "killed")
-    for completion_id, child_id in awaited:
+def _called_children(draft: Draft, inv: Invocation) -> list[Invocation]:
+    """Called children die with it; sends live on (design, section 6.10).
+
+    What it attached to or latched on to is not its child, though it waits for it.
+    """
+    called = []
+    for completion_id, child_id in inv.open_calls.items():
+        caller = Caller(invocation_id=inv.id, seed=inv.seed, completion_id=completion_id)
         child = draft.live(child_id)
-        # What it sent, attached to or latched on to is not its child, though it waits for it.
-        if child and child.caller == Caller(invocation_id=inv.id, completion_id=completion_id):
-            _kill(draft, child)
+        if child is not None and child.caller == caller:
+            called.append(child)
+    return called
 
 
 def pause_invocation(draft: Draft, proposal: PauseInvocation) -> Answer:
@@ -91,8 +102,7 @@ def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
         return _refused(draft, proposal.invocation_id)
     if inv.status != "completed":
         return Refused(code=409, message=f"The invocation '{inv.id}' is not yet completed.")
-    handler = draft.state.handler(inv.target, inv.revision)
-    is_run = handler is not None and handler.type == "workflow"
+    is_run = inv.handler_type == "workflow"
     draft.record(InvocationPurged(invocation_id=inv.id, object=inv.object if is_run else None))
     return Done()
 
@@ -103,6 +113,8 @@ def _end(draft: Draft, inv: Invocation, message: str, by: str) -> None:
         invocation_id=inv.id,
         result=terminal(409, message),
         by="killed" if by == "killed" else "cancelled",
+        attempt=inv.attempt,
+        revision=inv.revision,
         entry_count=inv.entry_count,
     )
     complete(draft, inv, fact)

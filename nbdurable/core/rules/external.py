@@ -75,15 +75,17 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
     if unwritable is not None:
         return Refused(code=400, message=f"the awakeable cannot be recorded: {unwritable}")
     try:
-        invocation_id, signal_id = parse_awakeable_id(proposal.awakeable_id)
+        named = parse_awakeable_id(proposal.awakeable_id)
     except ValueError as error:
         return Refused(code=400, message=str(error))
-    if signal_id < FIRST_AWAKEABLE_SIGNAL:
+    if named.signal_id < FIRST_AWAKEABLE_SIGNAL:
         # Else an id made by hand could cancel the invocation.
         return Refused(code=400, message=f"bad awakeable id {proposal.awakeable_id!r}")
-    inv = draft.live(invocation_id)
-    if inv is not None and Signal(id=signal_id) not in inv.known:
-        signal(draft, inv, signal_id, proposal.result, proposal.payload)
+    inv = draft.live(named.invocation_id)
+    if inv is None or not named.is_of(inv.seed):
+        return Done()
+    if Signal(id=named.signal_id) not in inv.known:
+        signal(draft, inv, named.signal_id, proposal.result, proposal.payload)
     return Done()
 
 

@@ -8,19 +8,22 @@ import msgspec
 
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.ids import InvocationId, keyed_invocation_id
 from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
 from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import set_timer, wake
-from nbdurable.core.values import HandlerType, ObjectId, Target
+from nbdurable.core.values import ObjectId, Target
 
 
 def invoke(draft: Draft, proposal: Invoke) -> Answer:
     unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=b""))
     if unwritable is not None:
         return Refused(code=400, message=f"the call cannot be recorded: {unwritable}")
-    refused = refuse_target(draft, proposal.target)
+    refused = refuse_target(draft, proposal.target, proposal.invocation_id)
     if refused is not None:
         return refused
+    if proposal.caller is None and _is_private(draft, proposal.target):
+        return Refused(code=400, message="the invoked service is not public")
     known = draft.state.invocations.get(proposal.invocation_id)
     if known is not None:
         # Seeds are drawn per request: the same one is this request, decided again after a commit
@@ -35,7 +38,8 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
     """Record the invocation and give it an attempt, a place in the queue, or a timer."""
     handler = draft.state.handler(proposal.target)
     assert handler is not None, "refuse_target comes first"
-    exclusive = needs_lock(handler.type)
+    service = draft.state.services[proposal.target.service]
+    exclusive = handler.type == "exclusive"
     later = proposal.start_at_ms is not None and proposal.start_at_ms > draft.now_ms
     draft.record(
         InvocationCreated(
@@ -46,7 +50,8 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             if later
             else _first_status(draft, proposal.target, exclusive=exclusive),
             seed=proposal.seed,
-            exclusive=exclusive,
+            service_type=service.manifest.type,
+            handler_type=handler.type,
             headers=dict(proposal.headers),
             idempotency_key=proposal.idempotency_key,
             caller=proposal.caller,
@@ -62,8 +67,11 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
         wake(draft, inv, "it was just called")
 
 
-def refuse_target(draft: Draft, target: Target) -> Refused | None:
-    """Source: restate-http-observed.md, "Ingress, general" (404 texts, 400 for a wrong shape)."""
+def refuse_target(draft: Draft, target: Target, invocation_id: InvocationId) -> Refused | None:
+    """Why this target cannot be invoked under this id; None when it can.
+
+    Source: restate-http-observed.md, "Ingress, general" (404 texts, 400 for a wrong shape).
+    """
     service = draft.state.services.get(target.service)
     if service is None:
         return Refused(
@@ -71,7 +79,8 @@ def refuse_target(draft: Draft, target: Target) -> Refused | None:
             message=f"service '{target.service}' not found, make sure to register the service"
             " before calling it",
         )
-    if service.manifest.handler(target.handler) is None:
+    handler = service.manifest.handler(target.handler)
+    if handler is None:
         names = ", ".join(handler.name for handler in service.manifest.handlers)
         return Refused(
             code=404,
@@ -83,12 +92,18 @@ def refuse_target(draft: Draft, target: Target) -> Refused | None:
         return Refused(code=400, message=f"'{target.service}' is keyed: the call needs a key")
     if not keyed and target.key is not None:
         return Refused(code=400, message=f"'{target.service}' is a plain service: it has no keys")
+    run_id = keyed_invocation_id(target.service, target.key, target.handler, None)
+    if handler.type == "workflow" and invocation_id != run_id:
+        # Once per key is a rule of ours, whatever the caller knows of the workflow.
+        return Refused(
+            code=400, message=f"{target} runs once per key and cannot be named otherwise"
+        )
     return None
 
 
-def needs_lock(handler_type: HandlerType | None) -> bool:
-    """A workflow's run needs none: its id already admits one per key."""
-    return handler_type == "exclusive"
+def _is_private(draft: Draft, target: Target) -> bool:
+    handler = draft.state.handler(target)
+    return handler is not None and handler.ingress_private
 
 
 def _first_status(draft: Draft, target: Target, *, exclusive: bool) -> Literal["pending", "ready"]:

@@ -11,7 +11,7 @@ from nbdurable.core.facts import (
     InvocationReadied,
     NotificationAppended,
 )
-from nbdurable.core.ids import CANCEL_SIGNAL
+from nbdurable.core.ids import CANCEL_SIGNAL, digest_of
 from nbdurable.core.notifications import (
     AnyNotification,
     CompletionNotification,
@@ -22,8 +22,8 @@ from nbdurable.core.records import CopyOf
 from nbdurable.core.state import Invocation, ObjectState, Waiter
 from nbdurable.core.values import Failure, ObjectId, PayloadRef, Result, Success
 
-# A void result: no bytes. Its digest is that of the empty string.
-VOID = Success(value=PayloadRef(bytes=0, digest="cae66941d9efbd404e4d88758ea67670"))
+# A void result: no bytes.
+VOID = Success(value=PayloadRef(bytes=0, digest=digest_of(b"")))
 
 
 def wake(draft: Draft, inv: Invocation, why: str) -> None:
@@ -43,7 +43,11 @@ def wake(draft: Draft, inv: Invocation, why: str) -> None:
     draft.record(
         AttemptStarted(invocation_id=inv.id, attempt=attempt, link=link, revision=revision)
     )
-    draft.act(StartAttempt(invocation_id=inv.id, attempt=attempt, link=link, revision=revision))
+    draft.act(
+        StartAttempt(
+            invocation_id=inv.id, seed=inv.seed, attempt=attempt, link=link, revision=revision
+        )
+    )
 
 
 def runnable_revision(draft: Draft, inv: Invocation) -> int | None:
@@ -91,7 +95,7 @@ def complete_future(
 ) -> None:
     """Complete one future of a live invocation; a finished one needs no result."""
     inv = draft.live(waiter.invocation_id)
-    if inv is None:
+    if inv is None or inv.seed != waiter.seed:
         return
     notification = CompletionNotification(
         completion_id=waiter.completion_id, of=waiter.of, result=result
@@ -114,7 +118,9 @@ def complete(
     """End an invocation: free its lock, tell its caller and everyone attached, let the next in."""
     waiters = list(inv.waiters)
     if inv.caller is not None and inv.caller.completion_id is not None:
-        waiters.insert(0, Waiter(inv.caller.invocation_id, inv.caller.completion_id, "Call"))
+        caller = inv.caller
+        waiter = Waiter(caller.invocation_id, caller.seed, inv.caller.completion_id, "Call")
+        waiters.insert(0, waiter)
     held = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
     lsn = draft.record(fact, payload)
     draft.act(PublishResult(invocation_id=inv.id))
@@ -137,7 +143,7 @@ def set_timer(draft: Draft, inv: Invocation, completion_id: int, at_ms: int) -> 
 def copy_of(result: Result, lsn: int | None = None) -> CopyOf | None:
     """Where the bytes of an already recorded result are."""
     match result:
-        case Success(value=ref):
+        case Success(value=ref) if ref.bytes:
             return CopyOf(ref.lsn if lsn is None else lsn)
         case _:
             return None
