@@ -37,7 +37,8 @@ from nbdurable.errors import (
     StoreError,
 )
 
-BLOBS_FOLDER = "blobs"
+# Apart from the payloads' folder: no fact names these files, so its clean-up would take them.
+CHECKPOINTS_FOLDER = "checkpoints"
 # Eight characters tell apart thousands of runs of one notebook, and can be read out.
 DIGEST_CHARS = 8
 # A handler that was told of a failure needs one commit to say so; five seconds are generous.
@@ -135,7 +136,7 @@ class _Call:
             desk,
             lambda: self._begin(desk, last),
             self._is_running,
-            str(self._engine.path / BLOBS_FOLDER),
+            str(self._engine.path / CHECKPOINTS_FOLDER),
             **_client_options(options, self._kernel_name),
         )
         try:

@@ -49,7 +49,7 @@ from nbdurable.errors import (
 )
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.manifest import manifest_of
-from nbdurable.invoker.payloads import argument_of, ms_of, serialize
+from nbdurable.invoker.payloads import argument_of, ms_of, refuse_scope, serialize
 from nbdurable.invoker.report import terminal_error_of
 from nbdurable.sdk.context import HandlerType
 from nbdurable.sdk.definition import Definition
@@ -160,7 +160,11 @@ class LocalClient:
         key: str | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
+        scope: str | None = None,
+        limit_key: str | None = None,
     ) -> bytes:
+        """Call by name, bytes in and out. `scope` and `limit_key` are refused unless None."""
+        refuse_scope(scope, limit_key)
         target = Target(service=service, handler=handler, key=key)
         is_run = await self._is_run_target(target)
         invoked = await self._invoke(target, arg, idempotency_key, headers, None, is_run=is_run)
@@ -175,7 +179,11 @@ class LocalClient:
         send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
+        scope: str | None = None,
+        limit_key: str | None = None,
     ) -> RestateClientSendHandle:
+        """Send by name, bytes in. `scope` and `limit_key` are refused unless None."""
+        refuse_scope(scope, limit_key)
         target = Target(service=service, handler=handler, key=key)
         is_run = await self._is_run_target(target)
         return await self._invoke(target, arg, idempotency_key, headers, send_delay, is_run=is_run)

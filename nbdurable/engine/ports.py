@@ -36,6 +36,11 @@ class Store(Protocol):
     def open(self) -> None:
         """Open or create, and absorb what the last owner left.
 
+        What is absorbed is decoded first. What was absorbed earlier is not read here but by whoever
+        folds `load`, so a wrong fact among it is found only then: when what the last owner left has
+        been absorbed, which moves facts and changes none. A store that was refused holds nothing;
+        it can be opened again once the cause is gone.
+
         Raises:
             JournalDamagedError: It cannot be read; nothing was modified.
             JournalVersionError: A newer version wrote it; nothing was modified.
@@ -59,20 +64,30 @@ class Store(Protocol):
         """Fold what was appended into the projections. May take a second; never loses a row."""
 
     def load(self) -> Iterator[Row]:
-        """The rows that the engine's state folds from, in lsn order.
+        """The rows that the engine's state folds from, in lsn order, without their payloads.
 
-        All rows except the journal entries of completed invocations. Only after `open`, when
-        everything is absorbed; complete it with `load_state`.
+        Of an invocation that has completed only its creation and its completion; everything of the
+        others, and all that belongs to no invocation. A payload that is lost or damaged is found by
+        whoever reads it, and is nobody else's harm. Only after `open`, when everything is absorbed;
+        complete it with `load_state`.
         """
 
     def load_state(self) -> Iterator[StateRow]:
         """All state of all object keys, ordered by service and key; how long, not what."""
 
     def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        """All rows of one invocation in this range, in lsn order."""
+        """All rows of one invocation in this range, in lsn order.
+
+        Raises:
+            JournalDamagedError: A payload among them is lost or not what was written.
+        """
 
     def read_payload(self, lsn: int) -> bytes | None:
-        """The payload stored under this lsn, be its fact still in the log or only in the state."""
+        """The payload stored under this lsn, be its fact still in the log or only in the state.
+
+        Raises:
+            JournalDamagedError: It is lost or not what was written.
+        """
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         """All rows of this range that have not been purged."""

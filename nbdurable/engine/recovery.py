@@ -32,8 +32,8 @@ def _records(store: Store) -> Iterator[Record]:
             yield decode(row)
         except UnknownFactError as error:
             raise JournalVersionError(
-                f"The journal holds something that this version of nbdurable does not know"
-                f" ({error}): a newer version wrote it. Nothing was lost; open it with that version."
+                "The journal holds something that this version of nbdurable does not know"
+                f" ({error}): a newer version wrote it. Nothing is lost; open it with that one."
             ) from error
         except ValueError as error:
             raise JournalDamagedError(

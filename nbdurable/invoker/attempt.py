@@ -173,7 +173,7 @@ class Attempt:
                         raise AttemptClosed
                     if can_suspend:
                         self._suspend_after_inactivity(tree)
-                    # Not only when the handler itself yields: a task of its own may be waiting here.
+                    # The handler itself may be elsewhere: a task of the user's own waits here.
                     self.step_ended()
                     self._wake = self._loop.create_future()
                     try:

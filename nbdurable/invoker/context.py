@@ -16,7 +16,6 @@ from nbdurable.core.futures import AllCompleted, FirstCompleted, Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.values import Failure, Success, Target
-from nbdurable.errors import TerminalError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.futures import (
     AttemptFinished,
@@ -32,6 +31,7 @@ from nbdurable.invoker.futures import (
 from nbdurable.invoker.payloads import (
     argument_of,
     ms_of,
+    refuse_scope,
     retry_policy_of,
     run_serde,
     serialize,
@@ -222,7 +222,7 @@ class Invoked(Context):
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> RestateDurableCallFuture[bytes]:
-        _refuse_scope(scope, limit_key)
+        refuse_scope(scope, limit_key)
         target = Target(service=service, handler=handler, key=key)
         return self._call_target(
             target, arg, BytesSerde(), idempotency_key, headers, is_run=self._is_run(target)
@@ -240,7 +240,7 @@ class Invoked(Context):
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> SendHandle:
-        _refuse_scope(scope, limit_key)
+        refuse_scope(scope, limit_key)
         target = Target(service=service, handler=handler, key=key)
         return self._send_target(
             target, arg, send_delay, idempotency_key, headers, is_run=self._is_run(target)
@@ -499,8 +499,3 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
     def abandon_step(self, step: RecordedStep, why: str) -> None:
         """Say in the journal that a step of an earlier attempt never ended."""
         self.attempt.machine.complete_run(step.completion_id, Failure(code=500, message=why))
-
-
-def _refuse_scope(scope: str | None, limit_key: str | None) -> None:
-    if scope is not None or limit_key is not None:
-        raise TerminalError("scopes and limit keys are not offered by the embedded engine yet", 400)

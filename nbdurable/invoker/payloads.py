@@ -10,7 +10,7 @@ from typing import Any
 
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.values import RUN_RETRY_DEFAULT, RetryPolicy
-from nbdurable.errors import SerializationError
+from nbdurable.errors import SerializationError, TerminalError
 from nbdurable.sdk.handler import Handler
 from nbdurable.sdk.options import RunOptions
 from nbdurable.sdk.serde import DefaultSerde, Serde
@@ -88,3 +88,8 @@ def serialize(serde: Serde[Any], value: Any, root: str) -> bytes:
 def ms_of(delta: timedelta) -> int:
     """A public duration inside: whole milliseconds, never negative."""
     return max(0, int(delta.total_seconds() * 1000))
+
+
+def refuse_scope(scope: str | None, limit_key: str | None) -> None:
+    if scope is not None or limit_key is not None:
+        raise TerminalError("scopes and limit keys are not offered by the embedded engine yet", 400)

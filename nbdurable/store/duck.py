@@ -33,7 +33,7 @@ from nbdurable.store.sql import QUERIES
 ABSORB_BYTES: Final = 16 * 1024 * 1024
 # Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
 ABSORB_COMMITS: Final = 5_000
-# Rows that `load` has in memory at once: a journal may be larger than memory.
+# Rows fetched at once while loading: all bodies of a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
 
 _HANDLES: Final = ("_appender", "_insert", "_writer", "_reader")
@@ -174,21 +174,10 @@ class DuckStore:
             self._probe("absorbed")
 
     def load(self) -> Iterator[Row]:
-        cursor = self._new_cursor()
-        with self._translating("loading the journal"):
-            cursor.execute(QUERIES["choose_pages"], {"page_rows": _LOAD_ROWS})
-            for first, last in cursor.execute(QUERIES["pages"]).fetchall():
-                cursor.execute(QUERIES["load"], {"first_lsn": first, "last_lsn": last})
-                yield from self._rows(cursor)
-            cursor.close()
+        return map(Row._make, self._stream("load"))
 
     def load_state(self) -> Iterator[StateRow]:
-        cursor = self._new_cursor()
-        with self._translating("loading the journal"):
-            cursor.execute(QUERIES["load_state"])
-            while rows := cursor.fetchmany(_LOAD_ROWS):
-                yield from map(StateRow._make, rows)
-            cursor.close()
+        return map(StateRow._make, self._stream("load_state"))
 
     def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"invocation_id": invocation_id, "first_lsn": first_lsn, "last_lsn": last_lsn}
@@ -200,7 +189,8 @@ class DuckStore:
             found = reader.execute(QUERIES["read_payload"], {"lsn": lsn}).fetchall()
             if not found:
                 found = reader.execute(QUERIES["read_state_payload"], {"lsn": lsn}).fetchall()
-        return self._blobs.content(found[0][0]) if found else None
+        with self._translating("reading a payload"):
+            return self._blobs.content(found[0][0]) if found else None
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
@@ -348,8 +338,16 @@ class DuckStore:
         """Sorted here, where it costs nothing: DuckDB's sort of blobs needs twice their memory."""
         return [self._blobs.put_back(row) for row in sorted(found.fetchall(), key=itemgetter(0))]
 
-    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
+    def _stream(self, query: str) -> Iterator[tuple[object, ...]]:
         self._usable()
         assert self._commit_count == 0, "load only after open, when everything is absorbed"
         assert self._instance is not None
-        return self._instance.cursor()
+        cursor = self._instance.cursor()
+        try:
+            with self._translating("loading the journal"):
+                cursor.execute(QUERIES[query])
+                while rows := cursor.fetchmany(_LOAD_ROWS):
+                    yield from rows
+        finally:
+            # Also when the reader gives up on a row: a snapshot left open is in a checkpoint's way.
+            cursor.close()

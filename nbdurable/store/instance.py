@@ -15,9 +15,11 @@ from typing import Final, NamedTuple
 
 import duckdb
 
+from nbdurable.core.records import Row, UnknownFactError, decode
 from nbdurable.errors import (
     JournalDamagedError,
     JournalHeldError,
+    JournalVersionError,
     NbdurableError,
     StoreError,
 )
@@ -43,6 +45,9 @@ _SETTINGS: Final = {
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
 }
+
+# Rows decoded at once while verifying.
+_VERIFY_ROWS: Final = 2_048
 
 _FILES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
 
@@ -75,16 +80,20 @@ class Instance:
         self._connection.execute("set lock_configuration = true")
 
     def verify(self, expected: Format) -> Bounds:
-        """Read both databases without writing, and check that they belong together.
+        """Read both databases without writing: they belong together, and hot can be absorbed.
+
+        The facts of base are not decoded: that would take as long as recovery, which decodes them.
 
         Raises:
             JournalDamagedError: Which file, and what was found.
+            JournalVersionError: A newer version wrote a fact of hot.
         """
         for database, file in _FILES.items():
             if not (self._folder / file).exists():
                 raise files.damaged(self._folder / file, "it is missing")
             self._attach(database, "(read_only)")
         bounds = self._bounds(expected)
+        self._check_pending()
         for database in _FILES:
             self._connection.execute(f"detach {database}")
         return bounds
@@ -156,6 +165,14 @@ class Instance:
             raise files.damaged(hot, found)
         return Bounds(absorbed, last, rows)
 
+    def _check_pending(self) -> None:
+        hot = self._folder / HOT_FILE
+        with reading(hot):
+            found = self._connection.execute(QUERIES["check_pending"])
+            while rows := found.fetchmany(_VERIFY_ROWS):
+                for row in rows:
+                    _check_fact(Row._make(row), hot)
+
 
 def create_databases(folder: Path, begun: Format) -> None:
     """Make what is missing of a new journal; goes on where a killed process left off.
@@ -225,6 +242,19 @@ def _check_journal(path: Path, version: int, journal_id: object, expected: Forma
             f"it belongs to journal {journal_id} of format {version}, while {files.FORMAT_FILE} "
             f"says {expected.journal_id} of format {expected.version}",
         )
+
+
+def _check_fact(row: Row, path: Path) -> None:
+    try:
+        decode(row)
+    except UnknownFactError as error:
+        raise JournalVersionError(
+            f"{path} holds something that this version of nbdurable does not know ({error}): a "
+            "newer version wrote it. Nothing was modified. Install a newer nbdurable, or name "
+            "another folder for a new journal."
+        ) from error
+    except ValueError as error:
+        raise files.damaged(path, str(error)) from error
 
 
 def _unfinished(path: Path) -> Path:

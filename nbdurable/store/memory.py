@@ -19,7 +19,8 @@ from nbdurable.errors import StoreError
 # As many commits as DuckStore, so that the simulator meets absorbs about as often.
 ABSORB_COMMITS: Final = 5_000
 
-_ENTRY_KINDS = ("Command: ", "Notification: ")
+# All that is left in the state of an invocation that has completed.
+_LASTING_KINDS = ("InvocationCreated", "InvocationCompleted")
 
 
 class _Value(msgspec.Struct):
@@ -112,8 +113,8 @@ class MemoryStore:
         assert self.absorbed_lsn == self._last_lsn, "load only after open"
         done = {row.invocation_id for row in self.durable if row.kind == "InvocationCompleted"}
         for row in self.durable:
-            if not (row.kind.startswith(_ENTRY_KINDS) and row.invocation_id in done):
-                yield row
+            if row.invocation_id not in done or row.kind in _LASTING_KINDS:
+                yield row._replace(payload=None)
 
     def load_state(self) -> Iterator[StateRow]:
         self._check_usable()

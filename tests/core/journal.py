@@ -32,7 +32,7 @@ Line = tuple[AnyCommand | AnyNotification, bytes | None]
 
 
 def run(name: str, completion_id: int = 1, key: str | None = None) -> Line:
-    return RunCommand(completion_id=completion_id, name=name, key=key), None
+    return RunCommand(completion_id=completion_id, name=name, step_key=key), None
 
 
 def sleep(completion_id: int = 1, name: str | None = None, at_ms: int = 9_000) -> Line:

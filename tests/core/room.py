@@ -204,13 +204,16 @@ class Room:
         invocation_id: InvocationId,
         *steps: AnyStep,
         epoch: int | None = None,
+        seed: int | None = None,
         attempt: int = 0,
     ) -> Answer:
+        inv = self.inv(invocation_id)
         return self.decide(
             AttemptSteps(
                 epoch=self.state.epoch if epoch is None else epoch,
                 invocation_id=invocation_id,
-                attempt=attempt or self.inv(invocation_id).attempt,
+                seed=inv.seed if seed is None else seed,
+                attempt=attempt or inv.attempt,
                 steps=steps,
             )
         )

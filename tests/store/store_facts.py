@@ -55,6 +55,8 @@ class Log:
             argument=ref(argument),
             status="ready",
             seed=1,
+            service_type="object",
+            handler_type="shared",
         )
         return self.row(fact, argument)
 
@@ -100,7 +102,12 @@ class Log:
     def completed(self, invocation: InvocationId) -> Row:
         result = Failure(code=500, message="no")
         fact = InvocationCompleted(
-            invocation_id=invocation, result=result, by="killed", entry_count=1
+            invocation_id=invocation,
+            result=result,
+            by="killed",
+            attempt=0,
+            revision=None,
+            entry_count=1,
         )
         return self.row(fact)
 

@@ -53,6 +53,22 @@ from hot.fact;
 select max(lsn) as last_lsn
 from base.fact;
 
+-- name: check_pending
+-- What opening is about to absorb; its payloads are checked by whoever reads them.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    null as payload,
+    crc
+from pending
+order by lsn;
+
 -- name: begin_read
 -- One snapshot for the statements that follow, which cannot write by mistake.
 begin transaction read only;
@@ -69,35 +85,9 @@ limit 1;
 -- would fail after an error and hide it.
 rollback;
 
--- name: choose_pages
--- What the engine's state folds from: everything but the journals of completed invocations. Only
--- the lsns, cut into pages: the rows themselves may be more than memory holds.
-create or replace temp table wanted as
-select
-    lsn,
-    (row_number() over (order by lsn) - 1) // $page_rows as page
-from base.fact
-where
-    not (starts_with(kind, 'Command: ') or starts_with(kind, 'Notification: '))
-    or not exists (
-        select 1
-        from base.fact as completed
-        where
-            completed.kind = 'InvocationCompleted'
-            and completed.invocation_id = fact.invocation_id
-    );
-
--- name: pages
--- Ranges, because the zone maps of base skip by range.
-select
-    min(lsn) as first_lsn,
-    max(lsn) as last_lsn
-from wanted
-group by page
-order by first_lsn;
-
 -- name: load
--- One page.
+-- What the engine's state folds from: of a completed invocation only how it began and ended. No
+-- payloads, so that a journal opens in little memory, and whatever has become of its blobs.
 select
     lsn,
     epoch,
@@ -107,16 +97,18 @@ select
     entry_index,
     name,
     body,
-    payload,
+    null as payload,
     crc
 from base.fact
 where
-    lsn between $first_lsn and $last_lsn
-    and lsn in (
-        select lsn
-        from wanted
-        where lsn between $first_lsn and $last_lsn
-    );
+    invocation_id is null
+    or kind in ('InvocationCreated', 'InvocationCompleted')
+    or invocation_id not in (
+        select completed.invocation_id
+        from base.fact as completed
+        where completed.kind = 'InvocationCompleted'
+    )
+order by lsn;
 
 -- name: load_state
 -- All state without its bytes, which are read when somebody needs them.

@@ -29,7 +29,8 @@
 --   payload        The user's bytes, if the fact carries any. At most one per fact. Bytes past
 --                  32 KiB are a file in blobs/; then this is X'00', 'nbdurable blob', X'00' and
 --                  the name of that file, which is the digest of its content (see blobs.py).
---   crc            CRC-32 over lsn, body and payload, checked whenever a row is read.
+--   crc            CRC-32 over all the others but payload, whose digest is in body. So a row can be
+--                  trusted, and the state folded, without reading a payload.
 --
 -- `base.state` is the state of all object keys, exact up to absorbed_lsn. It holds its own copy of
 -- the bytes, because it outlives the invocations whose facts it was folded from. `comparable` is
