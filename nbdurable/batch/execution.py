@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -156,6 +157,8 @@ class _Call:
     def _begin(self, desk: Desk, last: InvocationView | None) -> None:
         """Load the code and let this run go; others of this journal keep waiting for theirs."""
         client = self._client
+        # The notebook and papermill's own error show what failed.
+        logging.getLogger("nbdurable.failures").disabled = True
         for view in self._runs():
             if view.key != desk.run_id and not view.is_done:
                 client.wait(client.pause(view.id))

@@ -6,6 +6,7 @@ Frozen, and without payloads beyond a bounded preview.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,7 @@ from nbdurable.core.state import EngineState, Invocation, ServiceState
 from nbdurable.core.values import Failure, Result
 
 PREVIEW_CHARS_MAX = 160
+_FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +53,16 @@ class InvocationView:
     completed_at_ms: int | None = None
     succeeded: bool | None = None
     failure: str | None = None
+    # File and line of the user's own code that raised, as `File "x.py", line 3`.
+    failed_at: str | None = None
     failure_count: int = 0
     next_retry_at_ms: int | None = None
     wakes_at_ms: int | None = None
+    # Nothing but a timer is open.
+    is_asleep: bool = False
     open_promises: tuple[str, ...] = ()
     open_awakeables: tuple[str, ...] = ()
+    is_run: bool = False
     is_code_loaded: bool = True
     how_to_load: str = ""
     completed_by: str | None = None
@@ -126,13 +133,16 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         completed_at_ms=inv.completed_at_ms,
         succeeded=None if result is None else not isinstance(result, Failure),
         failure=result.message if isinstance(result, Failure) else error,
+        failed_at=None if inv.last_error is None else _users_line(inv.last_error.stacktrace),
         failure_count=inv.failure_count,
         next_retry_at_ms=inv.next_retry_at_ms,
+        is_asleep=bool(inv.sleeping) and not _is_busy(inv),
         wakes_at_ms=min(inv.sleeping.values(), default=inv.start_at_ms),
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
         open_awakeables=tuple(
             awakeable_id(inv.id, inv.seed, s) for s in sorted(inv.open_awakeables)
         ),
+        is_run=inv.handler_type == "workflow",
         is_code_loaded=service is not None and needed in service.loaded,
         how_to_load=_how_to_load(inv, service),
         completed_by=inv.completed_by,
@@ -149,6 +159,19 @@ def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
             return "run its papermill command again"
         case _:
             return f"re-run the cell that defines {inv.target.service}"
+
+
+def _is_busy(inv: Invocation) -> bool:
+    return bool(inv.open_runs or inv.open_calls or inv.open_promises or inv.open_awakeables)
+
+
+def _users_line(stacktrace: str) -> str | None:
+    """The innermost frame of the file that the traceback begins in: the user's, not a library's."""
+    frames = _FRAME.findall(stacktrace)
+    return next(
+        (f'File "{file}", line {line}' for file, line in reversed(frames) if file == frames[0][0]),
+        None,
+    )
 
 
 def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:

@@ -46,6 +46,7 @@ from nbdurable.core.proposals import (
 from nbdurable.core.records import Record, Row, encode
 from nbdurable.core.state import Invocation
 from nbdurable.core.values import ErrorReport, Failure, Result
+from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock, Link, Store
@@ -116,6 +117,7 @@ class Engine:
         self._dead: BaseException | None = None
         self._ready: Future[None] = Future()
         self.feed = Feed()
+        self._failures = Failures()
 
     # -- from any thread ----------------------------------------------------------------------
 
@@ -304,6 +306,7 @@ class Engine:
                 self._act(action)
             letter.answer(decision.answer)
         self.feed.publish(records)
+        self._failures.say(records, self.machine.state)
 
     def _rows(self, records: list[Record]) -> list[Row]:
         """The records as the store takes them. What fails here was never sent to it."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
 from nbdurable.core.attempt import success_of
@@ -65,6 +65,15 @@ O = TypeVar("O")  # noqa: E741 - the official SDK's name for it.
 P = typing.ParamSpec("P")
 
 
+_OBJECT = "state belongs to a key; make it a VirtualObject or a Workflow"
+_EXCLUSIVE = "shared handlers only read; write in an exclusive one, or in a workflow's run"
+_HAS = {
+    **dict.fromkeys(("key", "get", "state_keys"), _OBJECT),
+    **dict.fromkeys(("set", "clear", "clear_all"), f"{_OBJECT}. {_EXCLUSIVE}"),
+    "promise": "only workflows have promises; elsewhere use ctx.awakeable()",
+}
+
+
 def context_of(attempt: Attempt, handler: Handler[Any, Any]) -> Context:
     """The context that this kind of handler is given."""
     match handler.service_tag.kind, handler.kind:
@@ -88,6 +97,13 @@ class Invoked(Context):
         self._random = Random(attempt.start.seed)  # noqa: S311 - repeatable is the point.
 
     # -- the invocation itself ----------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Asked for what this kind of handler has not: say which kind has it."""
+        raise AttributeError(
+            f"a handler of this kind has no ctx.{name}"
+            + (f": {_HAS[name]}" if name in _HAS else "")
+        )
 
     def request(self) -> Request:
         start = self.attempt.start

@@ -87,6 +87,10 @@ def serialize(serde: Serde[Any], value: Any, root: str) -> bytes:
 
 def ms_of(delta: timedelta) -> int:
     """A public duration inside: whole milliseconds, never negative."""
+    if not isinstance(delta, timedelta):
+        raise TypeError(
+            f"a duration is a timedelta, not {delta!r}; write: timedelta(seconds={delta!r})"
+        )
     return max(0, int(delta.total_seconds() * 1000))
 
 

@@ -174,7 +174,10 @@ class BoundHandler:
         if view.completed_at_ms is not None:
             when += f" and ended {clock_time(view.completed_at_ms)}"
         if self._handler.kind == "workflow":
-            return f"attached to the run of {self._key} that {when}; a workflow runs once per key"
+            return (
+                f"attached to the run of {self._key} that {when}; a workflow runs once per key,"
+                " with the input it began with"
+            )
         return f"attached to the call with this idempotency key that {when}"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from nbdurable.client.views import InvocationView
@@ -74,7 +75,9 @@ class Handle:
         """What is journaled so far."""
         client = self._session.client
         view, entries = self._view(), client.wait(client.journal(self.id))
-        return StaticJournal(picture_of(view, entries, client.now_ms(), notice=self._notice))
+        named = partial(cell_names, self._session.shell)
+        picture = picture_of(view, entries, client.now_ms(), notice=self._notice, name_files=named)
+        return StaticJournal(picture)
 
     def cancel(self) -> None:
         """The handler sees a TerminalError with code 409 at its await, and may compensate."""

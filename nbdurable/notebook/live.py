@@ -9,6 +9,7 @@ GitHub and in nbconvert is HTML and text, because those have no kernel to ask.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.answers import approve, reject
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.tracebacks import cell_names
 from nbdurable.notebook.widgets.picture import Picture, picture_of
 from nbdurable.notebook.widgets.views_html import picture_html, picture_text
 
@@ -66,9 +68,9 @@ class LiveJournal:
         self._widget.picture = dict(picture)
         if view.is_done:
             self._unwatch()
-            widget, self._widget = self._widget, None
+            # Kept open: in a page that was reloaded meanwhile the widget alone is there to draw it.
+            self._widget = None
             self._update(static_mime(picture))
-            widget.close()
         elif picture["waits"] != self._waits:
             # A notebook that is saved while it waits shows what it waits for.
             self._waits = picture["waits"]
@@ -92,7 +94,10 @@ class LiveJournal:
 
     def _picture(self, view: InvocationView, entries: tuple[EntryView, ...]) -> Picture:
         now_ms = self._session.client.now_ms()
-        return picture_of(view, entries, now_ms, notice=self._notice, said=self._said)
+        named = partial(cell_names, self._session.shell)
+        return picture_of(
+            view, entries, now_ms, notice=self._notice, said=self._said, name_files=named
+        )
 
     def _mime(self, picture: Picture) -> dict[str, Any]:
         widget = {} if self._widget is None else self._widget.view_mime()

@@ -58,7 +58,7 @@ def show(session: Session, words: list[str]) -> Handle:
 
 
 def approve(session: Session, words: list[str]) -> Sentence:
-    view = _find(session, words[:1], "approve")
+    view = _find(session, words[:1], "approve") if words else _only_one_waiting(session)
     promise = _promise(view, words[1] if len(words) > 1 else None, "approve")
     answer = answers.approve(session.client, view, promise)
     return _answered(session, answer, f"approved '{promise}' of {_who(view)}")
@@ -155,6 +155,19 @@ def _find(session: Session, words: list[str], verb: str) -> InvocationView:
         raise UsageError(str(error)) from None
 
 
+def _only_one_waiting(session: Session) -> InvocationView:
+    """Who says only `approve` means the run that asks, if there is just one."""
+    views = session.client.wait(session.client.invocations())
+    match [view for view in views if view.open_promises]:
+        case [view]:
+            return view
+        case asking:
+            raise UsageError(
+                f"{len(asking)} runs wait for somebody; write: %durable approve ID, where ID is an"
+                " id, its beginning, or a key"
+            )
+
+
 def _find_unfinished(session: Session, words: list[str], verb: str) -> InvocationView:
     view = _find(session, words, verb)
     if view.is_done:
@@ -165,9 +178,11 @@ def _find_unfinished(session: Session, words: list[str], verb: str) -> Invocatio
 def _promise(view: InvocationView, named: str | None, verb: str) -> str:
     if view.key is None:
         raise UsageError(f"{view.target} is no workflow and has no promises")
-    if named is not None:
-        return named
     name, waits = handy_name(view), view.open_promises
+    if named is not None:
+        if waits and named not in waits:
+            raise UsageError(f"{_who(view)} waits for {', '.join(map(repr, waits))}, not {named!r}")
+        return named
     match waits:
         case (promise,):
             return promise

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import sys
 import typing
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -166,6 +167,8 @@ def _explain(value: object, default: Callable[[Any], Any], error: Exception) -> 
         problem, fix = _key_problem(culprit), "Make every key a string."
     elif isinstance(culprit, (dict, list, tuple)):
         problem = "contains itself, or is nested too deeply for JSON"
+    elif isinstance(culprit, Awaitable):
+        problem, fix = "is not a value yet: it has to be awaited", "Write `await` before it."
     elif isinstance(culprit, (str, int, float)):
         # Only its size can be wrong, and json has said how.
         problem = f"cannot be written: {error}"

@@ -10,6 +10,7 @@ def view_of(**changes):
         "service": "Payment",
         "handler": "run",
         "key": "order-456",
+        "is_run": True,
         "status": "running",
         "attempt": 1,
         "revision": 1,

@@ -13,6 +13,7 @@ from nbdurable.core.commands import (
 )
 from nbdurable.core.facts import (
     AnyFact,
+    AttemptStarted,
     EntryAppended,
     EpochStarted,
     InvocationCompleted,
@@ -55,7 +56,7 @@ class Log:
             argument=ref(argument),
             status="ready",
             seed=1,
-            service_type="object",
+            service_type="virtual_object",
             handler_type="shared",
         )
         return self.row(fact, argument)
@@ -69,6 +70,11 @@ class Log:
     ) -> Row:
         fact = EntryAppended(invocation_id=invocation, entry_index=1, command=command, object=of)
         return self.row(fact, payload)
+
+    def started(self, invocation: InvocationId) -> Row:
+        return self.row(
+            AttemptStarted(invocation_id=invocation, attempt=1, link="here", revision=1)
+        )
 
     def run(self, invocation: InvocationId) -> Row:
         return self.entry(invocation, RunCommand(completion_id=1, name="step"))

@@ -11,9 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
-from store_facts import ONE, Log, contents
+from store_facts import ONE, TWO, Log, contents
 
+from nbdurable.core.ids import digest_of
+from nbdurable.core.records import Row, checksum, decode
+from nbdurable.engine.recovery import recover
 from nbdurable.errors import (
     JournalDamagedError,
     JournalGoneError,
@@ -189,6 +193,24 @@ def older_base(folder: Path) -> None:
     (folder / "hot.duckdb.wal").write_bytes(saved)
 
 
+def rewrite(database: str, lsn: int, *, seal: bool = False, **columns: object):
+    """Change a fact as no crash would; sealed, its checksum is right again."""
+
+    def damage(folder: Path) -> None:
+        with duckdb.connect(folder / f"{database}.duckdb") as connection:
+            of = {"lsn": lsn}
+            found = connection.execute("from fact where lsn = $lsn", of).fetchall()
+            row = Row._make(found[0])._replace(**columns)
+            values = columns | ({"crc": checksum(row)} if seal else {})
+            sets = ", ".join(f"{name} = ${name}" for name in values)
+            query = f"update fact set {sets} where lsn = $lsn"  # noqa: S608 - our own names.
+            connection.execute(query, of | values)
+
+    return damage
+
+
+NEWER_FACT = {"kind": "Dreamt", "body": '{"type":"Dreamt"}'}
+
 DAMAGES = {
     "base is garbage": ("base.duckdb", overwrite("base.duckdb", lambda found: b"garbage" * 9_000)),
     "base is empty": ("base.duckdb", overwrite("base.duckdb", lambda found: b"")),
@@ -200,6 +222,9 @@ DAMAGES = {
     "hot is missing": ("hot.duckdb", lambda folder: (folder / "hot.duckdb").unlink()),
     "hot is garbage": ("hot.duckdb", overwrite("hot.duckdb", lambda found: b"garbage" * 9_000)),
     "the log has a flipped bit": ("hot.duckdb", overwrite("hot.duckdb.wal", flip(0.5))),
+    "a fact of hot has another checksum": ("hot.duckdb", rewrite("hot", 23, crc=7)),
+    "a fact of hot has another time": ("hot.duckdb", rewrite("hot", 25, at_ms=7)),
+    "a fact of hot has another body": ("hot.duckdb", rewrite("hot", 21, **NEWER_FACT)),
     "format.json is no JSON": ("format.json", overwrite("format.json", lambda found: b"{")),
     "format.json is another's": ("format.json", overwrite("format.json", lambda found: b"[1]")),
     "format.json is missing": ("format.json", lambda folder: (folder / "format.json").unlink()),
@@ -218,6 +243,99 @@ def test_damage_is_said_with_its_file_and_the_way_out_and_nothing_is_modified(
     with pytest.raises(JournalDamagedError, match=rf"{file}.*is damaged.*aside.*backup.*away"):
         DuckStore(folder).open()
     assert contents(folder) == before
+
+
+def test_a_wrong_fact_of_hot_is_named(folder: Path):
+    killed_journal(folder)
+    rewrite("hot", 23, at_ms=7)(folder)
+    with pytest.raises(JournalDamagedError, match=r"fact 23 \(Command: SetState\)"):
+        DuckStore(folder).open()
+
+
+def test_a_fact_of_hot_from_a_newer_version_is_refused_and_nothing_is_modified(folder: Path):
+    """Absorbed, it could never be given back to the version that knows it as it was."""
+    killed_journal(folder)
+    rewrite("hot", 23, seal=True, **NEWER_FACT)(folder)
+    before = contents(folder)
+    with pytest.raises(
+        JournalVersionError, match=r"fact 23 \(Dreamt\).*Nothing was modified.*newer"
+    ):
+        DuckStore(folder).open()
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (rewrite("base", 1, crc=7), JournalDamagedError),
+        (rewrite("base", 1, at_ms=7), JournalDamagedError),
+        (rewrite("base", 1, seal=True, **NEWER_FACT), JournalVersionError),
+    ],
+)
+def test_a_wrong_fact_of_base_is_refused_by_recovery_and_no_fact_is_lost(
+    folder: Path, damage, error: type[NbdurableError]
+):
+    """Base is decoded once, by recovery; by then hot was absorbed, which changes no fact."""
+    killed_journal(folder)
+    damage(folder)
+    store = DuckStore(folder)
+    store.open()
+    with pytest.raises(error, match=r"fact 1 \("):
+        recover(store)
+    rows = store.read_rows(1, 99)
+    store.close()
+    assert [row.lsn for row in rows] == list(range(1, 26))
+    assert [decode(row).lsn for row in rows[1:]] == list(range(2, 26))
+    was = Log().set("0", b"v" * 50)
+    rewrite("base", 1, at_ms=was.at_ms, kind=was.kind, body=was.body, crc=was.crc)(folder)
+    store.open()
+    assert [decode(row).lsn for row in store.load()] == list(range(1, 26))
+    store.close()
+
+
+def newer_format(folder: Path) -> None:
+    note = json.loads((folder / "format.json").read_text())
+    (folder / "format.json").write_text(json.dumps(note | {"format": 2}))
+
+
+REFUSALS = {name: do for name, (_, do) in DAMAGES.items()} | {
+    "hot has a newer fact": rewrite("hot", 23, seal=True, **NEWER_FACT),
+    "the format is newer": newer_format,
+}
+
+
+def put_back(folder: Path, saved: dict[str, tuple[int, bytes]]) -> None:
+    for name in contents(folder).keys() - saved.keys():
+        (folder / name).unlink()
+    for name, (_, content) in saved.items():
+        (folder / name).write_bytes(content)
+
+
+def descriptors(folder: Path) -> list[str]:
+    """What this process has open of the folder."""
+    own = Path("/proc/self/fd")
+    names = [str(path.readlink()) for path in own.iterdir() if path.is_symlink()]
+    return [name for name in names if name.startswith(str(folder))]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refused_journal_opens_at_once_when_the_cause_is_gone(folder: Path, refusal: str):
+    """In a notebook the process stays, and so does the exception with all its frames."""
+    killed_journal(folder)
+    saved = contents(folder)
+    REFUSALS[refusal](folder)
+    store = DuckStore(folder)
+    for _ in range(2):
+        with pytest.raises((JournalDamagedError, JournalVersionError)) as kept:
+            store.open()
+        if Path("/proc/self/fd").exists():
+            assert descriptors(folder) == []
+    put_back(folder, saved)
+    for again in (DuckStore(folder), store):
+        again.open()
+        assert [row.lsn for row in again.load()] == list(range(1, 26))
+        again.close()
+    assert kept.value is not None
 
 
 @pytest.mark.parametrize("position", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
@@ -312,6 +430,47 @@ def test_a_missing_or_changed_blob_is_named(folder: Path):
     store.close()
 
 
+@pytest.mark.parametrize("harm", ["lost", "changed"])
+def test_a_harmed_blob_harms_only_whoever_reads_it(folder: Path, harm: str):
+    """Neither the opening nor the recovery, and no other invocation."""
+    store, log = DuckStore(folder), Log()
+    rows = [log.created(ONE, b"x" * 100_000), log.created(TWO, b"y" * 100_000), log.set("n", b"1")]
+    store.open()
+    store.append(rows)
+    blob = folder / "blobs" / digest_of(b"x" * 100_000)
+    if harm == "lost":
+        blob.unlink()
+    else:
+        blob.write_bytes(b"z" * 100_000)
+    store.reopen()
+    assert recover(store).state.invocations.keys() == {ONE, TWO}
+    for read in (
+        lambda: store.read_payload(1),
+        lambda: store.read_journal(ONE, 1, 9),
+        lambda: store.read_rows(1, 9),
+    ):
+        with pytest.raises(JournalDamagedError, match=rf"{blob.name} is damaged.*aside.*backup"):
+            read()
+    assert store.read_journal(TWO, 1, 9) == rows[1:2]
+    assert store.read_payload(2) == b"y" * 100_000
+    assert store.read_journal(ONE, 2, 9) == rows[2:]
+    store.append([log.run(TWO)])
+    store.close()
+
+
+def test_a_blob_that_cannot_be_read_is_no_damage_and_no_error_of_the_system(folder: Path):
+    store, log = DuckStore(folder), Log()
+    store.open()
+    store.append([log.created(ONE, b"x" * 100_000)])
+    blob = folder / "blobs" / digest_of(b"x" * 100_000)
+    blob.unlink()
+    blob.mkdir()
+    for read in (lambda: store.read_payload(1), lambda: store.read_journal(ONE, 1, 9)):
+        with pytest.raises(StoreError, match="Is a directory"):
+            read()
+    store.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("value_bytes", "count"), [(1_000_000, 350), (32_768, 12_000)])
 def test_a_journal_larger_than_duckdbs_memory_is_absorbed_and_loaded(
@@ -325,7 +484,10 @@ def test_a_journal_larger_than_duckdbs_memory_is_absorbed_and_loaded(
         if store.wants_absorb():
             store.absorb()
     store.reopen()
-    assert sum(len(row.payload or b"") for row in store.load()) == log.last_lsn * value_bytes
+    assert len(list(store.load())) == log.last_lsn
+    for lsn in range(1, log.last_lsn + 1, 50):
+        rows = store.read_rows(lsn, lsn + 49)
+        assert sum(len(row.payload or b"") for row in rows) == 50 * value_bytes
     store.close()
 
 

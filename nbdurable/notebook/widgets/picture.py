@@ -7,7 +7,7 @@ those before them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypedDict
 
@@ -88,11 +88,15 @@ def picture_of(
     *,
     notice: str = "",
     said: str = "",
+    name_files: Callable[[str], str] = str,
 ) -> Picture:
-    """`notice` is about the submission, `said` the answer to a click."""
+    """`notice` is about the submission, `said` the answer to a click.
+
+    `name_files` says a cell's number where a text names its file.
+    """
     shown = entries[-ROWS_MAX:]
     rows = [_row(view, entry) for entry in shown]
-    failure = _failure(view)
+    failure = name_files(_failure(view))
     return Picture(
         id=view.id,
         short_id=short_id(view.id),
@@ -115,7 +119,7 @@ def picture_of(
 def tone_of(view: InvocationView) -> Tone:
     if view.is_done:
         return "ok" if view.succeeded else "bad"
-    if view.open_promises or not view.is_code_loaded:
+    if view.open_promises or view.is_asleep or not view.is_code_loaded:
         return "waits"
     return _TONES.get(view.status, "quiet")
 
@@ -128,6 +132,8 @@ def status_of(view: InvocationView) -> str:
         return "its code is not loaded"
     if view.open_promises:
         return f"waits for {_quoted(view.open_promises)}"
+    if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
+        return f"sleeps until {clock_time(view.wakes_at_ms)}"
     return view.status.replace("-", " ")
 
 
@@ -142,12 +148,17 @@ def what_to_do(view: InvocationView) -> str:
         return f"%durable approve {name}"
     if view.status == "paused":
         return f"correct the cell of {view.service} and run it again, or %durable resume {name}"
+    if view.status == "backing-off":
+        return f"it retries by itself; or correct the cell of {view.service} and run it again"
     return ""
 
 
 def handy_name(view: InvocationView) -> str:
-    """What to type for it: service and key if it has one, else the beginning of its id."""
-    if view.key is not None and not any(char.isspace() for char in view.key):
+    """What to type for it: a workflow's name and key, else the beginning of its id.
+
+    An object's key has many invocations, so it names none of them.
+    """
+    if view.is_run and view.key is not None and not any(char.isspace() for char in view.key):
         return f"{view.service}/{view.key}"
     return short_id(view.id)
 
@@ -195,7 +206,8 @@ def _failure(view: InvocationView) -> str:
     if view.status == "paused":
         return _cut(view.failure or "paused by hand")
     if view.status == "backing-off":
-        return _cut(first_line(view.failure or ""))
+        where = f"\n  {view.failed_at}" if view.failed_at else ""
+        return _cut(first_line(view.failure or "")) + where
     return ""
 
 

@@ -99,7 +99,9 @@ class Question {
     for (const button of this.buttons) button.disabled = true;
     this.state.textContent = approved ? "approving…" : "rejecting…";
     this.slow = setTimeout(() => {
-      this.state.textContent = "the kernel is busy; your answer waits for it";
+      this.state.textContent =
+        "no answer from the kernel yet: if it is busy, yours waits for it; " +
+        "if it was restarted, run this cell again or use %durable approve";
     }, SLOW_MS);
   }
 
