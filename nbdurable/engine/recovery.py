@@ -37,7 +37,7 @@ def _records(store: Store) -> Iterator[Record]:
             ) from error
         except ValueError as error:
             raise JournalDamagedError(
-                f"The journal is damaged: {error}. Nothing was changed. Copy the journal folder"
+                f"The journal is damaged: {error}. No fact was changed. Copy the journal folder"
                 " aside, then restore it from a backup, or move it away to begin a new one."
             ) from error
 

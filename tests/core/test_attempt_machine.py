@@ -216,7 +216,7 @@ def test_idempotent_callees_and_runs_are_named_by_key():
 def test_awakeables_are_numbered_from_17():
     machine = replay()
     text, signal = machine.awakeable()
-    assert (text, signal) == (awakeable_id(INVOCATION, 17), Signal(id=17))
+    assert (text, signal) == (awakeable_id(INVOCATION, 7, 17), Signal(id=17))
     assert machine.awakeable()[1] == Signal(id=18)
 
 

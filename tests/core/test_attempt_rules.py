@@ -632,7 +632,7 @@ def complete_awakeable(room: Room, text: str, data: bytes = b"ok") -> object:
 def test_the_first_to_complete_an_awakeable_wins(room: Room):
     one = room.invoke()
     room.append(one, AwakeableCommand(signal_id=17))
-    text = awakeable_id(one, 17)
+    text = awakeable_id(one, room.inv(one).seed, 17)
     assert room.inv(one).open_awakeables == {17}
     assert complete_awakeable(room, text) == Done()
     assert kinds(room.facts) == ["NotificationAppended"]
@@ -644,7 +644,7 @@ def test_the_first_to_complete_an_awakeable_wins(room: Room):
 def test_an_awakeable_completed_by_a_handler_carries_its_value(room: Room):
     one, two = room.invoke(), room.invoke()
     room.append(one, AwakeableCommand(signal_id=17))
-    text = awakeable_id(one, 17)
+    text = awakeable_id(one, room.inv(one).seed, 17)
     room.append(two, CompleteAwakeableCommand(awakeable_id=text, result=value(b"ok")), b"ok")
     assert kinds(room.facts) == ["EntryAppended", "NotificationAppended"]
     assert room.records[-1].payload == b"ok"
@@ -653,7 +653,7 @@ def test_an_awakeable_completed_by_a_handler_carries_its_value(room: Room):
 def test_an_awakeable_completed_before_its_command_was_committed_is_kept(room: Room):
     """A step can hand out the id before the entry that made it is durable."""
     one = room.invoke()
-    complete_awakeable(room, awakeable_id(one, 17))
+    complete_awakeable(room, awakeable_id(one, room.inv(one).seed, 17))
     assert kinds(room.facts) == ["NotificationAppended"]
     room.append(one, AwakeableCommand(signal_id=17))
     assert room.inv(one).open_awakeables == set()
@@ -662,7 +662,7 @@ def test_an_awakeable_completed_before_its_command_was_committed_is_kept(room: R
 def test_an_awakeable_of_a_finished_invocation_is_ignored(room: Room):
     one = room.invoke()
     finish(room, one)
-    assert complete_awakeable(room, awakeable_id(one, 17)) == Done()
+    assert complete_awakeable(room, awakeable_id(one, room.inv(one).seed, 17)) == Done()
     assert room.facts == []
 
 
@@ -676,7 +676,7 @@ def test_a_bad_awakeable_id_is_a_400(room: Room, text: str):
 def test_an_id_made_by_hand_cannot_cancel(room: Room):
     """Signal 1 is a cancellation; who may complete awakeables may not therefore cancel."""
     one = room.invoke()
-    answer = complete_awakeable(room, awakeable_id(one, 1))
+    answer = complete_awakeable(room, awakeable_id(one, room.inv(one).seed, 1))
     assert isinstance(answer, Refused)
     assert room.facts == []
 

@@ -39,7 +39,7 @@ def test_a_call_begins_at_once_when_its_code_is_loaded(room: Room):
     assert kinds(room.actions) == ["StartAttempt"]
     match room.facts:
         case [InvocationCreated() as created, AttemptStarted() as started]:
-            assert (created.status, created.target, created.exclusive) == ("ready", GREET, False)
+            assert (created.status, created.target, created.handler_type) == ("ready", GREET, None)
             assert (started.attempt, started.revision, started.link) == (1, 1, "here")
     assert room.answer == Invoked(invocation_id=one)
 
