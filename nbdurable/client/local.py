@@ -308,7 +308,10 @@ class LocalClient:
         return await self._ask(look)
 
     async def invocation(self, invocation_id: str) -> InvocationView:
-        return await self._ask(lambda: self.look_at(invocation_id)[0])
+        def look() -> InvocationView:
+            return invocation_view(self._engine.machine.state, self._invocation(invocation_id))
+
+        return await self._ask(look)
 
     async def journal(self, invocation_id: str) -> tuple[EntryView, ...]:
         return await self._ask(lambda: self.look_at(invocation_id)[1])

@@ -170,12 +170,12 @@ class Engine:
             inv = self.machine.state.invocations[invocation_id]
             if inv.result is None:
                 self._waiting.setdefault(invocation_id, []).append(outcome)
-            else:
+            elif not outcome.cancelled():
                 outcome.set_result(self.outcome(invocation_id))
 
         def failed(asked: Future[None]) -> None:
             error = asked.exception()
-            if error is not None:
+            if error is not None and not outcome.cancelled():
                 outcome.set_exception(error)
 
         self.ask(look).add_done_callback(failed)

@@ -10,9 +10,10 @@ from collections import OrderedDict
 
 from nbdurable.core.facts import AnyFact, InvocationCreated, InvocationFact, carried_ref
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.records import CopyOf, Record, decode
+from nbdurable.core.records import CopyOf, Record, UnknownFactError, decode
 from nbdurable.core.state import Invocation
 from nbdurable.engine.ports import Store
+from nbdurable.errors import JournalDamagedError
 
 PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 # Facts without their payloads, about 0.5 KiB each: some 25 MiB.
@@ -93,7 +94,10 @@ class Vault:
 
     def _read(self, inv: Invocation) -> list[Record]:
         rows = self._store.read_journal(inv.id, inv.first_lsn, inv.last_lsn)
-        records = [decode(row) for row in rows]
+        try:
+            records = [decode(row) for row in rows]
+        except (ValueError, UnknownFactError) as error:
+            raise JournalDamagedError(f"the journal of {inv.id} is damaged: {error}") from error
         self.forget(inv.id)
         self._journals[inv.id] = [(record.lsn, record.at_ms, record.fact) for record in records]
         self._fact_count += len(records)

@@ -25,7 +25,9 @@ from nbdurable import (
     WorkflowContext,
 )
 from nbdurable.app import DurableEngine
+from nbdurable.client.local import RestateClientSendHandle
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.store.memory import MemoryStore
 
 CLIENTS = {"local": durable}
 NOBODY = "inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -375,3 +377,74 @@ async def test_options_that_the_journal_cannot_hold_are_refused_when_registered(
     async with opened() as engine:
         with pytest.raises(HttpError, match="Odd cannot be registered"):
             await engine.client.register(odd)
+
+
+@pytest.mark.parametrize("generic", [False, True])
+async def test_a_workflow_key_runs_once_even_when_its_code_is_not_loaded(
+    opened: Opened,
+    generic: bool,  # noqa: FBT001
+):
+    """Without the code here the client took the run for a plain handler: each send was one more."""
+    store = MemoryStore()
+    async with opened(flow, store=store):
+        pass
+    async with opened(store=store) as engine:
+        client = engine.client
+
+        async def send() -> RestateClientSendHandle:
+            if generic:
+                return await client.generic_send("Payment", "run", b"1", key="k")
+            return await client.workflow_send(run, "k", 1)
+
+        one, two = await send(), await send()
+        assert (one.existing, two.existing) == (False, True)
+        assert one.invocation_id == two.invocation_id
+        assert [view.status for view in await client.invocations()] == ["ready"]
+        with pytest.raises(HttpError, match="idempotency key"):
+            await client.generic_send("Payment", "run", b"1", key="k", idempotency_key="i")
+
+
+async def test_what_is_private_is_refused_to_clients_and_open_to_handlers(opened: Opened):
+    private, public = Service("Private", ingress_private=True), Service("Public")
+
+    @private.handler()
+    async def hidden(ctx: Context) -> str:
+        return "secret"
+
+    @public.handler()
+    async def tell(ctx: Context) -> str:
+        return await ctx.service_call(hidden, None)
+
+    async with opened(private, public) as engine:
+        client = engine.client
+        for asked in (
+            client.service_call(hidden, None),
+            client.service_send(hidden, None),
+            client.generic_call("Private", "hidden", b""),
+        ):
+            with pytest.raises(HttpError, match="not public") as raised:
+                await asked
+            assert raised.value.status_code == 400
+        assert await client.service_call(tell, None) == "secret"
+
+
+async def test_an_old_awakeable_id_does_not_answer_a_run_of_after_a_purge(opened: Opened):
+    asking = Workflow("Asking")
+
+    @asking.main()
+    async def ask(ctx: WorkflowContext) -> str:
+        return await ctx.awakeable(type_hint=str)[1]
+
+    async with opened(asking) as engine:
+        client, ids = engine.client, []
+        for _ in range(2):
+            sent = await client.workflow_send(ask, "k", None)
+            view = await until(engine, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
+            ids += view.open_awakeables
+            if len(ids) == 1:
+                await client.kill(view.id)
+                await client.purge(view.id)
+        await client.resolve_awakeable(ids[0], "old")
+        assert not (await client.invocation(view.id)).is_done
+        await client.resolve_awakeable(ids[1], "new")
+        assert await client.attach(view.id) == "new"

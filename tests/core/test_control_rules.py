@@ -25,15 +25,18 @@ from nbdurable.core.commands import (
     GetPromiseCommand,
     OneWayCallCommand,
     OutputCommand,
+    RunCommand,
     SetStateCommand,
     SleepCommand,
 )
 from nbdurable.core.facts import NotificationAppended
 from nbdurable.core.futures import Completion
 from nbdurable.core.ids import InvocationId
+from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.proposals import (
     CancelInvocation,
     CompletePromise,
+    CompleteRun,
     Done,
     FailAttempt,
     KillInvocation,
@@ -43,7 +46,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     Suspend,
 )
-from nbdurable.core.values import Failure, ObjectId, Target
+from nbdurable.core.values import Failure, ObjectId, RetryPolicy, Target
 
 STATUSES = [
     "scheduled",
@@ -213,6 +216,18 @@ def test_a_kill_does_not_reach_what_it_only_latched_on_to():
     assert room.status(callee) == "running"
 
 
+def test_a_kill_reaches_the_end_of_a_very_long_chain():
+    """Killing once recursed, and a chain as long as Python's stack stopped the engine."""
+    room = Room(greeter(), is_checked=False)
+    root = room.invoke()
+    chain = [root]
+    for number in range(1_500):
+        chain.append(child(room, chain[-1], f"inv_1child{number}", 1))
+    assert {room.status(one) for one in chain} == {"running"}
+    assert room.decide(KillInvocation(invocation_id=root)) == Done()
+    assert {room.status(one) for one in chain} == {"completed"}
+
+
 def test_a_killed_deadlock_ends_both():
     room = Room(counter())
     one = room.invoke(add())
@@ -263,6 +278,51 @@ def test_resuming(status: str, code: int, after: str):
     room, one = room_with(status)
     answer = room.decide(ResumeInvocation(invocation_id=one))
     assert (code_of(answer), room.status(one)) == (code, after)
+
+
+def test_resuming_gives_all_attempts_again():
+    """Whoever resumes has mended something; one more failure is not the last straw of before."""
+    room = Room(greeter(retry=RetryPolicy(initial_interval_ms=10, max_attempts=2)))
+    one = room.invoke()
+    for _ in range(2):
+        room.steps(one, FailAttempt(error=error()))
+        room.now_ms += 10
+        room.fire(one)
+        room.steps(one, FailAttempt(error=error()))
+        assert room.status(one) == "paused"
+        room.decide(ResumeInvocation(invocation_id=one))
+        assert (room.status(one), room.inv(one).failure_count) == ("running", 0)
+
+
+def test_resuming_gives_all_attempts_again_when_its_code_is_loaded_later():
+    room = Room(greeter(retry=RetryPolicy(initial_interval_ms=10, max_attempts=1)))
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error()))
+    room.restart()
+    room.decide(ResumeInvocation(invocation_id=one))
+    assert (room.status(one), room.inv(one).failure_count) == ("ready", 0)
+
+
+def test_an_open_step_ends_in_the_commit_of_the_cancellation():
+    """Else a crash before the attempt says so runs again what the cancellation ended."""
+    room, one = room_with("running")
+    for completion_id in (1, 2):
+        room.append(one, RunCommand(completion_id=completion_id, name="step"))
+    room.steps(one, CompleteRun(completion_id=1, result=value(), payload=b"1"))
+    room.decide(CancelInvocation(invocation_id=one))
+    ended = [fact.notification for fact in room.facts if isinstance(fact, NotificationAppended)]
+    assert ended[1:] == [
+        CompletionNotification(
+            completion_id=2,
+            of="Run",
+            result=Failure(code=409, message="abandoned: it was cancelled"),
+        )
+    ]
+    room.restart(counter())
+    assert room.status(one) == "running"
+    assert not room.inv(one).open_runs
+    room.steps(one, CompleteRun(completion_id=2, result=value(), payload=b"1"))
+    assert room.facts == []
 
 
 def test_a_paused_invocation_keeps_what_comes_and_waits_for_a_person():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from room import (
     GREET,
@@ -17,11 +18,12 @@ from room import (
 )
 
 from nbdurable.core.actions import SetTimer, StartAttempt
-from nbdurable.core.commands import OutputCommand
+from nbdurable.core.attempt import ref_of
+from nbdurable.core.commands import GetPromiseCommand, OutputCommand, SetStateCommand
 from nbdurable.core.facts import AttemptStarted, InvocationCreated
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.proposals import Invoked, Refused
-from nbdurable.core.values import Target
+from nbdurable.core.proposals import Invoked, KillInvocation, PurgeInvocation, Refused
+from nbdurable.core.values import ObjectId, Target
 
 
 @pytest.fixture
@@ -75,6 +77,38 @@ def test_a_workflow_runs_once_per_key(room: Room):
     finish(room, one)
     room.invoke(run_of())
     assert room.answer == Invoked(invocation_id=one, existing=True)
+
+
+def test_a_workflow_cannot_be_run_under_another_id(room: Room):
+    """A client that does not know it is a workflow would run the key a second time."""
+    proposal = room.invocation(run_of())
+    other = msgspec.structs.replace(proposal, invocation_id=InvocationId("inv_1other"))
+    match room.decide(other):
+        case Refused(code=400, message=message):
+            assert "runs once per key" in message
+        case answer:
+            pytest.fail(f"{answer}")
+    assert room.facts == []
+
+
+def test_a_key_that_was_only_touched_leaves_nothing_behind(room: Room):
+    """A million keys that were used once must not fill the memory for ever."""
+    for key in "abc":
+        finish(room, room.invoke(add(key)))
+        room.decide(KillInvocation(invocation_id=room.invoke(add(key))))
+        one = room.invoke(run_of(key))
+        room.append(one, GetPromiseCommand(completion_id=1, key="p"))
+        finish(room, one)
+    assert room.state.objects == {}
+
+
+def test_a_key_that_was_written_to_is_kept_until_it_is_purged(room: Room):
+    one = room.invoke(run_of())
+    room.append(one, SetStateCommand(key="n", value=ref_of(b"1")), b"1")
+    finish(room, one)
+    assert list(room.state.objects) == [ObjectId(service="Payment", key="order")]
+    room.decide(PurgeInvocation(invocation_id=one))
+    assert room.state.objects == {}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ class EngineLife(RuleBasedStateMachine):
         super().__init__()
         self.seed = 0
         self.completion_id = 0
+        # Those that were purged: who they were, and their seeds.
+        self.former: list[tuple[InvocationId, int]] = []
 
     @initialize()
     def begin(self) -> None:
@@ -90,6 +92,10 @@ class EngineLife(RuleBasedStateMachine):
         if target.handler == "run" or idempotency_key is not None:
             return keyed_invocation_id(target.service, target.key, target.handler, idempotency_key)
         return random_invocation_id(self.seed)
+
+    def seed_of(self, invocation_id: InvocationId) -> int:
+        inv = self.room.state.invocations.get(invocation_id)
+        return 0 if inv is None else inv.seed
 
     def append(self, pick: int, command: AnyCommand, payload: bytes | None = None) -> None:
         of = self.running()
@@ -119,7 +125,30 @@ class EngineLife(RuleBasedStateMachine):
         ),
     )
     def press_a_button(self, pick: int, verb: type) -> None:
-        self.room.decide(verb(invocation_id=self.some(pick)))
+        one = self.some(pick)
+        seed = self.seed_of(one)
+        self.room.decide(verb(invocation_id=one))
+        if verb is PurgeInvocation and one not in self.room.state.invocations:
+            self.former.append((one, seed))
+
+    @precondition(
+        lambda self: any(self.is_named(inv) for inv in self.room.state.invocations.values())
+    )
+    @rule(pick=PICK)
+    def live_again(self, pick: int) -> None:
+        """Killed, purged and invoked again under the same name."""
+        named = [inv for inv in self.room.state.invocations.values() if self.is_named(inv)]
+        inv = named[pick % len(named)]
+        target, key = inv.target, inv.idempotency_key
+        self.room.decide(KillInvocation(invocation_id=inv.id))
+        self.room.decide(PurgeInvocation(invocation_id=inv.id))
+        self.former.append((inv.id, inv.seed))
+        self.seed += 1
+        self.room.invoke(target, idempotency_key=key, seed=self.seed)
+
+    @staticmethod
+    def is_named(inv: Invocation) -> bool:
+        return inv.target.handler == "run" or inv.idempotency_key is not None
 
     @rule(key=st.sampled_from("ab"), promise=KEYS, fails=st.booleans())
     def complete_a_promise(self, key: str, promise: str, fails: bool) -> None:  # noqa: FBT001
@@ -133,7 +162,8 @@ class EngineLife(RuleBasedStateMachine):
     @rule(pick=PICK, signal_id=SIGNALS, fails=st.booleans())
     def complete_an_awakeable(self, pick: int, signal_id: int, fails: bool) -> None:  # noqa: FBT001
         result, payload = outcome(fails=fails)
-        of = awakeable_id(self.some(pick), signal_id)
+        one = self.some(pick)
+        of = awakeable_id(one, self.seed_of(one), signal_id)
         self.room.decide(CompleteAwakeable(awakeable_id=of, result=result, payload=payload))
 
     # -- attempts -----------------------------------------------------------------------------
@@ -226,7 +256,8 @@ class EngineLife(RuleBasedStateMachine):
         if makes:
             self.append(pick, AwakeableCommand(signal_id=signal_id))
             return
-        of = awakeable_id(self.some(other), signal_id)
+        one = self.some(other)
+        of = awakeable_id(one, self.seed_of(one), signal_id)
         self.append(pick, CompleteAwakeableCommand(awakeable_id=of, result=value(b"w")), b"w")
 
     @precondition(lambda self: any(inv.open_runs for inv in self.running()))
@@ -290,10 +321,32 @@ class EngineLife(RuleBasedStateMachine):
             AttemptSteps(
                 epoch=self.room.state.epoch - epochs,
                 invocation_id=inv.id,
+                seed=inv.seed,
                 attempt=inv.attempt - attempts,
                 steps=(AppendCommand(command=RunCommand(completion_id=10**6, name="late")),),
             )
         )
+        assert self.room.state.last_lsn == before
+
+    @precondition(lambda self: self.former)
+    @rule(pick=PICK, signal_id=SIGNALS)
+    def speak_as_a_former_life(self, pick: int, signal_id: int) -> None:
+        """Whoever has the id now, in whatever attempt, hears nothing of it."""
+        one, seed = self.former[pick % len(self.former)]
+        inv = self.room.state.invocations.get(one)
+        before = self.room.state.last_lsn
+        late = AppendCommand(command=RunCommand(completion_id=10**6, name="late"))
+        self.room.decide(
+            AttemptSteps(
+                epoch=self.room.state.epoch,
+                invocation_id=one,
+                seed=seed,
+                attempt=1 if inv is None else inv.attempt,
+                steps=(late,),
+            )
+        )
+        of = awakeable_id(one, seed, signal_id)
+        self.room.decide(CompleteAwakeable(awakeable_id=of, result=value(b"w"), payload=b"w"))
         assert self.room.state.last_lsn == before
 
     # -- time and processes -------------------------------------------------------------------

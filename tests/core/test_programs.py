@@ -231,6 +231,7 @@ class World:
                 AttemptSteps(
                     epoch=self.start.epoch,
                     invocation_id=ROOT,
+                    seed=self.start.seed,
                     attempt=self.start.attempt,
                     steps=steps,
                 )
@@ -264,7 +265,7 @@ class World:
     def complete_an_awakeable(self) -> None:
         signal_id = self.random.choice(sorted(self.root.open_awakeables))
         value = self.random.randbytes(4)
-        of = awakeable_id(ROOT, signal_id)
+        of = awakeable_id(ROOT, self.root.seed, signal_id)
         self.decide(CompleteAwakeable(awakeable_id=of, result=success_of(value), payload=value))
 
     def finish_a_child(self) -> None:
@@ -276,6 +277,7 @@ class World:
             AttemptSteps(
                 epoch=self.engine.state.epoch,
                 invocation_id=child.id,
+                seed=child.seed,
                 attempt=child.attempt,
                 steps=(AppendCommand(command=command, payload=value),),
             )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +18,17 @@ from support.running import HandClock, durable, until, until_status
 
 import nbdurable
 from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
-from nbdurable.core.ids import InvocationId
+from nbdurable.app import DurableEngine
+from nbdurable.core.ids import InvocationId, keyed_invocation_id
 from nbdurable.core.proposals import CancelInvocation
-from nbdurable.core.records import Row
-from nbdurable.errors import EngineClosedError, JournalDamagedError, JournalGoneError, StoreError
+from nbdurable.core.records import Row, checksum
+from nbdurable.errors import (
+    EngineClosedError,
+    JournalDamagedError,
+    JournalGoneError,
+    JournalVersionError,
+    StoreError,
+)
 from nbdurable.store.memory import MemoryStore
 
 
@@ -162,6 +172,66 @@ async def test_a_caller_that_gives_up_does_not_stop_the_engine():
         store.gate.set()
         assert await opened.client.service_call(walk, "b") == ["b0", "b1", "b2"]
         assert [view.attempt for view in await opened.client.invocations()] == [1, 1]
+
+
+async def test_two_lives_of_one_id_in_one_batch_start_one_attempt():
+    """Both begin with attempt 1, and only the second is there when the batch is committed."""
+    flow, store, began = Workflow("Flow"), GatedStore(), []
+
+    @flow.main()
+    async def run(ctx: WorkflowContext, number: int) -> int:
+        began.append(number)
+        return await ctx.run_typed("step", lambda: number)
+
+    async with durable(flow, store=store) as opened:
+        client = opened.client
+        store.shut()
+        sending = [asyncio.create_task(client.workflow_send(run, "other", 0))]
+        await store.until_waiting()
+        # Behind the one that is being committed, these make one batch.
+        sending.append(asyncio.create_task(client.workflow_send(run, "k", 1)))
+        await asyncio.sleep(0)
+        one = keyed_invocation_id("Flow", "k", "run", None)
+        for verb in (client.kill, client.purge):
+            sending.append(asyncio.create_task(verb(one)))
+            await asyncio.sleep(0)
+        sending.append(asyncio.create_task(client.workflow_send(run, "k", 2)))
+        await asyncio.sleep(0)
+        store.gate.set()
+        await asyncio.gather(*sending)
+        assert await client.attach(one) == 2
+    assert sorted(began) == [0, 2]
+
+
+async def test_a_caller_that_gives_up_is_forgotten():
+    """Whoever polls with a timeout would else leave one future behind each time."""
+    service = Service("S")
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        return await ctx.awakeable(type_hint=str)[1]
+
+    async with durable(service) as opened:
+        client, engine = opened.client, opened.engine
+        sent = await client.service_send(handle, None)
+        view = await until(opened, sent.invocation_id, lambda v, _: bool(v.open_awakeables))
+        waiting = [asyncio.create_task(client.attach(view.id)) for _ in range(2)]
+        await client.invocations()
+        assert await counted(opened) == 2
+        for left, one in zip((1, 0), waiting, strict=True):
+            one.cancel()
+            await asyncio.wait({one})
+            assert await counted(opened) == left
+        assert engine._waiting == {}
+        await client.resolve_awakeable(view.open_awakeables[0], "yes")
+        assert await client.attach(view.id) == "yes"
+
+
+async def counted(opened: DurableEngine) -> int:
+    """How many futures wait for results."""
+    waiting = opened.engine._waiting
+    asked = opened.engine.ask(lambda: sum(len(one) for one in waiting.values()))
+    return await asyncio.wrap_future(asked)
 
 
 # -- fail-stop --------------------------------------------------------------------------------
@@ -437,6 +507,181 @@ async def test_a_journal_that_cannot_be_read_is_refused_with_the_reason():
     store.durable[bad] = store.durable[bad]._replace(body="{}")
     with pytest.raises(JournalDamagedError, match="checksum of fact"):
         await durable(service, store=store).__aenter__()
+
+
+@pytest.mark.parametrize("change", [{"at_ms": 1}, {"invocation_id": "inv_1other"}], ids=str)
+async def test_a_changed_column_is_damage(change: dict[str, Any]):
+    """Times and ids are read from the columns, so they are trusted no more than the body."""
+    service, walk, _ = stepper()
+    store = MemoryStore()
+    async with durable(service, store=store) as opened:
+        await opened.client.service_call(walk, "a")
+    created = [row.kind for row in store.durable].index("InvocationCreated")
+    store.durable[created] = store.durable[created]._replace(**change)
+    with pytest.raises(JournalDamagedError, match="checksum of fact"):
+        await durable(service, store=store).__aenter__()
+
+
+async def test_a_fact_of_a_newer_version_is_no_damage():
+    """Nobody should restore a backup because they opened a journal with an old version."""
+    service, walk, _ = stepper()
+    store = MemoryStore()
+    async with durable(service, store=store) as opened:
+        await opened.client.service_call(walk, "a")
+    newer = store.durable[-1]._replace(kind="FromTheFuture", body='{"type":"FromTheFuture"}')
+    store.durable[-1] = newer._replace(invocation_id=None, entry_index=None)
+    store.durable[-1] = store.durable[-1]._replace(crc=checksum(store.durable[-1]))
+    with pytest.raises(JournalVersionError, match="a newer version wrote it"):
+        await durable(service, store=store).__aenter__()
+
+
+async def test_a_refused_open_leaves_nothing_behind():
+    """Somebody who closes the other notebook and opens again must not find our own lock."""
+    service, walk, _ = stepper()
+    store = MemoryStore()
+    async with durable(service, store=store) as opened:
+        await opened.client.service_call(walk, "a")
+    sound = store.durable[0]
+    store.durable[0] = sound._replace(crc=0)
+    before = set(threading.enumerate())
+    for _ in range(3):
+        with pytest.raises(JournalDamagedError):
+            await durable(service, store=store).__aenter__()
+        assert not store._usable
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not {name for name in left if name.startswith("nbdurable")}
+    store.durable[0] = sound
+    async with durable(service, store=store) as opened:
+        assert await opened.client.service_call(walk, "b") == ["b0", "b1", "b2"]
+
+
+REFUSED = """
+import asyncio, sys, nbdurable
+
+async def main():
+    async with nbdurable.open(sys.argv[1]):
+        pass
+
+try:
+    asyncio.run(main())
+except nbdurable.JournalHeldError as error:
+    print("held")
+"""
+
+
+async def test_a_journal_that_is_held_is_refused_and_the_process_ends(tmp_path: Path):
+    """And as soon as its owner lets go, opening it works."""
+    async with nbdurable.open(tmp_path):
+        assert await script(REFUSED, str(tmp_path)) == (0, "held\n", "")
+    async with nbdurable.open(tmp_path):
+        pass
+
+
+async def script(text: str, *arguments: str) -> tuple[int, str, str]:
+    """A process of its own, and how it ended; one that does not end is killed and fails."""
+    run = subprocess.run
+    command = [sys.executable, "-c", text, *arguments]
+    ended = await asyncio.to_thread(
+        run, command, capture_output=True, text=True, timeout=20, check=False
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+HANGING = """
+import asyncio, threading
+from nbdurable import Context, Service
+from nbdurable.app import DurableEngine
+from nbdurable.store.memory import MemoryStore
+
+service, began = Service("S"), threading.Event()
+
+def hang():
+    began.set()
+    threading.Event().wait()
+
+@service.handler()
+async def handle(ctx: Context) -> None:
+    await ctx.run_typed("hang", hang)
+
+async def main():
+    async with DurableEngine(services=[service], store=MemoryStore()) as engine:
+        await engine.client.service_send(handle, None)
+        await asyncio.to_thread(began.wait)
+    print("closed", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_step_that_hangs_does_not_keep_the_process_alive():
+    """A pool of the standard library joins its threads at exit, however long that takes."""
+    assert await script(HANGING) == (0, "closed\n", "")
+
+
+async def test_opening_with_services_alone_goes_on_with_what_was_in_flight():
+    """The whole promise in one program: nothing is submitted again, nothing is done twice."""
+    service, store, ran = Service("S"), MemoryStore(), []
+
+    @service.handler()
+    async def handle(ctx: Context, name: str) -> str:
+        await ctx.run_typed("first", lambda: ran.append(f"first {name}"))
+        word = await ctx.awakeable(type_hint=str)[1]
+        await ctx.run_typed("second", lambda: ran.append(f"second {name}"))
+        return f"{name} {word}"
+
+    async with durable(service, store=store) as opened:
+        sent = [await opened.client.service_send(handle, name) for name in "ab"]
+        for one in sent:
+            await until(opened, one.invocation_id, lambda v, _: bool(v.open_awakeables))
+    async with durable(service, store=store) as opened:
+        for one, name in zip(sent, "ab", strict=True):
+            view = await until(opened, one.invocation_id, lambda v, _: v.attempt == 2)
+            await opened.client.resolve_awakeable(view.open_awakeables[0], "up")
+            assert await opened.client.attach(view.id) == f"{name} up"
+    assert sorted(ran) == ["first a", "first b", "second a", "second b"]
+
+
+class LossyStore(MemoryStore):
+    """What is on the disk of one invocation cannot be read."""
+
+    lost: str | None = None
+
+    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
+        if invocation_id == self.lost:
+            raise JournalDamagedError("blobs/ab is missing")
+        return super().read_journal(invocation_id, first_lsn, last_lsn)
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+async def test_a_payload_that_cannot_be_read_pauses_its_own_invocation_only(how: str):
+    """One lost file must not take a thousand sound invocations with it."""
+    service, store = Service("S"), LossyStore()
+
+    @service.handler()
+    async def handle(ctx: Context, name: str) -> str:
+        return name + await ctx.awakeable(type_hint=str)[1]
+
+    async with durable(service, store=store) as opened:
+        bad, good = [
+            (await opened.client.service_send(handle, name)).invocation_id for name in "ab"
+        ]
+        for one in (bad, good):
+            await until(opened, one, lambda v, _: bool(v.open_awakeables))
+    if how == "missing":
+        store.lost = bad
+    else:
+        rows = store.durable
+        (at,) = [n for n, row in enumerate(rows) if row.payload and row.invocation_id == bad]
+        rows[at] = rows[at]._replace(payload=b'"X"')
+    async with durable(service, store=store) as opened:
+        client = opened.client
+        view = await until(opened, good, lambda v, _: v.attempt == 2)
+        await client.resolve_awakeable(view.open_awakeables[0], "!")
+        assert await client.attach(good) == "b!"
+        view = await client.invocation(bad)
+        assert (view.status, view.paused_by) == ("paused", "error")
+        said = "blobs/ab is missing" if how == "missing" else "is not what was written"
+        assert said in (view.failure or "")
 
 
 # -- load and time ----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -978,6 +978,59 @@ async def test_handlers_may_await_what_is_not_ours(opened: Opened):
             "after",
             "thread",
         ]
+
+
+async def test_a_task_of_the_users_own_may_await_what_is_ours(opened: Opened):
+    """What only a task waited for was once never asked for: the handler itself did not yield."""
+    service = Service("S")
+
+    @service.handler()
+    async def handle(ctx: Context) -> list[str]:
+        async def helper() -> str:
+            one = await ctx.run_typed("one", lambda: "one")
+            await ctx.sleep(SOON)
+            return one + await ctx.run_typed("two", lambda: "two")
+
+        first = await asyncio.create_task(helper())
+        async with asyncio.TaskGroup() as group:
+            second = group.create_task(helper())
+        return [first, second.result()]
+
+    async with opened(service) as engine:
+        assert await engine.client.service_call(handle, None) == ["onetwo", "onetwo"]
+
+
+async def test_context_managers_are_entered_and_left_once_per_attempt(opened: Opened):
+    """A connection that one attempt broke must not be the one its successor gets."""
+    seen: list[str] = []
+
+    def noting(name: str) -> Callable[[], AbstractAsyncContextManager[None]]:
+        @asynccontextmanager
+        async def manager() -> AsyncIterator[None]:
+            seen.append(f"+{name}")
+            try:
+                yield
+            except RetryableError:
+                seen.append("saw it fail")
+                raise
+            finally:
+                seen.append(f"-{name}")
+
+        return manager
+
+    service = Service("S", invocation_context_managers=[noting("outer")])
+
+    @service.handler(invocation_context_managers=[noting("inner")])
+    async def handle(ctx: Context) -> str:
+        seen.append("handler")
+        if seen.count("handler") == 1:
+            raise RetryableError("again", retry_after=NOW)
+        return "done"
+
+    async with opened(service) as engine:
+        assert await engine.client.service_call(handle, None) == "done"
+    failed = ["+outer", "+inner", "handler", "saw it fail", "-inner", "saw it fail", "-outer"]
+    assert seen == [*failed, "+outer", "+inner", "handler", "-inner", "-outer"]
 
 
 async def test_two_awaits_at_once_are_refused_and_the_right_way_is_said(opened: Opened):
