@@ -71,6 +71,7 @@ from nbdurable.core.proposals import (
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.replay import Mismatch, compare
 from nbdurable.core.values import (
+    ABANDONED,
     ErrorReport,
     Failure,
     PayloadRef,
@@ -79,9 +80,6 @@ from nbdurable.core.values import (
     Success,
     Target,
 )
-
-# What became of a step that was open when its invocation was cancelled.
-ABANDONED = "abandoned: it was cancelled"
 
 
 class Phase(Enum):

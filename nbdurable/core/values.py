@@ -47,6 +47,10 @@ class Failure(Value, frozen=True, kw_only=True, tag="failure"):
 Result = Success | Failure
 
 
+# What became of a step that was open when its invocation was cancelled.
+ABANDONED = "abandoned: it was cancelled"
+
+
 class ErrorReport(Value, frozen=True, kw_only=True):
     """Why an attempt failed, for the people who own the code. It never leaves through a call."""
 

@@ -204,7 +204,9 @@ class Engine:
         """Stop the attempts, absorb, close. What ran goes on when the journal is opened again."""
         if not self._thread.is_alive():
             return
-        self.loop.call_soon_threadsafe(self._stop.set)
+        # It may be ending by itself just now, and its loop be closed already.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     # -- on the engine's thread ---------------------------------------------------------------

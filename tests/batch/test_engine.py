@@ -158,7 +158,7 @@ def test_finished_cells_do_not_run_again_after_the_kernel_was_killed(project, sa
         *((f"cell {number}", "done") for number in (2, 3, 4, 5)),
         *(("cell 6", "failed"), ("cell 6", "done"), ("cell 8", "done")),
     ]
-    assert oct((project.folder / ".nbdurable" / "blobs").stat().st_mode)[-3:] == "700"
+    assert oct((project.folder / ".nbdurable" / "checkpoints").stat().st_mode)[-3:] == "700"
 
 
 def test_plain_papermill_calls_completed_what_never_ran(project):
@@ -354,7 +354,7 @@ def test_a_damaged_checkpoint_is_planned_around(project, said):
     )
     with pytest.raises(DeadKernelError):
         project.run(go=False)
-    for blob in (project.folder / ".nbdurable" / "blobs").iterdir():
+    for blob in (project.folder / ".nbdurable" / "checkpoints").iterdir():
         if b"second" in blob.read_bytes():
             blob.unlink()
     project.ran()

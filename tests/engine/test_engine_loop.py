@@ -174,7 +174,9 @@ async def test_a_caller_that_gives_up_does_not_stop_the_engine():
         assert [view.attempt for view in await opened.client.invocations()] == [1, 1]
 
 
-async def test_two_lives_of_one_id_in_one_batch_start_one_attempt():
+async def test_two_lives_of_one_id_in_one_batch_start_one_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+):
     """Both begin with attempt 1, and only the second is there when the batch is committed."""
     flow, store, began = Workflow("Flow"), GatedStore(), []
 
@@ -184,7 +186,10 @@ async def test_two_lives_of_one_id_in_one_batch_start_one_attempt():
         return await ctx.run_typed("step", lambda: number)
 
     async with durable(flow, store=store) as opened:
-        client = opened.client
+        client, link = opened.client, opened._link
+        assert link is not None
+        ordered, start = [], link.start_attempt
+        monkeypatch.setattr(link, "start_attempt", lambda s: (ordered.append(s.argument), start(s)))
         store.shut()
         sending = [asyncio.create_task(client.workflow_send(run, "other", 0))]
         await store.until_waiting()
@@ -201,6 +206,7 @@ async def test_two_lives_of_one_id_in_one_batch_start_one_attempt():
         await asyncio.gather(*sending)
         assert await client.attach(one) == 2
     assert sorted(began) == [0, 2]
+    assert ordered == [b"0", b"2"]
 
 
 async def test_a_caller_that_gives_up_is_forgotten():

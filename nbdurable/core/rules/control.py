@@ -20,6 +20,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.rules.progress import VOID, complete, complete_future, signal, terminal, wake
 from nbdurable.core.state import Invocation, Waiter
+from nbdurable.core.values import ABANDONED
 
 _NOT_BEGUN = ("scheduled", "pending")
 
@@ -41,7 +42,7 @@ def cancel(draft: Draft, inv: Invocation) -> None:
     # In the same commit: no attempt, whichever comes, runs again what the cancellation ended.
     for completion_id in list(inv.open_runs):
         abandoned = Waiter(inv.id, inv.seed, completion_id, "Run")
-        complete_future(draft, abandoned, terminal(409, "abandoned: it was cancelled"))
+        complete_future(draft, abandoned, terminal(409, ABANDONED))
     if inv.status in ("paused", "backing-off"):
         wake(draft, inv, "it was cancelled")
 
