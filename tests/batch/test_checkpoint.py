@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import pickle
@@ -470,7 +471,7 @@ def test_many_lost_names_around_one_big_list_are_all_found(tmp_path, monkeypatch
 
 def test_an_unchanged_array_costs_no_bytes_the_second_time(tmp_path):
     """A checkpoint follows every cell; 5 MB for each would fill the disk."""
-    numpy = pytest.importorskip("numpy")
+    numpy = importlib.import_module("numpy")
     namespace: dict[str, object] = {"array": numpy.random.default_rng(1).random(655_360)}
     first = save(namespace, tmp_path)
     namespace["number"] = 1

@@ -7,6 +7,7 @@ else is missing and when something listed has arrived, so the lists can only shr
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import types
 import typing
@@ -18,9 +19,9 @@ import nbdurable
 from nbdurable import exceptions as our_exceptions
 from nbdurable import sdk
 
-restate: Any = pytest.importorskip("restate")
+restate: Any = importlib.import_module("restate")
 for _module in ("context", "exceptions", "extensions", "serde"):
-    pytest.importorskip(f"restate.{_module}")
+    importlib.import_module(f"restate.{_module}")
 
 MISSING_YET: dict[str, set[str]] = {
     "Context": {"scope", "signal", "resolve_signal", "reject_signal"},
