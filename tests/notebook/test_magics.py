@@ -362,3 +362,14 @@ def wait_until(shell, condition):
         "    time.sleep(0.01)"
     )
     assert shell.run(condition), f"not so after 10 s: {condition}"
+
+
+def test_approve_alone_means_the_only_run_that_asks(shell):
+    """And a promise that nobody waits for, while another is waited for, is a slip of the hand."""
+    shell.run(PAYMENT)
+    shell.run('h = Payment["o"].run({})')
+    wait_until(shell, "'GetPromise' in str(h.journal)")
+    assert "waits for 'approved', not 'aproved'" in shell.refused("%durable approve o aproved")
+    shell.run("%durable approve")
+    assert "approved 'approved' of Payment/o" in shell.out
+    assert "0 runs wait for somebody" in shell.refused("%durable approve")

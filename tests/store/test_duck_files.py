@@ -586,7 +586,7 @@ MOUNTS = r"""
 @pytest.mark.parametrize(
     ("folder", "expected"),
     [
-        ("/work/.nbdurable", None),
+        ("/data/.nbdurable", None),
         ("/home/ada/project/.nbdurable", "nfs4"),
         ("/homework/.nbdurable", None),
         ("/home/ada/local/.nbdurable", None),
