@@ -44,11 +44,13 @@ class DurableEngine:
         *,
         store: Store | None = None,
         clock: Clock | None = None,
+        logs_failures: bool = True,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
         self._store = store
         self._clock = clock or WallClock()
+        self._logs_failures = logs_failures
         self._engine: Engine | None = None
         self._link: LocalLink | None = None
         self._client: LocalClient | None = None
@@ -79,7 +81,7 @@ class DurableEngine:
         """
         store = self._store or _duck_store(self.path)
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
-        engine = Engine(store, self._clock, owner, __version__)
+        engine = Engine(store, self._clock, owner, __version__, logs_failures=self._logs_failures)
         engine.start()
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
         engine.add_link(link)

@@ -79,7 +79,8 @@ def execute(
         JournalRefusedError: Another process has the journal, or it cannot be read.
     """
     with chdir(launch_folder()):
-        engine = DurableEngine(journal_path())
+        # The notebook and papermill's own error show what failed.
+        engine = DurableEngine(journal_path(), logs_failures=False)
         try:
             engine.start()
         except REFUSALS as error:
@@ -157,8 +158,6 @@ class _Call:
     def _begin(self, desk: Desk, last: InvocationView | None) -> None:
         """Load the code and let this run go; others of this journal keep waiting for theirs."""
         client = self._client
-        # The notebook and papermill's own error show what failed.
-        logging.getLogger("nbdurable.failures").disabled = True
         for view in self._runs():
             if view.key != desk.run_id and not view.is_done:
                 client.wait(client.pause(view.id))

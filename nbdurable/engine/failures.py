@@ -1,7 +1,7 @@
 """Failures, said to the log: a script has no view of its journal, and a retry is silent.
 
-Each is said once, not at every retry. A surface that shows failures itself turns the logger
-`nbdurable.failures` off.
+Each is said once, not at every retry. A surface that shows failures itself opens its engine with
+`logs_failures=False`: the logger is everybody's, and turning it off would silence other engines.
 """
 
 from __future__ import annotations

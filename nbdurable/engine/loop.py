@@ -105,7 +105,9 @@ class _Question(NamedTuple):
 class Engine:
     """Mutable; its state belongs to the thread that `start` starts."""
 
-    def __init__(self, store: Store, clock: Clock, owner: str, version: str) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, owner: str, version: str, *, logs_failures: bool = True
+    ) -> None:
         self._store = store
         self._clock = clock
         self._owner = owner
@@ -117,7 +119,7 @@ class Engine:
         self._dead: BaseException | None = None
         self._ready: Future[None] = Future()
         self.feed = Feed()
-        self._failures = Failures()
+        self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
 
@@ -308,7 +310,8 @@ class Engine:
                 self._act(action)
             letter.answer(decision.answer)
         self.feed.publish(records)
-        self._failures.say(records, self.machine.state)
+        if self._failures is not None:
+            self._failures.say(records, self.machine.state)
 
     def _rows(self, records: list[Record]) -> list[Row]:
         """The records as the store takes them. What fails here was never sent to it."""

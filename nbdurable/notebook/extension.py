@@ -8,7 +8,6 @@ Light: it imports neither anywidget nor ipywidgets, and duckdb only when there i
 from __future__ import annotations
 
 import atexit
-import logging
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -19,8 +18,6 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics; say what an existing journal holds. Twice does no harm."""
     if _loaded(shell) is not None:
         return
-    # Here a failure is shown where its run is shown, and needs no line in some cell's output.
-    logging.getLogger("nbdurable.failures").disabled = True
     magics = DurableMagics(shell)
     shell.register_magics(magics)
     shell.set_hook("complete_command", magics.complete, str_key="%durable")
@@ -34,7 +31,6 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     magics = _loaded(shell)
     if magics is None:
         return
-    logging.getLogger("nbdurable.failures").disabled = False
     atexit.unregister(magics.session.close)
     magics.session.close()
     manager = shell.magics_manager

@@ -104,7 +104,8 @@ class Session:
                 logger.debug("the journal was not closed in order", exc_info=True)
 
     def _open(self) -> None:
-        engine = DurableEngine()
+        # A failure is shown where its run is shown, and needs no line in some cell's output.
+        engine = DurableEngine(logs_failures=False)
         try:
             engine.start()
         except NbdurableError as error:
