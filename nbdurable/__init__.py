@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbdurable.errors import (
     ConflictError,
+    ContextMisuseError,
     DefinitionError,
     EngineClosedError,
     HttpError,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         current_context,
         gather,
         select,
+        wait,
         wait_completed,
     )
 
@@ -67,6 +69,7 @@ __all__ = [
     "BytesSerde",
     "ConflictError",
     "Context",
+    "ContextMisuseError",
     "DefaultSerde",
     "DefinitionError",
     "DurableEngine",
@@ -109,6 +112,7 @@ __all__ = [
     "is_internal_exception",
     "open",
     "select",
+    "wait",
     "wait_completed",
 ]
 

@@ -28,6 +28,7 @@ from nbdurable.invoker.futures import (
     Waiting,
     leaves_of,
 )
+from nbdurable.invoker.misuse import check_use
 from nbdurable.invoker.payloads import (
     argument_of,
     ms_of,
@@ -117,9 +118,11 @@ class Invoked(Context):
         )
 
     def random(self) -> Random:
+        check_use(self.attempt)
         return self._random
 
     def uuid(self) -> UUID:
+        check_use(self.attempt)
         return UUID(int=self._random.getrandbits(128), version=4)
 
     def time(self) -> RestateDurableFuture[float]:
@@ -304,6 +307,10 @@ class Invoked(Context):
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         await Waiting(self.attempt, AllCompleted(of=leaves_of(futures)))
+
+    def block_on(self, awaitable: Awaitable[T]) -> T:
+        """Wait in a `def` handler; `nbdurable.wait` says it for the handler's own ctx."""
+        return self.attempt.block_on(awaitable)
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -49,7 +49,8 @@ class Future(DurableFuture[T]):
         self._serde = serde
 
     def is_completed(self) -> bool:
-        return self._owner.attempt.machine.is_settled(self._leaf)
+        attempt = self._owner.attempt
+        return attempt.guard(lambda: attempt.machine.is_settled(self._leaf))
 
     def __await__(self) -> Generator[Any, Any, T]:
         attempt = self._owner.attempt

@@ -24,6 +24,7 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
+from nbdurable.invoker.misuse import executing_step
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.sdk.context import Context, current_context_var
 from nbdurable.sdk.definition import Definition
@@ -177,7 +178,9 @@ class LocalLink:
         def handle(attempt: Attempt) -> Coroutine[Any, Any, bytes]:
             ctx = context_of(attempt, handler)
             current_context_var.set(ctx)
-            return _handled(handler, ctx, start.argument)
+            # The context may be that of a step which has sent this invocation off.
+            executing_step.set(None)
+            return _handled(handler, ctx, attempt, start.argument)
 
         key = (start.invocation_id, start.attempt)
         self._attempts[key] = Attempt(start, self, handle, context)
@@ -190,9 +193,11 @@ class LocalLink:
             act(live)
 
 
-async def _handled(handler: Handler[Any, Any], ctx: Context, argument: bytes) -> bytes:
+async def _handled(
+    handler: Handler[Any, Any], ctx: Context, attempt: Attempt, argument: bytes
+) -> bytes:
     """The handler inside its context managers, which are entered anew for every attempt."""
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())
-        return await invoke_handler(handler, ctx, argument)
+        return await invoke_handler(handler, ctx, argument, attempt.run_on_thread)

@@ -9,7 +9,12 @@ import traceback
 from pathlib import Path
 
 from nbdurable.core.values import ErrorReport, Failure
-from nbdurable.errors import RetryableError, SerializationError, TerminalError
+from nbdurable.errors import (
+    ContextMisuseError,
+    RetryableError,
+    SerializationError,
+    TerminalError,
+)
 
 # Ours, and what stands between us and the user's code: nobody looks for their mistake there.
 _MACHINERY = tuple(
@@ -43,7 +48,7 @@ def report_of(
         command_index=command_index,
         command_name=command_name,
         completion_id=completion_id,
-        heals_by_retry=not isinstance(error, SerializationError),
+        heals_by_retry=not isinstance(error, SerializationError | ContextMisuseError),
         retry_after_ms=retry_after_ms,
     )
 
@@ -106,7 +111,7 @@ def _began_with_us(told: traceback.TracebackException) -> bool:
 
 def _said(error: BaseException) -> str:
     """Like Restate's SDK: the repr of what was raised; our own errors already are sentences."""
-    if isinstance(error, SerializationError | TerminalError | RetryableError):
+    if isinstance(error, SerializationError | ContextMisuseError | TerminalError | RetryableError):
         return _text(error)
     try:
         return _text(repr(error))

@@ -3,6 +3,7 @@
 service, object, workflow    the three kinds of definition, over definition and handler
 context, state, request      what a handler is given
 future, combinators          what ctx calls return, and how to wait for several
+blocking                     how to wait where there is no `await`
 options, serde               retries; values to bytes (over canonical_json)
 digest                       has the code changed?
 """
@@ -16,6 +17,7 @@ from nbdurable.errors import (
     TerminalError,
     is_internal_exception,
 )
+from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.combinators import as_completed, gather, select, wait_completed
 from nbdurable.sdk.context import (
     AttemptFinishedEvent,
@@ -104,5 +106,6 @@ __all__ = [
     "invoke_handler",
     "is_internal_exception",
     "select",
+    "wait",
     "wait_completed",
 ]

@@ -10,6 +10,7 @@ import abc
 from collections.abc import Awaitable, Generator
 from typing import Any, Generic, Optional, Protocol, TypeAlias, TypeVar
 
+from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.serde import DEFAULT_SERDE, Serde
 
 T = TypeVar("T")
@@ -24,6 +25,14 @@ class RestateDurableFuture(Awaitable[T], Generic[T]):
     @abc.abstractmethod
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait; suspends the invocation if that may take long."""
+
+    def result(self) -> T:
+        """Wait in a `def` handler, as `await` does in an `async def` one.
+
+        Raises:
+            ContextMisuseError: This is no `def` handler.
+        """
+        raise ContextMisuseError(f"{type(self).__name__} can only be awaited")
 
 
 class RestateDurableCallFuture(RestateDurableFuture[T]):
@@ -100,6 +109,9 @@ class FutureContext(Protocol):
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         """Return when every one of these is completed; never called with none."""
 
+    def block_on(self, awaitable: Awaitable[T]) -> T:
+        """Wait for something in a `def` handler; `ContextMisuseError` anywhere else."""
+
 
 class DurableFuture(RestateDurableFuture[T]):
     """A future of ours. Compared by identity; completes only while its context awaits.
@@ -115,3 +127,7 @@ class DurableFuture(RestateDurableFuture[T]):
     @abc.abstractmethod
     def is_completed(self) -> bool:
         """Whether awaiting would return (or raise) at once. Changes only during an await."""
+
+    def result(self) -> T:
+        """Wait in a `def` handler."""
+        return self.context.block_on(self)

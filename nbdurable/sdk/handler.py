@@ -11,10 +11,11 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Literal, Optional, TypeVar, Union
 
 from nbdurable.errors import DefinitionError, TerminalError
@@ -179,21 +180,32 @@ def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
     return typing.cast("Handler[I, O]", handler)
 
 
-async def invoke_handler(handler: Handler[I, O], ctx: Any, in_buffer: bytes) -> bytes:
+OnThread: typing.TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a `def` handler, which may block, where it holds nobody up."""
+
+
+async def invoke_handler(
+    handler: Handler[I, O], ctx: Any, in_buffer: bytes, on_thread: OnThread | None = None
+) -> bytes:
     """Read the input, run the handler to its end, write the output.
+
+    Without `on_thread` a `def` handler runs right here.
 
     Raises:
         TerminalError: The input cannot be read; trying again would not help.
         SerializationError: The output cannot be written.
     """
-    if handler.arity == 1:
-        out = await handler.fn(ctx)
-    else:
+    call = partial(handler.fn, ctx)
+    if handler.arity > 1:
         try:
             argument = handler.handler_io.input_serde.deserialize(in_buffer)
         except Exception as error:
             raise TerminalError(f"Unable to parse an input argument. {error}") from error
-        out = await handler.fn(ctx, argument)
+        call = partial(handler.fn, ctx, argument)
+    out = call() if handler.is_async or on_thread is None else await on_thread(call)
+    if inspect.isawaitable(out):
+        # Of an `async def`, whoever has wrapped it; or a future that a `def` handler returns.
+        out = await out
     return bytes(handler.handler_io.output_serde.serialize(out))
 
 

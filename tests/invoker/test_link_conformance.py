@@ -1,6 +1,6 @@
 """What handlers can count on, whatever link runs them. Every test is one program, end to end.
 
-Parametrised over links: an attached one joins by one more entry in `LINKS`.
+`opened` is parametrised over links: an attached one joins by one more entry in `conftest.LINKS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.running import HandClock, durable, until, until_status
+from support.running import HandClock, until, until_status
 
 import nbdurable
 from nbdurable import (
@@ -38,16 +38,10 @@ from nbdurable import (
 from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
 
-LINKS = {"local": durable}
 NOW = timedelta(0)
 SOON = timedelta(milliseconds=1)
 AT_ONCE = InvocationRetryPolicy(initial_interval=SOON, max_interval=SOON)
 NEVER_AGAIN = InvocationRetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(params=sorted(LINKS))
-def opened(request: pytest.FixtureRequest) -> Callable[..., DurableEngine]:
-    return LINKS[request.param]
 
 
 Opened = Callable[..., DurableEngine]

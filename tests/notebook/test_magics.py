@@ -49,6 +49,16 @@ def test_a_service_cell_binds_its_name_and_a_call_is_awaited(shell):
     assert shell.run('await Greeter.greet("World")') == "Hello, World!"
 
 
+def test_handlers_of_a_cell_may_be_def(shell):
+    """Whoever writes for pandas and not for asyncio writes `def`."""
+    shell.run(
+        "%%durable_service Report\n"
+        "def compute(ctx, n):\n"
+        "    return ctx.run_typed('double', lambda: 2 * n).result()"
+    )
+    assert shell.run("await Report.compute(21)") == 42
+
+
 def test_handlers_see_what_later_cells_change_but_leave_no_names_behind(shell):
     """A notebook's globals are live; the `run` of two workflows must not overwrite each other."""
     shell.run("greet = 'mine'")

@@ -43,6 +43,9 @@ BEYOND: dict[str, set[str]] = {
     "RetryableError": {"code"},
     "HttpError": {"code"},
     "SdkInternalBaseException": {"code"},
+    "RestateDurableFuture": {"result"},
+    "RestateDurableCallFuture": {"result"},
+    "RestateDurableSleepFuture": {"result"},
 }
 """Members ours have and the official classes lack: using one ties code to nbdurable."""
 
@@ -66,7 +69,7 @@ MISSING_NAMES = {
 }
 """Package-level names still to come."""
 
-MISSING_EXCEPTIONS = {"SdkInternalException", "SuspendedException"}
+MISSING_EXCEPTIONS: set[str] = set()
 MISSING_EXTENSIONS = {"contextvar"}
 
 
