@@ -124,7 +124,6 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
         ("%durable show", "write: %durable show ID"),
         ("%durable show 'a", "close the quotation mark"),
         ("%%durable_service G\nx = 1", "no handler in this cell"),
-        ("%%durable_service G\ndef f(ctx): ...", "write: async def f(ctx)"),
         ("%%durable_service G\nasync def f(ctx, a, b): ...", "put them into a dict"),
         ("%%durable_workflow G\nasync def f(ctx): ...", "write: async def run(ctx, request)"),
         ("%%durable_service\nasync def f(ctx): ...", "required: name"),
