@@ -32,7 +32,8 @@ from nbdurable.errors import (
 )
 
 if TYPE_CHECKING:
-    from nbdurable.app import DurableEngine, open
+    from nbdurable.app import DurableEngine, SyncDurableEngine, open, open_sync
+    from nbdurable.client.sync import SyncClient
     from nbdurable.sdk import (
         BytesSerde,
         Context,
@@ -101,6 +102,8 @@ __all__ = [
     "SerializationError",
     "Service",
     "StoreError",
+    "SyncClient",
+    "SyncDurableEngine",
     "TerminalError",
     "VirtualObject",
     "Workflow",
@@ -111,6 +114,7 @@ __all__ = [
     "gather",
     "is_internal_exception",
     "open",
+    "open_sync",
     "select",
     "wait",
     "wait_completed",
@@ -120,7 +124,10 @@ __all__ = [
 # is imported from its room at first use.
 _ROOMS = {
     "DurableEngine": "nbdurable.app",
+    "SyncClient": "nbdurable.client.sync",
+    "SyncDurableEngine": "nbdurable.app",
     "open": "nbdurable.app",
+    "open_sync": "nbdurable.app",
     "load_ipython_extension": "nbdurable.notebook.extension",
     "unload_ipython_extension": "nbdurable.notebook.extension",
 }

@@ -18,6 +18,7 @@ from typing import Self
 
 from nbdurable import __version__
 from nbdurable.client.local import LocalClient
+from nbdurable.client.sync import SyncClient
 from nbdurable.core.proposals import Loaded
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import Engine
@@ -103,7 +104,7 @@ class DurableEngine:
             engine.close()
 
     async def __aenter__(self) -> Self:
-        refused = await asyncio.to_thread(self._refused_to_start)
+        refused = await asyncio.to_thread(self.refused_to_start)
         if refused is not None:
             # Without the frames that led here: the sentence and the user's own line say it all.
             raise refused.with_traceback(None)
@@ -114,7 +115,8 @@ class DurableEngine:
             raise
         return self
 
-    def _refused_to_start(self) -> NbdurableError | None:
+    def refused_to_start(self) -> NbdurableError | None:
+        """Start, or say why not, without the frames that led there."""
         try:
             self.start()
         except NbdurableError as error:
@@ -130,6 +132,43 @@ class DurableEngine:
         await asyncio.to_thread(self.close)
 
 
+class SyncDurableEngine:
+    """The same engine for code without asyncio. Use as a `with`."""
+
+    def __init__(self, opened: DurableEngine) -> None:
+        self.opened = opened
+
+    def __repr__(self) -> str:
+        return repr(self.opened).replace("<", "<Sync", 1)
+
+    @property
+    def path(self) -> Path:
+        return self.opened.path
+
+    @property
+    def client(self) -> SyncClient:
+        return SyncClient(self.opened.client)
+
+    def __enter__(self) -> Self:
+        refused = self.opened.refused_to_start()
+        if refused is not None:
+            raise refused.with_traceback(None)
+        try:
+            self.opened.client.wait(self.opened.register_all())
+        except BaseException:
+            self.opened.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.opened.close()
+
+
 def open(
     path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
 ) -> DurableEngine:
@@ -141,6 +180,22 @@ def open(
     ```
     """
     return DurableEngine(path, services)
+
+
+def open_sync(
+    path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
+) -> SyncDurableEngine:
+    """Open the journal and run an engine on it, for a script without asyncio.
+
+    ```python
+    with nbdurable.open_sync(services=[flow]) as engine:
+        sent = engine.client.workflow_send(run, "order-456", {"amount": 100})
+        print(engine.client.attach(sent.invocation_id))
+    ```
+
+    Handlers may be `async def` or `def` all the same: they run on the engine's threads.
+    """
+    return SyncDurableEngine(DurableEngine(path, services))
 
 
 def _look_after(opened: DurableEngine) -> None:
