@@ -128,9 +128,13 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(engine: SyncDurableEngine):
     main = threading.main_thread().ident
     assert main is not None
     pressed = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+
+    def interrupted() -> None:
         pressed.start()
         engine.client.attach(sent.invocation_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     engine.client.resolve_promise("Flow", "k", "answer", "done")
     assert engine.client.attach(sent.invocation_id) == "it is done"
 
