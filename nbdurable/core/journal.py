@@ -44,3 +44,4 @@ class AttemptStart(NamedTuple):
     failed_runs: tuple[FailedRun, ...]
     # Commands, by index, at which a person has accepted what differs from the journal.
     accepted: tuple[int, ...] = ()
+    limit_key: str | None = None

@@ -52,7 +52,7 @@ from nbdurable.invoker.misuse import (
 )
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.thread import HandlerThread
-from nbdurable.sdk.serde import Serde
+from nbdurable.invoker.wire import Written
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Action(NamedTuple):
     name: str
     call: Callable[[], Any]
     is_async: bool
-    serde: Serde[Any]
+    write: Callable[[Any], Written]
     retry: RetryPolicy | None
 
 
@@ -101,7 +101,7 @@ class Attempt:
         self,
         start: AttemptStart,
         host: Host,
-        handle: Callable[[Attempt], Coroutine[Any, Any, bytes]],
+        handle: Callable[[Attempt], Coroutine[Any, Any, Written]],
         context: contextvars.Context,
     ) -> None:
         self.start = start
@@ -123,7 +123,7 @@ class Attempt:
         self._executing: dict[int, asyncio.Task[None]] = {}
         self._begun: set[int] = set()
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
-        self._coroutine: Coroutine[Any, Any, bytes] | None = None
+        self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._task = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
@@ -287,7 +287,7 @@ class Attempt:
     async def _live(self) -> None:
         self._coroutine = self._handle(self)
         try:
-            payload = await _drive(self, self._coroutine)
+            output = await _drive(self, self._coroutine)
         except (AttemptClosed, asyncio.CancelledError):
             if not self.is_closed:
                 # User code cancelled its own task: to the journal, a failure like any other.
@@ -300,7 +300,8 @@ class Attempt:
             by_itself = not self.is_closed
             if by_itself:
                 self._warn_of_unawaited_steps()
-            self._end(success_of(payload), payload)
+            payload, comparable = output
+            self._end(success_of(payload, comparable=comparable), payload)
             self.has_returned = by_itself
         self.flush()
 
@@ -403,7 +404,7 @@ class Attempt:
             await asyncio.sleep(delay_ms / 1000)
         executing_step.set(action.name)
         try:
-            payload = bytes(action.serde.serialize(await self._call(action)))
+            payload, comparable = action.write(await self._call(action))
         except asyncio.CancelledError as error:
             if self.is_closed or completion_id not in self._executing:
                 return
@@ -415,7 +416,7 @@ class Attempt:
             self._run_raised(completion_id, action, error)
         else:
             self._executing.pop(completion_id, None)
-            result = success_of(payload, comparable=action.serde.canonical)
+            result = success_of(payload, comparable=comparable)
             self.machine.complete_run(completion_id, result, payload)
         self.flush()
 
@@ -448,7 +449,9 @@ def is_coroutine_function(call: Callable[..., Any]) -> bool:
 
 
 @types.coroutine
-def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
+def _drive(
+    attempt: Attempt, coroutine: Coroutine[Any, Any, Written]
+) -> Generator[Any, Any, Written]:
     """Step the coroutine; whatever it waits for besides us goes up to the loop unseen."""
     value: Any = None
     thrown: BaseException | None = None
@@ -456,7 +459,7 @@ def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator
         try:
             yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
         except StopIteration as stop:
-            returned: bytes = stop.value
+            returned: Written = stop.value
             return returned
         attempt.step_ended()
         value, thrown = None, None

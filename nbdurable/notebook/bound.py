@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from nbdurable.client.local import LocalClient, RestateClientSendHandle
+from nbdurable.client.base import RestateClientSendHandle
+from nbdurable.client.local import LocalClient
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle

@@ -2,9 +2,10 @@
 
 service, object, workflow    the three kinds of definition, over definition and handler
 context, state, request      what a handler is given
-future, combinators          what ctx calls return, and how to wait for several
+future, combinators, promise what ctx calls return, and how to wait for several
 blocking                     how to wait where there is no `await`
-options, serde               retries; values to bytes (over canonical_json)
+options, serde, codec        retries; values to bytes (over canonical_json); bytes to other bytes
+flow_control                 what scopes and limit keys may look like
 digest                       has the code changed?
 """
 
@@ -18,6 +19,7 @@ from nbdurable.errors import (
     is_internal_exception,
 )
 from nbdurable.sdk.blocking import wait
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.combinators import as_completed, gather, select, wait_completed
 from nbdurable.sdk.context import (
     AttemptFinishedEvent,
@@ -26,6 +28,7 @@ from nbdurable.sdk.context import (
     ObjectContext,
     ObjectSharedContext,
     Request,
+    ScopedContext,
     WorkflowContext,
     WorkflowSharedContext,
     current_context,
@@ -35,7 +38,6 @@ from nbdurable.sdk.future import (
     DurableFuture,
     DurablePromise,
     FutureContext,
-    FutureLeaf,
     RestateDurableCallFuture,
     RestateDurableFuture,
     RestateDurableSleepFuture,
@@ -47,10 +49,11 @@ from nbdurable.sdk.handler import (
     ServiceTag,
     TypeHint,
     handler_from_callable,
-    invoke_handler,
+    run_handler,
 )
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
+from nbdurable.sdk.promise import RestatePromise
 from nbdurable.sdk.serde import (
     BytesSerde,
     DefaultSerde,
@@ -70,11 +73,12 @@ __all__ = [
     "DurableFuture",
     "DurablePromise",
     "FutureContext",
-    "FutureLeaf",
     "Handler",
     "HandlerIO",
     "HttpError",
     "InvocationRetryPolicy",
+    "JournalValueCodec",
+    "JournalValueCodecProvider",
     "JsonSerde",
     "KeyValueStore",
     "MsgspecJsonSerde",
@@ -85,8 +89,10 @@ __all__ = [
     "RestateDurableCallFuture",
     "RestateDurableFuture",
     "RestateDurableSleepFuture",
+    "RestatePromise",
     "RetryableError",
     "RunOptions",
+    "ScopedContext",
     "SdkInternalBaseException",
     "SendHandle",
     "Serde",
@@ -103,8 +109,8 @@ __all__ = [
     "gather",
     "handler_digest",
     "handler_from_callable",
-    "invoke_handler",
     "is_internal_exception",
+    "run_handler",
     "select",
     "wait",
     "wait_completed",

@@ -184,16 +184,15 @@ OnThread: typing.TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a `def` handler, which may block, where it holds nobody up."""
 
 
-async def invoke_handler(
+async def run_handler(
     handler: Handler[I, O], ctx: Any, in_buffer: bytes, on_thread: OnThread | None = None
-) -> bytes:
-    """Read the input, run the handler to its end, write the output.
+) -> O:
+    """Read the input and run the handler to its end.
 
     Without `on_thread` a `def` handler runs right here.
 
     Raises:
         TerminalError: The input cannot be read; trying again would not help.
-        SerializationError: The output cannot be written.
     """
     call = partial(handler.fn, ctx)
     if handler.arity > 1:
@@ -206,7 +205,7 @@ async def invoke_handler(
     if inspect.isawaitable(out):
         # Of an `async def`, whoever has wrapped it; or a future that a `def` handler returns.
         out = await out
-    return bytes(handler.handler_io.output_serde.serialize(out))
+    return typing.cast("O", out)
 
 
 def signature_of(fn: Callable[..., Any], local_names: dict[str, Any]) -> inspect.Signature:

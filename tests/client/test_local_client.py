@@ -25,7 +25,7 @@ from nbdurable import (
     WorkflowContext,
 )
 from nbdurable.app import DurableEngine
-from nbdurable.client.local import RestateClientSendHandle
+from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.store.memory import MemoryStore
 
