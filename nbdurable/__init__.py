@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nbdurable.app import DurableEngine, SyncDurableEngine, open, open_sync
     from nbdurable.client.sync import SyncClient
     from nbdurable.sdk import (
+        ArrowSerde,
         BytesSerde,
         Context,
         DefaultSerde,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         MsgspecJsonSerde,
         ObjectContext,
         ObjectSharedContext,
+        PickleSerde,
         PydanticJsonSerde,
         RestateDurableCallFuture,
         RestateDurableFuture,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrowSerde",
     "BytesSerde",
     "ConflictError",
     "Context",
@@ -96,6 +99,7 @@ __all__ = [
     "NbdurableError",
     "ObjectContext",
     "ObjectSharedContext",
+    "PickleSerde",
     "PydanticJsonSerde",
     "RestateDurableCallFuture",
     "RestateDurableFuture",

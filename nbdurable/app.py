@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import secrets
 import sys
 import weakref
 from collections.abc import Iterable
@@ -25,9 +26,13 @@ from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.seal import Seal
+from nbdurable.invoker.wire_source import WireSource
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 
 JOURNAL_FOLDER = ".nbdurable"
+PICKLE_KEY_FILE = "pickle.key"
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
@@ -46,12 +51,15 @@ class DurableEngine:
         store: Store | None = None,
         clock: Clock | None = None,
         logs_failures: bool = True,
+        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
         self._store = store
         self._clock = clock or WallClock()
         self._logs_failures = logs_failures
+        self._codec = journal_value_codec
+        self._key: bytes | None = None
         self._engine: Engine | None = None
         self._link: LocalLink | None = None
         self._client: LocalClient | None = None
@@ -84,11 +92,18 @@ class DurableEngine:
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
         engine = Engine(store, self._clock, owner, __version__, logs_failures=self._logs_failures)
         engine.start()
-        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
+        wires = WireSource(Seal(self._pickle_key), self._codec)
+        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post, wires)
         engine.add_link(link)
         self._engine, self._link = engine, link
         _look_after(self)
         self._client = LocalClient(engine, link)
+
+    def _pickle_key(self) -> bytes:
+        """What pickles of this journal are signed with: as long-lived as the journal is."""
+        if self._key is None:
+            self._key = secrets.token_bytes(32) if self._store else kept_key(self.path)
+        return self._key
 
     async def register_all(self) -> list[Loaded]:
         """Load the code of the services given to `open`: what was in flight goes on."""
@@ -170,7 +185,10 @@ class SyncDurableEngine:
 
 
 def open(
-    path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
+    path: str | os.PathLike[str] | None = None,
+    *,
+    services: Iterable[Definition] = (),
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> DurableEngine:
     """Open the journal and run an engine on it in this process.
 
@@ -179,11 +197,14 @@ def open(
         await engine.client.workflow_send(run, "order-456", {"amount": 100})
     ```
     """
-    return DurableEngine(path, services)
+    return DurableEngine(path, services, journal_value_codec=journal_value_codec)
 
 
 def open_sync(
-    path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
+    path: str | os.PathLike[str] | None = None,
+    *,
+    services: Iterable[Definition] = (),
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> SyncDurableEngine:
     """Open the journal and run an engine on it, for a script without asyncio.
 
@@ -195,7 +216,7 @@ def open_sync(
 
     Handlers may be `async def` or `def` all the same: they run on the engine's threads.
     """
-    return SyncDurableEngine(DurableEngine(path, services))
+    return SyncDurableEngine(open(path, services=services, journal_value_codec=journal_value_codec))
 
 
 def _look_after(opened: DurableEngine) -> None:
@@ -218,6 +239,16 @@ def _look_after(opened: DurableEngine) -> None:
     owner = os.getpid()
     os.register_at_fork(after_in_child=poison)
     atexit.register(close)
+
+
+def kept_key(folder: Path) -> bytes:
+    """The key beside the journal, readable by its owner only; made at first need."""
+    from nbdurable.store.lock import write_private
+
+    file = folder / PICKLE_KEY_FILE
+    if not file.exists():
+        write_private(file, secrets.token_bytes(32))
+    return file.read_bytes()
 
 
 def _duck_store(path: Path) -> Store:

@@ -28,7 +28,6 @@ from nbdurable.invoker.misuse import executing_step
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
-from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.context import current_context_var
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.handler import Handler, run_handler
@@ -49,12 +48,11 @@ class LocalLink:
         name: str,
         clock: Clock,
         post: Callable[[Proposal], None],
-        *,
-        codec: JournalValueCodec | JournalValueCodecProvider | None = None,
+        wires: WireSource,
     ) -> None:
         self.name = name
         self.clock = clock
-        self.wires = WireSource(codec)
+        self.wires = wires
         self.pool = StepThreads(STEP_THREADS_MAX, "nbdurable-step")
         self._post = post
         self._offered: dict[tuple[str, str], dict[str, Handler[Any, Any]]] = {}
@@ -211,7 +209,7 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())
         argument = await _argument(wire, attempt.start.argument)
-        out = await run_handler(handler, ctx, argument, attempt.run_on_thread)
+        out = await run_handler(handler, ctx, argument, attempt.run_on_thread, wire.parse)
         return wire.write(handler.handler_io.output_serde, out, "result")
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nbdurable.errors import SerializationError
+from nbdurable.invoker.seal import Seal
 from nbdurable.sdk.codec import JournalValueCodec
 from nbdurable.sdk.handler import Handler
+from nbdurable.sdk.pickling import PickleSerde
 from nbdurable.sdk.serde import Serde
 
 # Restate's bound for one message; what is larger belongs where large things are kept.
@@ -29,8 +31,9 @@ class Written(NamedTuple):
 class Wire:
     """Stateless; one per link."""
 
-    def __init__(self, codec: JournalValueCodec | None = None) -> None:
+    def __init__(self, seal: Seal, codec: JournalValueCodec | None = None) -> None:
         self.codec = codec
+        self._seal = seal
 
     def write(self, serde: Serde[Any], value: Any, root: str) -> Written:
         """`root` is what the value is to its author, e.g. "state 'cart'".
@@ -43,6 +46,8 @@ class Wire:
         except SerializationError as error:
             error.root = root
             raise
+        if isinstance(serde, PickleSerde):
+            payload = self._seal.close(payload)
         if self.codec is not None:
             payload = bytes(self.codec.encode(payload))
         if len(payload) > MESSAGE_BYTES_MAX:
@@ -66,4 +71,10 @@ class Wire:
         return bytes(await self.codec.decode(payload))
 
     async def read(self, serde: Serde[Any], payload: bytes) -> Any:
-        return serde.deserialize(await self.decode(payload))
+        return self.parse(serde, await self.decode(payload))
+
+    def parse(self, serde: Serde[Any], payload: bytes) -> Any:
+        """What is left of reading once the codec is done."""
+        if isinstance(serde, PickleSerde):
+            payload = self._seal.open(payload)
+        return serde.deserialize(payload)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
+from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire import Wire
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 
@@ -16,13 +17,16 @@ from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 class WireSource:
     """Mutable: `_made`, under the lock. Asked on the handlers' loop and on those of clients."""
 
-    def __init__(self, codec: JournalValueCodec | JournalValueCodecProvider | None = None) -> None:
+    def __init__(
+        self, seal: Seal, codec: JournalValueCodec | JournalValueCodecProvider | None = None
+    ) -> None:
+        self._seal = seal
         self._lock = threading.Lock()
         self._made: Future[Wire | None] | None = None
         self._provider: JournalValueCodecProvider | None = None
         if codec is None or isinstance(codec, JournalValueCodec):
             self._made = Future()
-            self._made.set_result(Wire(codec))
+            self._made.set_result(Wire(seal, codec))
         else:
             self._provider = codec
 
@@ -43,7 +47,7 @@ class WireSource:
     async def _make(self, mine: Future[Wire | None]) -> Wire:
         assert self._provider is not None
         try:
-            wire = Wire(await self._provider())
+            wire = Wire(self._seal, await self._provider())
         except BaseException:
             # Whoever waits for us makes it instead: we may have been cancelled, and they not.
             with self._lock:

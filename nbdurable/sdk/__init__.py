@@ -4,7 +4,9 @@ service, object, workflow    the three kinds of definition, over definition and 
 context, state, request      what a handler is given
 future, combinators, promise what ctx calls return, and how to wait for several
 blocking                     how to wait where there is no `await`
-options, serde, codec        retries; values to bytes (over canonical_json); bytes to other bytes
+options                      retries
+serde, arrow, pickling       values to bytes (over canonical_json)
+codec                        bytes to other bytes
 flow_control                 what scopes and limit keys may look like
 digest                       has the code changed?
 """
@@ -18,6 +20,7 @@ from nbdurable.errors import (
     TerminalError,
     is_internal_exception,
 )
+from nbdurable.sdk.arrow import ArrowSerde
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.combinators import as_completed, gather, select, wait_completed
@@ -53,6 +56,7 @@ from nbdurable.sdk.handler import (
 )
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
+from nbdurable.sdk.pickling import PickleSerde
 from nbdurable.sdk.promise import RestatePromise
 from nbdurable.sdk.serde import (
     BytesSerde,
@@ -66,6 +70,7 @@ from nbdurable.sdk.service import Service
 from nbdurable.sdk.workflow import Workflow
 
 __all__ = [
+    "ArrowSerde",
     "AttemptFinishedEvent",
     "BytesSerde",
     "Context",
@@ -84,6 +89,7 @@ __all__ = [
     "MsgspecJsonSerde",
     "ObjectContext",
     "ObjectSharedContext",
+    "PickleSerde",
     "PydanticJsonSerde",
     "Request",
     "RestateDurableCallFuture",

@@ -185,11 +185,17 @@ OnThread: typing.TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def run_handler(
-    handler: Handler[I, O], ctx: Any, in_buffer: bytes, on_thread: OnThread | None = None
+    handler: Handler[I, O],
+    ctx: Any,
+    in_buffer: bytes,
+    on_thread: OnThread | None = None,
+    read: Callable[[Serde[Any], bytes], Any] | None = None,
 ) -> O:
     """Read the input and run the handler to its end.
 
-    Without `on_thread` a `def` handler runs right here.
+    Args:
+        on_thread: None runs a `def` handler right here.
+        read: Has the input read; None lets its serde do it.
 
     Raises:
         TerminalError: The input cannot be read; trying again would not help.
@@ -197,7 +203,8 @@ async def run_handler(
     call = partial(handler.fn, ctx)
     if handler.arity > 1:
         try:
-            argument = handler.handler_io.input_serde.deserialize(in_buffer)
+            serde = handler.handler_io.input_serde
+            argument = serde.deserialize(in_buffer) if read is None else read(serde, in_buffer)
         except Exception as error:
             raise TerminalError(f"Unable to parse an input argument. {error}") from error
         call = partial(handler.fn, ctx, argument)
