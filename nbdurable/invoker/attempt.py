@@ -175,7 +175,6 @@ class Attempt:
             AttemptClosed: The attempt is over.
         """
         while True:
-            check_use(self)
             self.check_open()
             progress = self.guard(lambda: self.machine.await_(tree))
             match progress:
@@ -211,6 +210,8 @@ class Attempt:
         return self._host.is_run(target)
 
     def check_open(self) -> None:
+        """Whoever awaits is the handler, and its attempt goes on."""
+        check_use(self)
         if self.is_closed:
             raise AttemptClosed
 

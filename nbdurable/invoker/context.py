@@ -351,6 +351,10 @@ class Invoked(Context):
     def _step(
         self, key: str | None, name: str, action: partial[Any], options: RunOptions[Any]
     ) -> Future[Any]:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"a step's name is a text, not {name!r}; write: ctx.run_typed('name', …)"
+            )
         serde = run_serde(options, action)
         step = Action(
             name=name,

@@ -70,6 +70,11 @@ def on_own_thread(attempt: Used) -> bool:
 
 def refuse_to_block(attempt: Used, awaitable: object) -> None:
     """Waiting by blocking is for `def` handlers; on a loop it would stop all others."""
+    try:
+        check_use(attempt)
+    except ContextMisuseError:
+        discard(awaitable)
+        raise
     if on_own_thread(attempt):
         return
     discard(awaitable)

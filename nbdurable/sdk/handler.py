@@ -35,6 +35,9 @@ ServiceKind = Literal["object", "service", "workflow"]
 SERVICE_NAME = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]*")
 HANDLER_NAME = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]*")
 
+# First segments of Restate's own URLs. Source: restate-semantics.md, 1.1 (names) and 2 (paths).
+RESERVED_PREFIXES = ("restate", "openapi")
+
 INPUT_ARITY = 2  # A context and one input; Restate has no other call.
 
 _HANDLER_ATTRIBUTE = "__nbdurable_handler__"
@@ -256,6 +259,11 @@ def caller_names(depth: int) -> dict[str, Any]:
 def check_service_name(name: str) -> None:
     """Refuse what Restate would refuse when the service is deployed there."""
     _check_name(name, SERVICE_NAME, "service", ", '_', '.', '-'")
+    for prefix in RESERVED_PREFIXES:
+        if name.lower().startswith(prefix):
+            raise DefinitionError(
+                f"{name!r} cannot be the name of a service: what begins with {prefix!r} is reserved"
+            )
 
 
 def check_state_preload_options(

@@ -193,7 +193,7 @@ async def test_the_key_stays_with_the_journal(tmp_path: Path):
 
 def test_what_cannot_be_pickled_says_so() -> None:
     with pytest.raises(SerializationError, match="result cannot be pickled"):
-        PickleSerde().serialize((n for n in range(3)))
+        PickleSerde().serialize(n for n in range(3))
     with pytest.raises(SerializationError, match="payload cannot be unpickled"):
         PickleSerde().deserialize(b"no pickle")
     assert PickleSerde().deserialize(PickleSerde().serialize(None)) is None
