@@ -431,9 +431,11 @@ class AttemptMachine:
         """A step ended. Its value reaches the code once it comes back as a notification."""
         self._step(CompleteRun(completion_id=completion_id, result=result, payload=payload))
 
-    def fail_run(self, completion_id: int, error: ErrorReport, retry: RetryPolicy) -> None:
+    def fail_run(
+        self, completion_id: int, error: ErrorReport, retry: RetryPolicy, took_ms: int = 0
+    ) -> None:
         """A step with a retry policy of its own raised; the engine says when to try again."""
-        self._step(FailRun(completion_id=completion_id, error=error, retry=retry))
+        self._step(FailRun(completion_id=completion_id, error=error, retry=retry, took_ms=took_ms))
 
     # -- the end ------------------------------------------------------------------------------
 

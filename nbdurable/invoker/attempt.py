@@ -404,6 +404,7 @@ class Attempt:
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
         executing_step.set(action.name)
+        begun_ms = self.now_ms()
         try:
             payload, comparable = action.write(await self._call(action))
         except asyncio.CancelledError as error:
@@ -411,10 +412,10 @@ class Attempt:
                 return
             # Nobody stopped it: something inside of it was cancelled, which is its failure.
             self._executing.pop(completion_id, None)
-            self._run_raised(completion_id, action, error)
+            self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
             self._executing.pop(completion_id, None)
-            self._run_raised(completion_id, action, error)
+            self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         else:
             self._executing.pop(completion_id, None)
             result = success_of(payload, comparable=comparable)
@@ -430,7 +431,9 @@ class Attempt:
         # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
         return await value if isawaitable(value) else value
 
-    def _run_raised(self, completion_id: int, action: Action, error: BaseException) -> None:
+    def _run_raised(
+        self, completion_id: int, action: Action, error: BaseException, took_ms: int
+    ) -> None:
         terminal = find_terminal(error)
         if terminal is not None:
             self.machine.complete_run(completion_id, failure_of(terminal))
@@ -439,7 +442,7 @@ class Attempt:
             error.step = action.name
         report = report_of(error, command_name=action.name, completion_id=completion_id)
         if action.retry is not None and report.heals_by_retry:
-            self.machine.fail_run(completion_id, report, action.retry)
+            self.machine.fail_run(completion_id, report, action.retry, took_ms)
         else:
             self.fail(report)
 

@@ -26,6 +26,10 @@ class HandClock:
     def now_ms(self) -> int:
         return self._now_ms
 
+    def pass_by(self, ms: int) -> None:
+        """Time passes and nobody looks: as during a step."""
+        self._now_ms += ms
+
     async def turn(self, opened: DurableEngine, ms: int) -> None:
         self._now_ms += ms
         engine = opened.engine
