@@ -34,6 +34,7 @@ from nbdurable.errors import (
 if TYPE_CHECKING:
     from nbdurable.app import DurableEngine, SyncDurableEngine, open, open_sync
     from nbdurable.client.sync import SyncClient
+    from nbdurable.logging import RestateLoggingFilter, getLogger
     from nbdurable.sdk import (
         ArrowSerde,
         BytesSerde,
@@ -104,6 +105,7 @@ __all__ = [
     "RestateDurableCallFuture",
     "RestateDurableFuture",
     "RestateDurableSleepFuture",
+    "RestateLoggingFilter",
     "RestatePromise",
     "RetryableError",
     "RunOptions",
@@ -124,7 +126,9 @@ __all__ = [
     "as_completed",
     "current_context",
     "gather",
+    "getLogger",
     "is_internal_exception",
+    "logging",
     "open",
     "open_sync",
     "select",
@@ -136,18 +140,25 @@ __all__ = [
 # is imported from its room at first use.
 _ROOMS = {
     "DurableEngine": "nbdurable.app",
+    "RestateLoggingFilter": "nbdurable.logging",
     "SyncClient": "nbdurable.client.sync",
     "SyncDurableEngine": "nbdurable.app",
+    "getLogger": "nbdurable.logging",
     "open": "nbdurable.app",
     "open_sync": "nbdurable.app",
     "load_ipython_extension": "nbdurable.notebook.extension",
     "unload_ipython_extension": "nbdurable.notebook.extension",
 }
 
+# Modules that are offered by name, as the official SDK offers them.
+_MODULES = ("exceptions", "extensions", "logging")
+
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(f"nbdurable.{name}")
     room = _ROOMS.get(name)
     if room is None:
         room = "nbdurable.sdk"

@@ -181,6 +181,8 @@ class AttemptMachine:
                 self._remember_keyed(entry)
             else:
                 self._recorded.append(Recorded(entry, payload or b""))
+        # Up to the await that follows the last recorded command the code has been here before.
+        self._has_caught_up = not self._recorded
 
     # -- what the context asks ----------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class AttemptMachine:
     def phase(self) -> Phase:
         if self._closed:
             return Phase.CLOSED
-        replaying = bool(self._recorded) or bool(self._unseen and not self._keyed)
+        replaying = bool(self._recorded) or not self._has_caught_up
         return Phase.REPLAYING if replaying else Phase.PROCESSING
 
     @property
@@ -350,6 +352,7 @@ class AttemptMachine:
             MismatchError: Recorded commands are left, so the recorded code got past this await,
                 but nothing recorded satisfies it: the await was added, or its future changed.
         """
+        self._has_caught_up = not self._recorded
         watch = self._watch
         if watch is None or watch.tree is not tree:
             watch = self._watch = Watch(tree, self._outcome_of)

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
-from nbdurable.core.attempt import success_of
+from nbdurable.core.attempt import Phase, success_of
 from nbdurable.core.commands import RunCommand
 from nbdurable.core.futures import Leaf
 from nbdurable.core.ids import InvocationId
@@ -89,6 +89,7 @@ class Invoked(Context):
     def __init__(self, attempt: Attempt, wire: Wire) -> None:
         self.attempt = attempt
         self.wire = wire
+        self.extension_data: dict[str, Any] = {}
         self._calls = Calls(self)
         self._random = Random(attempt.start.seed)  # noqa: S311 - repeatable is the point.
 
@@ -113,6 +114,11 @@ class Invoked(Context):
             limit_key=start.limit_key,
             idempotency_key=start.idempotency_key,
         )
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the code has been here before; `RestateLoggingFilter` mutes logs meanwhile."""
+        return self.attempt.machine.phase is Phase.REPLAYING
 
     def random(self) -> Random:
         check_use(self.attempt)

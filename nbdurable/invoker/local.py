@@ -30,6 +30,7 @@ from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.context import current_context_var
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.extensions import closing_extension_data
 from nbdurable.sdk.handler import Handler, run_handler
 
 logger = logging.getLogger("nbdurable")
@@ -208,6 +209,7 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())
+        await stack.enter_async_context(closing_extension_data(ctx.extension_data))
         argument = await _argument(wire, attempt.start.argument)
         out = await run_handler(handler, ctx, argument, attempt.run_on_thread, wire.parse)
         return wire.write(handler.handler_io.output_serde, out, "result")

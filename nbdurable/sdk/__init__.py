@@ -7,6 +7,7 @@ blocking                     how to wait where there is no `await`
 options                      retries
 serde, arrow, pickling       values to bytes (over canonical_json)
 codec                        bytes to other bytes
+extensions                   what libraries attach to an attempt
 flow_control                 what scopes and limit keys may look like
 digest                       has the code changed?
 """
@@ -37,6 +38,12 @@ from nbdurable.sdk.context import (
     current_context,
 )
 from nbdurable.sdk.digest import handler_digest
+from nbdurable.sdk.extensions import (
+    clear_extension_data,
+    contextvar,
+    get_extension_data,
+    set_extension_data,
+)
 from nbdurable.sdk.future import (
     DurableFuture,
     DurablePromise,
@@ -111,13 +118,17 @@ __all__ = [
     "WorkflowContext",
     "WorkflowSharedContext",
     "as_completed",
+    "clear_extension_data",
+    "contextvar",
     "current_context",
     "gather",
+    "get_extension_data",
     "handler_digest",
     "handler_from_callable",
     "is_internal_exception",
     "run_handler",
     "select",
+    "set_extension_data",
     "wait",
     "wait_completed",
 ]
