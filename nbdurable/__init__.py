@@ -32,8 +32,11 @@ from nbdurable.errors import (
 )
 
 if TYPE_CHECKING:
-    from nbdurable.app import DurableEngine, SyncDurableEngine, open, open_sync
+    from nbdurable.client.base import RestateClient, RestateClientSendHandle
+    from nbdurable.client.http import create_client
     from nbdurable.client.sync import SyncClient
+    from nbdurable.deploy.endpoint import app
+    from nbdurable.harness import HarnessEnvironment, create_test_harness, test_harness
     from nbdurable.logging import RestateLoggingFilter, getLogger
     from nbdurable.sdk import (
         ArrowSerde,
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
         wait,
         wait_completed,
     )
+    from nbdurable.wiring import DurableEngine, SyncDurableEngine, open, open_sync
 
 __version__ = "0.1.0"
 
@@ -84,6 +88,7 @@ __all__ = [
     "DurableEngine",
     "DurablePromise",
     "EngineClosedError",
+    "HarnessEnvironment",
     "HttpError",
     "InvocationNotFoundError",
     "InvocationNotReadyError",
@@ -102,6 +107,8 @@ __all__ = [
     "ObjectSharedContext",
     "PickleSerde",
     "PydanticJsonSerde",
+    "RestateClient",
+    "RestateClientSendHandle",
     "RestateDurableCallFuture",
     "RestateDurableFuture",
     "RestateDurableSleepFuture",
@@ -123,7 +130,10 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "app",
     "as_completed",
+    "create_client",
+    "create_test_harness",
     "current_context",
     "gather",
     "getLogger",
@@ -132,6 +142,7 @@ __all__ = [
     "open",
     "open_sync",
     "select",
+    "test_harness",
     "wait",
     "wait_completed",
 ]
@@ -139,13 +150,20 @@ __all__ = [
 # Written out, so that `import nbdurable` costs no asyncio, no duckdb and no IPython: each of these
 # is imported from its room at first use.
 _ROOMS = {
-    "DurableEngine": "nbdurable.app",
+    "DurableEngine": "nbdurable.wiring",
+    "HarnessEnvironment": "nbdurable.harness",
+    "RestateClient": "nbdurable.client.base",
+    "RestateClientSendHandle": "nbdurable.client.base",
     "RestateLoggingFilter": "nbdurable.logging",
     "SyncClient": "nbdurable.client.sync",
-    "SyncDurableEngine": "nbdurable.app",
+    "SyncDurableEngine": "nbdurable.wiring",
+    "app": "nbdurable.deploy.endpoint",
+    "create_client": "nbdurable.client.http",
+    "create_test_harness": "nbdurable.harness",
     "getLogger": "nbdurable.logging",
-    "open": "nbdurable.app",
-    "open_sync": "nbdurable.app",
+    "open": "nbdurable.wiring",
+    "open_sync": "nbdurable.wiring",
+    "test_harness": "nbdurable.harness",
     "load_ipython_extension": "nbdurable.notebook.extension",
     "unload_ipython_extension": "nbdurable.notebook.extension",
 }

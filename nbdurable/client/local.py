@@ -50,10 +50,11 @@ from nbdurable.errors import (
     NbdurableError,
 )
 from nbdurable.invoker.local import LocalLink
-from nbdurable.invoker.manifest import manifest_of
+from nbdurable.invoker.manifest import DEFAULTS, ManifestDefaults, manifest_of
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.report import terminal_error_of
 from nbdurable.invoker.wire import Written
+from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.context import HandlerType
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.handler import Handler, handler_from_callable
@@ -70,9 +71,18 @@ Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 class LocalClient(CallingClient):
     """Stateless; every method is one proposal to the engine, or one look at it."""
 
-    def __init__(self, engine: Engine, link: LocalLink) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        link: LocalLink,
+        *,
+        wires: WireSource | None = None,
+        defaults: ManifestDefaults = DEFAULTS,
+    ) -> None:
         self._engine = engine
         self._link = link
+        self._wires = wires or link.wires
+        self._defaults = defaults
 
     # -- calls and sends ----------------------------------------------------------------------
 
@@ -88,7 +98,7 @@ class LocalClient(CallingClient):
     async def send_handler(
         self, handler: Handler[Any, Any], arg: Any, send_delay: timedelta | None, to: Addressed
     ) -> RestateClientSendHandle:
-        wire = await self._link.wires.get()
+        wire = await self._wires.get()
         written = wire.write_argument(handler, arg)
         return await self._invoke(
             handler.service_tag.name,
@@ -369,6 +379,11 @@ class LocalClient(CallingClient):
             asking.cancel()
             raise
 
+    def without_codec(self) -> LocalClient:
+        """For an ingress: whoever sends values to it has applied the codec, and undoes it."""
+        wires = self._link.wires.without_codec()
+        return LocalClient(self._engine, self._link, wires=wires, defaults=self._defaults)
+
     # -- code ---------------------------------------------------------------------------------
 
     async def register(
@@ -386,7 +401,14 @@ class LocalClient(CallingClient):
         Raises:
             DefinitionError: It cannot be served.
         """
-        manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
+        manifest = manifest_of(
+            definition,
+            digest=digest,
+            source=source,
+            origin=origin,
+            keyed=keyed,
+            defaults=self._defaults,
+        )
         self._link.offer(definition, manifest.digest)
         answer = await self._do(LoadCode(link=self._link.name, manifest=manifest, pin=pin))
         assert isinstance(answer, Loaded)
@@ -402,7 +424,7 @@ class LocalClient(CallingClient):
         send_delay: timedelta | None,
         to: Addressed,
     ) -> RestateClientSendHandle:
-        wire = await self._link.wires.get()
+        wire = await self._wires.get()
         written = wire.write(BytesSerde(), arg, f"argument of {handler!r}")
         target = Target(service=service, handler=handler, key=to.key)
         is_run = await self._is_run_target(target)
@@ -452,7 +474,7 @@ class LocalClient(CallingClient):
         return RestateClientSendHandle(answer.invocation_id, existing=answer.existing)
 
     async def _success(self, serde: Serde[Any], value: Any, root: str) -> tuple[Success, bytes]:
-        payload, comparable = (await self._link.wires.get()).write(serde, value, root)
+        payload, comparable = (await self._wires.get()).write(serde, value, root)
         return success_of(payload, comparable=comparable), payload
 
     async def _send_signal(
@@ -464,7 +486,7 @@ class LocalClient(CallingClient):
     async def _value(self, outcome: Outcome, serde: Serde[Any]) -> Any:
         if isinstance(outcome.result, Failure):
             raise terminal_error_of(outcome.result)
-        return await (await self._link.wires.get()).read(serde, outcome.payload)
+        return await (await self._wires.get()).read(serde, outcome.payload)
 
     async def _do(self, proposal: Proposal) -> Answer:
         answer = await asyncio.wrap_future(self._engine.propose(proposal))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from nbdurable.core.manifest import DEFAULT_INACTIVITY_MS, HandlerManifest, ServiceManifest
+from nbdurable.core.manifest import (
+    DEFAULT_INACTIVITY_MS,
+    DEFAULT_RETENTION_MS,
+    HandlerManifest,
+    ServiceManifest,
+)
 from nbdurable.core.values import INVOCATION_RETRY_DEFAULT, RetryPolicy, ServiceType
 from nbdurable.errors import DefinitionError
 from nbdurable.invoker.payloads import ms_of
@@ -21,6 +27,17 @@ _TYPES: dict[str, ServiceType] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestDefaults:
+    """What holds for handlers that say nothing, nor do their services."""
+
+    inactivity_timeout_ms: int = DEFAULT_INACTIVITY_MS
+    retry: RetryPolicy = INVOCATION_RETRY_DEFAULT
+
+
+DEFAULTS = ManifestDefaults()
+
+
 def manifest_of(
     definition: Definition,
     *,
@@ -28,6 +45,7 @@ def manifest_of(
     source: str | None = None,
     origin: str | None = None,
     keyed: bool = False,
+    defaults: ManifestDefaults = DEFAULTS,
 ) -> ServiceManifest:
     """`digest` tells revisions apart; by default it is that of the handlers' code.
 
@@ -40,7 +58,9 @@ def manifest_of(
     return ServiceManifest(
         name=tag.name,
         type=_TYPES[tag.kind],
-        handlers=tuple(_handler_manifest(definition, handler, keyed=keyed) for handler in handlers),
+        handlers=tuple(
+            _handler_manifest(definition, handler, defaults, keyed=keyed) for handler in handlers
+        ),
         digest=digest or handler_digest(handlers),
         source=source,
         origin=origin,
@@ -64,30 +84,38 @@ def _example(kind: str) -> str:
 
 
 def _handler_manifest(
-    definition: Definition, handler: Handler[Any, Any], *, keyed: bool
+    definition: Definition, handler: Handler[Any, Any], defaults: ManifestDefaults, *, keyed: bool
 ) -> HandlerManifest:
-    inactivity = handler.inactivity_timeout or definition.inactivity_timeout
-    private = handler.ingress_private
+    def said(option: str) -> Any:
+        """The handler's setting, else the service's. Zero is a setting."""
+        own = getattr(handler, option)
+        return getattr(definition, option, None) if own is None else own
+
+    abort_timeout = said("abort_timeout")
     return HandlerManifest(
         name=handler.name,
         type=handler.kind,
-        retry=_retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
-        inactivity_timeout_ms=_ms_or(inactivity, DEFAULT_INACTIVITY_MS),
-        ingress_private=bool(definition.ingress_private if private is None else private),
+        retry=_retry_policy(said("invocation_retry_policy"), defaults.retry),
+        inactivity_timeout_ms=_ms_or(said("inactivity_timeout"), defaults.inactivity_timeout_ms),
+        abort_timeout_ms=None if abort_timeout is None else ms_of(abort_timeout),
+        journal_retention_ms=_ms_or(said("journal_retention"), DEFAULT_RETENTION_MS),
+        workflow_retention_ms=_ms_or(said("workflow_retention"), DEFAULT_RETENTION_MS),
+        idempotency_retention_ms=_ms_or(said("idempotency_retention"), DEFAULT_RETENTION_MS),
+        ingress_private=bool(said("ingress_private")),
         keyed=keyed and handler.kind == "workflow",
         has_input=handler.arity > 1,
     )
 
 
-def _retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy:
-    default = INVOCATION_RETRY_DEFAULT
+def _retry_policy(policy: InvocationRetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
     if policy is None:
         return default
+    factor, attempts = policy.exponentiation_factor, policy.max_attempts
     return RetryPolicy(
         initial_interval_ms=_ms_or(policy.initial_interval, default.initial_interval_ms),
-        factor=policy.exponentiation_factor or default.factor,
+        factor=default.factor if factor is None else factor,
         max_interval_ms=_ms_or(policy.max_interval, default.max_interval_ms),
-        max_attempts=policy.max_attempts or default.max_attempts,
+        max_attempts=default.max_attempts if attempts is None else attempts,
         on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
     )
 

@@ -44,6 +44,10 @@ class WireSource:
             if wire is not None:
                 return wire
 
+    def without_codec(self) -> WireSource:
+        """For bytes that went through the codec already."""
+        return WireSource(self._seal)
+
     async def _make(self, mine: Future[Wire | None]) -> Wire:
         assert self._provider is not None
         try:

@@ -25,9 +25,9 @@ from nbdurable import (
     TerminalError,
     Workflow,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.client.local import LocalClient
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 greeter, flow = Service("Greeter"), Workflow("Flow")
 

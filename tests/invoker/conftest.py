@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from support.running import durable
 
-from nbdurable.app import DurableEngine
+from nbdurable.wiring import DurableEngine
 
 LINKS = {"local": durable}
 

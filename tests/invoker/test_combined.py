@@ -24,12 +24,12 @@ from nbdurable import (
     select,
     wait,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.core.attempt import Settled
 from nbdurable.core.futures import Completion, outcome
 from nbdurable.core.values import Failure, PayloadRef, Success
 from nbdurable.invoker.combined import Combined, Timed
 from nbdurable.invoker.futures import Future, OwnFuture
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

@@ -33,7 +33,7 @@ from nbdurable import (
     wait,
     wait_completed,
 )
-from nbdurable.app import DurableEngine
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

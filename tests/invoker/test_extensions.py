@@ -12,7 +12,6 @@ import pytest
 from support.running import until_status
 
 from nbdurable import Context, ContextMisuseError, InvocationRetryPolicy, Service, TerminalError
-from nbdurable.app import DurableEngine
 from nbdurable.extensions import (
     clear_extension_data,
     contextvar,
@@ -20,6 +19,7 @@ from nbdurable.extensions import (
     get_extension_data,
     set_extension_data,
 )
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

@@ -35,8 +35,8 @@ from nbdurable import (
     gather,
     select,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 NOW = timedelta(0)
 SOON = timedelta(milliseconds=1)

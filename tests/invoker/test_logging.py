@@ -11,7 +11,7 @@ from support.running import until_status
 
 import nbdurable
 from nbdurable import Context, InvocationRetryPolicy, RestateLoggingFilter, Service
-from nbdurable.app import DurableEngine
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

@@ -26,7 +26,7 @@ from nbdurable import (
     gather,
     select,
 )
-from nbdurable.app import DurableEngine
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 AT_ONCE = InvocationRetryPolicy(

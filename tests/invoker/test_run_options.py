@@ -19,8 +19,8 @@ from nbdurable import (
     Service,
     TerminalError,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 SECOND = timedelta(seconds=1)

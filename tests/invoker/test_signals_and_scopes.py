@@ -21,8 +21,8 @@ from nbdurable import (
     Workflow,
     WorkflowContext,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.core.ids import random_invocation_id
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

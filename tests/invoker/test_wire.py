@@ -30,12 +30,12 @@ from nbdurable import (
     Workflow,
     WorkflowContext,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire import MESSAGE_BYTES_MAX, Wire
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.serde import BytesSerde
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
 NOW = timedelta(0)

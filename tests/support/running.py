@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from nbdurable.app import DurableEngine
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 # Long for a machine under load; only a test that fails waits for it.
 WAIT_S_MAX = 10.0

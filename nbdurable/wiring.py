@@ -26,6 +26,7 @@ from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.manifest import DEFAULTS, ManifestDefaults
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
@@ -52,13 +53,16 @@ class DurableEngine:
         clock: Clock | None = None,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
+        defaults: ManifestDefaults = DEFAULTS,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
+        self._defaults = defaults
         self._store = store
         self._clock = clock or WallClock()
         self._logs_failures = logs_failures
-        self._codec = journal_value_codec
+        # An app brings its own.
+        self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._key: bytes | None = None
         self._engine: Engine | None = None
         self._link: LocalLink | None = None
@@ -97,7 +101,7 @@ class DurableEngine:
         engine.add_link(link)
         self._engine, self._link = engine, link
         _look_after(self)
-        self._client = LocalClient(engine, link)
+        self._client = LocalClient(engine, link, defaults=self._defaults)
 
     def _pickle_key(self) -> bytes:
         """What pickles of this journal are signed with: as long-lived as the journal is."""
@@ -196,6 +200,11 @@ def open(
     async with nbdurable.open(services=[flow]) as engine:
         await engine.client.workflow_send(run, "order-456", {"amount": 100})
     ```
+
+    Args:
+        path: The journal's folder; None takes NBDURABLE_HOME, else `.nbdurable`.
+        services: A list of them, or what `nbdurable.app()` returns.
+        journal_value_codec: Transforms every value that is recorded; None takes the app's.
     """
     return DurableEngine(path, services, journal_value_codec=journal_value_codec)
 
