@@ -18,9 +18,9 @@ from typing import NoReturn, Optional, Self
 
 from nbdurable.client.base import RestateClient
 from nbdurable.client.sync import SyncClient
+from nbdurable.core.settings import Settings
 from nbdurable.core.values import RetryPolicy
 from nbdurable.errors import NbdurableError
-from nbdurable.invoker.manifest import ManifestDefaults
 from nbdurable.sdk.codec import JournalValueCodec
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
@@ -138,11 +138,11 @@ def _engine(
     if follow_logs:
         logging.basicConfig()
         logging.getLogger("nbdurable").setLevel(logging.DEBUG)
-    usual = ManifestDefaults()
-    defaults = ManifestDefaults(
+    usual = Settings()
+    settings = Settings(
         inactivity_timeout_ms=0 if replays else usual.inactivity_timeout_ms,
         retry=usual.retry if retries else ONE_ATTEMPT,
     )
     return DurableEngine(
-        services=app, store=MemoryStore(), journal_value_codec=codec, defaults=defaults
+        services=app, store=MemoryStore(), journal_value_codec=codec, settings=settings
     )

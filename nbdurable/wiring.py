@@ -21,12 +21,12 @@ from nbdurable import __version__
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
 from nbdurable.core.proposals import Loaded
+from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
-from nbdurable.invoker.manifest import DEFAULTS, ManifestDefaults
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
@@ -53,11 +53,11 @@ class DurableEngine:
         clock: Clock | None = None,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
-        defaults: ManifestDefaults = DEFAULTS,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
-        self._defaults = defaults
+        self._settings = settings
         self._store = store
         self._clock = clock or WallClock()
         self._logs_failures = logs_failures
@@ -94,14 +94,21 @@ class DurableEngine:
         """
         store = self._store or _duck_store(self.path)
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
-        engine = Engine(store, self._clock, owner, __version__, logs_failures=self._logs_failures)
+        engine = Engine(
+            store,
+            self._clock,
+            owner,
+            __version__,
+            logs_failures=self._logs_failures,
+            settings=self._settings,
+        )
         engine.start()
         wires = WireSource(Seal(self._pickle_key), self._codec)
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post, wires)
         engine.add_link(link)
         self._engine, self._link = engine, link
         _look_after(self)
-        self._client = LocalClient(engine, link, defaults=self._defaults)
+        self._client = LocalClient(engine, link)
 
     def _pickle_key(self) -> bytes:
         """What pickles of this journal are signed with: as long-lived as the journal is."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from nbdurable.core.manifest import (
-    DEFAULT_INACTIVITY_MS,
-    DEFAULT_RETENTION_MS,
-    HandlerManifest,
-    ServiceManifest,
-)
+from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.values import INVOCATION_RETRY_DEFAULT, RetryPolicy, ServiceType
 from nbdurable.errors import DefinitionError
 from nbdurable.invoker.payloads import ms_of
@@ -27,17 +21,6 @@ _TYPES: dict[str, ServiceType] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestDefaults:
-    """What holds for handlers that say nothing, nor do their services."""
-
-    inactivity_timeout_ms: int = DEFAULT_INACTIVITY_MS
-    retry: RetryPolicy = INVOCATION_RETRY_DEFAULT
-
-
-DEFAULTS = ManifestDefaults()
-
-
 def manifest_of(
     definition: Definition,
     *,
@@ -45,7 +28,6 @@ def manifest_of(
     source: str | None = None,
     origin: str | None = None,
     keyed: bool = False,
-    defaults: ManifestDefaults = DEFAULTS,
 ) -> ServiceManifest:
     """`digest` tells revisions apart; by default it is that of the handlers' code.
 
@@ -58,9 +40,7 @@ def manifest_of(
     return ServiceManifest(
         name=tag.name,
         type=_TYPES[tag.kind],
-        handlers=tuple(
-            _handler_manifest(definition, handler, defaults, keyed=keyed) for handler in handlers
-        ),
+        handlers=tuple(_handler_manifest(definition, handler, keyed=keyed) for handler in handlers),
         digest=digest or handler_digest(handlers),
         source=source,
         origin=origin,
@@ -84,41 +64,42 @@ def _example(kind: str) -> str:
 
 
 def _handler_manifest(
-    definition: Definition, handler: Handler[Any, Any], defaults: ManifestDefaults, *, keyed: bool
+    definition: Definition, handler: Handler[Any, Any], *, keyed: bool
 ) -> HandlerManifest:
-    def said(option: str) -> Any:
-        """The handler's setting, else the service's. Zero is a setting."""
-        own = getattr(handler, option)
-        return getattr(definition, option, None) if own is None else own
-
-    abort_timeout = said("abort_timeout")
+    private = handler.ingress_private
     return HandlerManifest(
         name=handler.name,
         type=handler.kind,
-        retry=_retry_policy(said("invocation_retry_policy"), defaults.retry),
-        inactivity_timeout_ms=_ms_or(said("inactivity_timeout"), defaults.inactivity_timeout_ms),
-        abort_timeout_ms=None if abort_timeout is None else ms_of(abort_timeout),
-        journal_retention_ms=_ms_or(said("journal_retention"), DEFAULT_RETENTION_MS),
-        workflow_retention_ms=_ms_or(said("workflow_retention"), DEFAULT_RETENTION_MS),
-        idempotency_retention_ms=_ms_or(said("idempotency_retention"), DEFAULT_RETENTION_MS),
-        ingress_private=bool(said("ingress_private")),
+        retry=_retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
+        inactivity_timeout_ms=_ms(handler.inactivity_timeout, definition.inactivity_timeout),
+        abort_timeout_ms=_ms(handler.abort_timeout, definition.abort_timeout),
+        journal_retention_ms=_ms(handler.journal_retention, definition.journal_retention),
+        workflow_retention_ms=_ms(handler.workflow_retention, None),
+        idempotency_retention_ms=_ms(
+            handler.idempotency_retention, definition.idempotency_retention
+        ),
+        ingress_private=bool(definition.ingress_private if private is None else private),
         keyed=keyed and handler.kind == "workflow",
         has_input=handler.arity > 1,
     )
 
 
-def _retry_policy(policy: InvocationRetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
+def _retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy | None:
+    """None leaves it to the engine; a policy in part takes the rest from the server's defaults."""
+    default = INVOCATION_RETRY_DEFAULT
     if policy is None:
-        return default
+        return None
+    initial, longest = policy.initial_interval, policy.max_interval
     factor, attempts = policy.exponentiation_factor, policy.max_attempts
     return RetryPolicy(
-        initial_interval_ms=_ms_or(policy.initial_interval, default.initial_interval_ms),
+        initial_interval_ms=default.initial_interval_ms if initial is None else ms_of(initial),
         factor=default.factor if factor is None else factor,
-        max_interval_ms=_ms_or(policy.max_interval, default.max_interval_ms),
+        max_interval_ms=default.max_interval_ms if longest is None else ms_of(longest),
         max_attempts=default.max_attempts if attempts is None else attempts,
         on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
     )
 
 
-def _ms_or(delta: timedelta | None, default_ms: int) -> int:
-    return default_ms if delta is None else ms_of(delta)
+def _ms(own: timedelta | None, of_service: timedelta | None) -> int | None:
+    delta = of_service if own is None else own
+    return None if delta is None else ms_of(delta)

@@ -913,7 +913,7 @@ async def test_changed_code_pauses_at_once_and_says_what_where_and_what_to_do(
         view = await until_status(engine, sent.invocation_id, "paused")
         said = str(view.failure)
         assert "recorded:  Run 'store'" in said
-        assert "Three ways out" in said
+        assert "Ways out: resume it on the revision" in said
         if second == "renamed":
             assert "attempted: Run 'save'" in said
             assert f"{__file__}:" in said
