@@ -135,6 +135,7 @@ __all__ = [
     "create_client",
     "create_test_harness",
     "current_context",
+    "durable",
     "gather",
     "getLogger",
     "is_internal_exception",
@@ -169,7 +170,7 @@ _ROOMS = {
 }
 
 # Modules that are offered by name, as the official SDK offers them.
-_MODULES = ("exceptions", "extensions", "logging")
+_MODULES = ("durable", "exceptions", "extensions", "logging")
 
 
 def __getattr__(name: str) -> object:

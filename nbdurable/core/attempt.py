@@ -198,13 +198,15 @@ class AttemptMachine:
         """Of the last command asked for; 0 is the input."""
         return self._command_index
 
-    def run(self, name: str, key: str | None = None) -> Completion:
+    def run(self, name: str, key: str | None = None, arguments: str | None = None) -> Completion:
         """A step. It is executed when it is waited for, never before."""
         if self._keyed:
             known = self._recorded_runs.get(key or name)
             if known is not None:
                 return self._wants_run(known.completion_id)
-        command = RunCommand(completion_id=self._completion_id(), name=name, step_key=key)
+        command = RunCommand(
+            completion_id=self._completion_id(), name=name, step_key=key, arguments=arguments
+        )
         self._append(command)
         if self._keyed:
             self._recorded_runs[key or name] = command

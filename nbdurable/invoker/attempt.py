@@ -19,6 +19,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -45,7 +46,6 @@ from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
     check_use,
-    executing_step,
     never_awaited,
     on_own_thread,
     refuse_to_block,
@@ -53,6 +53,7 @@ from nbdurable.invoker.misuse import (
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.thread import HandlerThread
 from nbdurable.invoker.wire import Written
+from nbdurable.sdk.context import executing_step_var
 
 T = TypeVar("T")
 
@@ -75,6 +76,7 @@ class Action(NamedTuple):
     is_async: bool
     write: Callable[[Any], Written]
     retry: RetryPolicy | None
+    timeout: timedelta | None = None
 
 
 class Host(Protocol):
@@ -403,10 +405,10 @@ class Attempt:
         delay_ms = self._not_before_ms.pop(completion_id, 0) - self.now_ms()
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
-        executing_step.set(action.name)
+        executing_step_var.set(action.name)
         begun_ms = self.now_ms()
         try:
-            payload, comparable = action.write(await self._call(action))
+            payload, comparable = action.write(await self._call_in_time(action))
         except asyncio.CancelledError as error:
             if self.is_closed or completion_id not in self._executing:
                 return
@@ -421,6 +423,20 @@ class Attempt:
             result = success_of(payload, comparable=comparable)
             self.machine.complete_run(completion_id, result, payload)
         self.flush()
+
+    async def _call_in_time(self, action: Action) -> Any:
+        if action.timeout is None:
+            return await self._call(action)
+        limit = asyncio.timeout(action.timeout.total_seconds())
+        try:
+            async with limit:
+                return await self._call(action)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"the step {action.name!r} took longer than {action.timeout}"
+            ) from None
 
     async def _call(self, action: Action) -> Any:
         if action.is_async:

@@ -27,7 +27,7 @@ from nbdurable.invoker.futures import (
     SleepFuture,
     StateFuture,
 )
-from nbdurable.invoker.misuse import check_use
+from nbdurable.invoker.misuse import check_use, on_own_thread
 from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
 from nbdurable.invoker.wire import Wire
 from nbdurable.sdk.context import (
@@ -119,6 +119,11 @@ class Invoked(Context):
     def is_replaying(self) -> bool:
         """Whether the code has been here before; `RestateLoggingFilter` mutes logs meanwhile."""
         return self.attempt.machine.phase is Phase.REPLAYING
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether this is the thread of a `def` handler, which waits by blocking."""
+        return on_own_thread(self.attempt)
 
     def random(self) -> Random:
         check_use(self.attempt)
@@ -368,10 +373,13 @@ class Invoked(Context):
             is_async=is_coroutine_function(action),
             write=lambda value: self.wire.write(serde, value, "result"),
             retry=retry_policy_of(options),
+            timeout=getattr(options, "timeout", None),
         )
+        # What a codec hides in values must not stand in the clear beside them.
+        arguments = None if self.wire.codec else getattr(options, "arguments", None)
 
         def begin() -> Leaf:
-            leaf = self.attempt.machine.run(name, key)
+            leaf = self.attempt.machine.run(name, key, arguments)
             self.attempt.will_run(leaf.id, step)
             return leaf
 

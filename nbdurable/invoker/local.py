@@ -24,11 +24,10 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
-from nbdurable.invoker.misuse import executing_step
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
-from nbdurable.sdk.context import current_context_var
+from nbdurable.sdk.context import current_context_var, executing_step_var
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.extensions import closing_extension_data
 from nbdurable.sdk.handler import Handler, run_handler
@@ -205,7 +204,7 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
     ctx = context_of(attempt, handler, wire)
     current_context_var.set(ctx)
     # The context may be that of a step which has sent this invocation off.
-    executing_step.set(None)
+    executing_step_var.set(None)
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())

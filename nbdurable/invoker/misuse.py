@@ -6,16 +6,12 @@ What is not found here would be a journal that replay cannot repeat, or a wait w
 from __future__ import annotations
 
 import threading
-from contextvars import ContextVar
 from typing import Protocol
 
 from nbdurable.errors import ContextMisuseError
 from nbdurable.invoker.thread import HandlerThread
 from nbdurable.sdk.blocking import discard
-from nbdurable.sdk.context import current_context_var
-
-executing_step: ContextVar[str | None] = ContextVar("nbdurable_step", default=None)
-"""The step that this code is part of. Set around its action, inherited by what it starts."""
+from nbdurable.sdk.context import current_context_var, executing_step_var
 
 
 class Used(Protocol):
@@ -35,7 +31,7 @@ def check_use(attempt: Used) -> None:
     Raises:
         ContextMisuseError: It is somebody else's, or comes too late.
     """
-    step = executing_step.get()
+    step = executing_step_var.get()
     if step is not None:
         raise ContextMisuseError(
             f"ctx is used inside the step {step!r}; replay takes a step's result from the journal"

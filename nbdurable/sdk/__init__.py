@@ -4,7 +4,7 @@ service, object, workflow    the three kinds of definition, over definition and 
 context, state, request      what a handler is given
 future, combinators, promise what ctx calls return, and how to wait for several
 blocking                     how to wait where there is no `await`
-options                      retries
+options, steps               retries; functions whose calls are steps
 serde, arrow, pickling       values to bytes (over canonical_json)
 codec                        bytes to other bytes
 extensions                   what libraries attach to an attempt
@@ -74,6 +74,7 @@ from nbdurable.sdk.serde import (
     Serde,
 )
 from nbdurable.sdk.service import Service
+from nbdurable.sdk.steps import StepOptions, step
 from nbdurable.sdk.workflow import Workflow
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Serde",
     "Service",
     "ServiceTag",
+    "StepOptions",
     "TerminalError",
     "TypeHint",
     "VirtualObject",
@@ -129,6 +131,7 @@ __all__ = [
     "run_handler",
     "select",
     "set_extension_data",
+    "step",
     "wait",
     "wait_completed",
 ]

@@ -54,6 +54,7 @@ __all__ = [
     "WorkflowSharedContext",
     "current_context",
     "current_context_var",
+    "executing_step_var",
 ]
 
 T = TypeVar("T")
@@ -513,6 +514,9 @@ class WorkflowSharedContext(ObjectSharedContext):
 
 current_context_var: ContextVar[Context | None] = ContextVar("nbdurable_context", default=None)
 """Set by the invoker in the task that drives an attempt, and by nobody else."""
+
+executing_step_var: ContextVar[str | None] = ContextVar("nbdurable_step", default=None)
+"""The step that this code is part of. Set around its action, inherited by what it starts."""
 
 
 def current_context() -> Context | None:

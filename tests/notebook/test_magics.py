@@ -89,16 +89,36 @@ def test_a_bound_handler_is_what_ctx_calls_take(shell):
     assert shell.run('await Caller.call("k")') == 3
 
 
-def test_a_call_inside_a_handler_is_refused_with_what_to_write(shell):
-    """It would submit anew at every replay; the sentence stands where the failure is looked for."""
+def test_a_call_inside_a_handler_is_a_durable_call(shell):
+    """Written as outside of one; journaled, so that no replay makes it again."""
     shell.run(COUNTER)
     shell.run(
-        "%%durable_service Caller\nasync def call(ctx, key):\n    return await Counter[key].add(3)"
+        "%%durable_service Caller\n"
+        "async def call(ctx, key):\n"
+        "    Counter[key].add.send(1)\n"
+        "    first = await Counter[key].add(3)\n"
+        "    return [first, await Counter[key].total()]\n"
+        "def block(ctx, key):\n"
+        "    return Counter[key].add(5).result()\n"
+    )
+    assert shell.run('await Caller.call("k")') == [4, 4]
+    assert shell.run('await Caller.block("k")') == 9
+    shell.run("%durable show " + shell.run('h = Caller.call("k"); await h; h.id'))
+    assert "OneWayCall" in shell.out
+    assert "Counter/k/add" in shell.out
+
+
+def test_a_call_inside_a_step_is_refused_with_what_to_write(shell):
+    """A step runs again after a crash, and so would the call."""
+    shell.run(COUNTER)
+    shell.run(
+        "%%durable_service Caller\n"
+        "async def call(ctx, key):\n"
+        "    return await ctx.run_typed('inside', lambda: Counter[key].add(3))"
     )
     shell.run('h = Caller.call("k")')
-    shell.run("from datetime import timedelta\nh.result(timedelta(seconds=1))")
-    shell.run("%durable show " + shell.run("h.id"))
-    assert "await ctx.object_call(Counter.add, key, …)" in shell.out
+    shell.run("from datetime import timedelta\nh.result(timedelta(seconds=5))")
+    assert "ctx is used inside the step 'inside'" in shell.out
 
 
 def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
