@@ -372,6 +372,10 @@ def _notify(state: EngineState, inv: Invocation, fact: NotificationAppended) -> 
         if isinstance(was_open, OpenPromise):
             # The fact that completed the promise may have been purged with its workflow since.
             _promise_no_more(_object_of(state, inv), was_open.key, inv, leaf.id)
+        elif isinstance(was_open, OpenCall):
+            # It got its answer from elsewhere: its wait was refused.
+            waiter = Waiter(inv.id, inv.seed, leaf.id, was_open.of)
+            _wait_no_more(state.invocations.get(was_open.invocation_id), waiter)
     elif inv.awaited is not None:
         inv.awaited.pop(leaf, None)
         inv.awaited = inv.awaited or None

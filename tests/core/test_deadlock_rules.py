@@ -105,3 +105,4 @@ def test_latching_on_to_ones_own_caller_is_refused(room: Room):
     attach = AttachInvocationCommand(completion_id=9, invocation_id=one)
     room.append(service, attach)
     assert failure_in(room) is not None
+    assert not room.inv(one).waiters
