@@ -12,9 +12,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from nbdurable.client.base import RestateScopedClient
 from nbdurable.client.local import LocalClient
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.blocking import discard
+
+# These return a client, which has to be derived as well.
+_CLIENT_OF_A_PART = ("scope", "without_codec")
 
 
 class SyncClient:
@@ -26,8 +30,12 @@ class SyncClient:
     ```
     """
 
-    def __init__(self, client: LocalClient) -> None:
-        self._client = client
+    def __init__(
+        self, client: LocalClient, derived_from: LocalClient | RestateScopedClient | None = None
+    ) -> None:
+        """`derived_from` is a part of the client that has methods of its own, as a scope has."""
+        self._waits = client
+        self._client = client if derived_from is None else derived_from
 
     def __repr__(self) -> str:
         return f"<SyncClient of {self._client!r}>"
@@ -40,9 +48,11 @@ class SyncClient:
         if name.startswith("_"):
             raise AttributeError(name)
         attribute = getattr(self._client, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-        return _waited_for(self._client, attribute)
+        if inspect.iscoroutinefunction(attribute):
+            return _waited_for(self._waits, attribute)
+        if name in _CLIENT_OF_A_PART:
+            return lambda *args: SyncClient(self._waits, attribute(*args))
+        return attribute
 
 
 def _waited_for(client: LocalClient, method: Callable[..., Any]) -> Callable[..., Any]:

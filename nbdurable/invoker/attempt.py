@@ -48,6 +48,7 @@ from nbdurable.invoker.misuse import (
     check_use,
     never_awaited,
     on_own_thread,
+    refuse_to_await,
     refuse_to_block,
 )
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
@@ -214,6 +215,7 @@ class Attempt:
     def check_open(self) -> None:
         """Whoever awaits is the handler, and its attempt goes on."""
         check_use(self)
+        refuse_to_await(self)
         if self.is_closed:
             raise AttemptClosed
 

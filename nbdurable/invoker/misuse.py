@@ -64,6 +64,15 @@ def on_own_thread(attempt: Used) -> bool:
     return attempt.thread is not None and attempt.thread.is_current
 
 
+def refuse_to_await(attempt: Used) -> None:
+    """A `def` handler may run a loop of its own; what is ours does not run on it."""
+    if on_own_thread(attempt):
+        raise ContextMisuseError(
+            f"a future of {attempt.label}, a `def` handler, is awaited; write: future.result(), or"
+            " nbdurable.wait(…) for anything else, or make the handler an `async def`"
+        )
+
+
 def refuse_to_block(attempt: Used, awaitable: object) -> None:
     """Waiting by blocking is for `def` handlers; on a loop it would stop all others."""
     try:

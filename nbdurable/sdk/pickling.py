@@ -1,4 +1,4 @@
-"""Any Python value, by cloudpickle: what a cell has defined, a fitted model, an open mind.
+"""Any Python value, by cloudpickle: what a cell has defined, a fitted model.
 
 Reading a pickle runs whatever code its writer has put into it. So it is chosen by name, never by
 default, and the engine signs what it records of it: bytes that came over HTTP are not read.

@@ -82,13 +82,20 @@ def test_it_has_every_method_of_the_asynchronous_client(engine: SyncDurableEngin
     """It is derived, so that none can be forgotten and none can differ."""
     public = {name for name in dir(LocalClient) if not name.startswith("_")}
     assert set(dir(engine.client)) == public
-    for name in public:
+    for name in public - {"scope", "without_codec"}:
         ours, theirs = getattr(engine.client, name), getattr(LocalClient, name)
         assert not inspect.iscoroutinefunction(ours)
         expected = list(inspect.signature(theirs).parameters)[1:]
         assert list(inspect.signature(ours).parameters) == expected
     with pytest.raises(AttributeError):
         engine.client.greet  # noqa: B018 - asking is the point.
+
+
+def test_a_scope_of_it_is_synchronous_too(engine: SyncDurableEngine):
+    scoped = engine.client.scope("tenant")
+    assert scoped.service_call(greet, "ada", limit_key="a") == "hello ada"
+    assert engine.client.without_codec().generic_call("Greeter", "greet", b'"x"') == b'"hello x"'
+    assert "workflow_send" in dir(scoped)
 
 
 async def test_on_an_event_loop_it_says_what_to_use_instead():

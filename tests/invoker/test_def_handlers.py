@@ -468,6 +468,23 @@ async def test_blocking_in_an_async_handler_is_refused(opened: Opened, how: str)
     assert "write: await ctx.run_typed" in str(view.failure)
 
 
+async def test_awaiting_on_a_loop_of_its_own_is_refused(opened: Opened):
+    """`asyncio.run()` in a `def` handler is fine, and its loop is not the one futures live on."""
+    service = Service("S")
+
+    @service.handler()
+    def handle(ctx: Context) -> None:
+        async def inner() -> int:
+            return await ctx.run_typed("step", lambda: 1)
+
+        asyncio.run(inner())
+
+    async with opened(service) as engine:
+        sent = await engine.client.service_send(handle, None)
+        view = await until_status(engine, sent.invocation_id, "paused")
+    assert "is awaited; write: future.result()" in str(view.failure)
+
+
 def test_waiting_outside_of_handlers_is_refused() -> None:
     """There is no journal that could say when it is over."""
     with pytest.raises(ContextMisuseError, match="this code is part of none"):
