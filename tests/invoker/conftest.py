@@ -1,15 +1,15 @@
-"""Every link there is: what handlers can count on is tested over each."""
+"""Every link there is: what handlers can count on is tested over each, and in replay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from support.running import durable
+from support.running import durable, replaying
 
 from nbdurable.wiring import DurableEngine
 
-LINKS = {"local": durable}
+LINKS = {"local": durable, "local, replaying at every wait": replaying}
 
 
 @pytest.fixture(params=sorted(LINKS))

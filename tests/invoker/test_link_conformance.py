@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.running import HandClock, until, until_status
+from support.running import HandClock, durable, until, until_status
 
 import nbdurable
 from nbdurable import (
@@ -944,7 +944,8 @@ async def test_a_mismatch_cannot_be_caught(opened: Opened):
 # -- the world outside ------------------------------------------------------------------------
 
 
-async def test_handlers_may_await_what_is_not_ours(opened: Opened):
+async def test_handlers_may_await_what_is_not_ours():
+    """While they run: the clock of `asyncio.timeout` does not outlive a suspension."""
     service = Service("S")
 
     @service.handler()
@@ -965,7 +966,7 @@ async def test_handlers_may_await_what_is_not_ours(opened: Opened):
         said.append(await asyncio.to_thread(lambda: "thread"))
         return said
 
-    async with opened(service) as engine:
+    async with durable(service) as engine:
         assert await engine.client.service_call(handle, None) == [
             "foreign",
             "ours",

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
+from nbdurable.core.settings import Settings
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
@@ -41,6 +42,13 @@ class HandClock:
 def durable(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
     """For `async with`: an engine on a fresh store in memory, unless told otherwise."""
     return DurableEngine(services=services, store=store or MemoryStore(), clock=clock)
+
+
+def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
+    """The same, suspended at every wait: all that comes after replays all that came before."""
+    settings = Settings(inactivity_timeout_ms=0)
+    store = store or MemoryStore()
+    return DurableEngine(services=services, store=store, clock=clock, settings=settings)
 
 
 async def until(
