@@ -14,19 +14,19 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NoReturn, Optional, Self
 
 from nbdurable.client.base import RestateClient
 from nbdurable.client.sync import SyncClient
-from nbdurable.core.settings import Settings
-from nbdurable.core.values import RetryPolicy
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.codec import JournalValueCodec
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
-ONE_ATTEMPT = RetryPolicy(max_attempts=1, on_max_attempts="kill")
+ONE_ATTEMPT = InvocationRetryPolicy(max_attempts=1, on_max_attempts="kill")
 IN_PROCESS_URL = "nbdurable://in-process"
 """There is no HTTP in front of this engine; its client is the way in."""
 
@@ -138,11 +138,10 @@ def _engine(
     if follow_logs:
         logging.basicConfig()
         logging.getLogger("nbdurable").setLevel(logging.DEBUG)
-    usual = Settings()
-    settings = Settings(
-        inactivity_timeout_ms=0 if replays else usual.inactivity_timeout_ms,
-        retry=usual.retry if retries else ONE_ATTEMPT,
+    options = EngineOptions(
+        inactivity_timeout=timedelta(0) if replays else None,
+        retry_policy=None if retries else ONE_ATTEMPT,
     )
     return DurableEngine(
-        services=app, store=MemoryStore(), journal_value_codec=codec, settings=settings
+        services=app, store=MemoryStore(), options=options, journal_value_codec=codec
     )

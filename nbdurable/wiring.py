@@ -21,16 +21,18 @@ from nbdurable import __version__
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
 from nbdurable.core.proposals import Loaded
-from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.clock import WallClock
-from nbdurable.engine.loop import Engine
+from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.options import settings_of
+from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions
 
 JOURNAL_FOLDER = ".nbdurable"
 PICKLE_KEY_FILE = "pickle.key"
@@ -51,15 +53,16 @@ class DurableEngine:
         *,
         store: Store | None = None,
         clock: Clock | None = None,
+        options: EngineOptions | None = None,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
-        settings: Settings = DEFAULT_SETTINGS,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
-        self._settings = settings
         self._store = store
         self._clock = clock or WallClock()
+        self._options = options or EngineOptions()
+        self._settings = settings_of(self._options)
         self._logs_failures = logs_failures
         # An app brings its own.
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
@@ -94,13 +97,15 @@ class DurableEngine:
         """
         store = self._store or _duck_store(self.path)
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
+        interval = self._options.cleanup_interval
         engine = Engine(
             store,
             self._clock,
             owner,
             __version__,
-            logs_failures=self._logs_failures,
             settings=self._settings,
+            cleanup_interval_ms=CLEANUP_INTERVAL_MS if interval is None else ms_of(interval),
+            logs_failures=self._logs_failures,
         )
         engine.start()
         wires = WireSource(Seal(self._pickle_key), self._codec)
@@ -199,6 +204,7 @@ def open(
     path: str | os.PathLike[str] | None = None,
     *,
     services: Iterable[Definition] = (),
+    options: EngineOptions | None = None,
     journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> DurableEngine:
     """Open the journal and run an engine on it in this process.
@@ -211,18 +217,20 @@ def open(
     Args:
         path: The journal's folder; None takes NBDURABLE_HOME, else `.nbdurable`.
         services: A list of them, or what `nbdurable.app()` returns.
+        options: What holds where services and handlers say nothing.
         journal_value_codec: Transforms every value that is recorded; None takes the app's.
     """
-    return DurableEngine(path, services, journal_value_codec=journal_value_codec)
+    return DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
 
 
 def open_sync(
     path: str | os.PathLike[str] | None = None,
     *,
     services: Iterable[Definition] = (),
+    options: EngineOptions | None = None,
     journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> SyncDurableEngine:
-    """Open the journal and run an engine on it, for a script without asyncio.
+    """Open the journal and run an engine on it, for a script without asyncio. As `open`.
 
     ```python
     with nbdurable.open_sync(services=[flow]) as engine:
@@ -232,7 +240,9 @@ def open_sync(
 
     Handlers may be `async def` or `def` all the same: they run on the engine's threads.
     """
-    return SyncDurableEngine(open(path, services=services, journal_value_codec=journal_value_codec))
+    return SyncDurableEngine(
+        DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
+    )
 
 
 def _look_after(opened: DurableEngine) -> None:

@@ -62,7 +62,7 @@ from nbdurable.sdk.handler import (
     run_handler,
 )
 from nbdurable.sdk.object import VirtualObject
-from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
+from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy, RunOptions
 from nbdurable.sdk.pickling import PickleSerde
 from nbdurable.sdk.promise import RestatePromise
 from nbdurable.sdk.serde import (
@@ -85,6 +85,7 @@ __all__ = [
     "DefaultSerde",
     "DurableFuture",
     "DurablePromise",
+    "EngineOptions",
     "FutureContext",
     "Handler",
     "HandlerIO",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.settings import Settings
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
@@ -46,9 +47,9 @@ def durable(*services: Definition, store: Any = None, clock: Any = None) -> Dura
 
 def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
     """The same, suspended at every wait: all that comes after replays all that came before."""
-    settings = Settings(inactivity_timeout_ms=0)
+    options = EngineOptions(inactivity_timeout=timedelta(0))
     store = store or MemoryStore()
-    return DurableEngine(services=services, store=store, clock=clock, settings=settings)
+    return DurableEngine(services=services, store=store, clock=clock, options=options)
 
 
 async def until(
