@@ -1,0 +1,59 @@
+"""Every generated program writes the same journal in the official SDK and here, and sees the same.
+
+What a handler saw is its output, so equal journals mean equal behaviour. Answers come in any order,
+and cancellations between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import event, given, note
+from hypothesis import strategies as st
+
+from oracle.programs import Program, programs
+from oracle.world import Answers, continued, play, play_live, prefixes, sides
+
+seeds = st.integers(0, 2**32)
+
+
+@pytest.mark.parametrize("protocol", [6, 7])
+@given(programs(), seeds, st.booleans())
+def test_the_same_program_writes_the_same_journal(
+    protocol: int, program: Program, seed: int, cancels: bool
+):
+    """Each answer begins another attempt: what comes before it is replayed every time."""
+    note(str(program))
+    journals = asyncio.run(play(sides(program, protocol=protocol), Answers(seed, cancels=cancels)))
+    event(f"{min(len(journals.ours) // 4 * 4, 16)} entries or more")
+
+
+@given(programs(), seeds, st.booleans())
+def test_every_prefix_of_a_journal_is_replayed_alike(
+    program: Program, seed: int, cancels: bool
+):
+    """A crash may leave any prefix; both must go on from it with the same next entries."""
+    note(str(program))
+
+    async def go() -> None:
+        pair = sides(program)
+        for prefix in prefixes(await play(pair, Answers(seed, cancels=cancels))):
+            await continued(pair, prefix)
+
+    asyncio.run(go())
+
+
+@given(programs(), seeds, st.booleans())
+def test_what_comes_while_the_handler_lives_is_seen_alike_and_replayed_alike(
+    program: Program, seed: int, cancels: bool
+):
+    """Several answers may come at once; a future never looks completed before its turn."""
+    note(str(program))
+
+    async def go() -> None:
+        pair = sides(program, protocol=7)
+        for prefix in prefixes(await play_live(pair, Answers(seed, cancels=cancels))):
+            await continued(pair, prefix)
+
+    asyncio.run(go())
