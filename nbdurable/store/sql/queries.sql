@@ -102,7 +102,7 @@ select
 from base.fact
 where
     invocation_id is null
-    or kind in ('InvocationCreated', 'InvocationCompleted')
+    or kind in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
     or invocation_id not in (
         select completed.invocation_id
         from base.fact as completed
