@@ -28,6 +28,7 @@ from oracle.wire import Frame, Message, decode, encode
 
 INVOCATION = b"\x01" * 16
 CANCEL_SIGNAL = 1
+VOID_KINDS = ("Sleep", "CompletePromise")
 CALLEE = "inv_callee_"
 # Source: restate-semantics.md, 1.2 – the invocation's id and the signal's number, in base64url.
 AWAKEABLE = "sign_1"
@@ -129,9 +130,11 @@ class Official:
             message = {"signal_id": number}
         if isinstance(result, Failed):
             message["failure"] = result._asdict()
-        elif kind in ("Sleep", "CompletePromise") or label == "cancel":
-            message["void"] = {}
-        elif kind == "PeekPromise" and not result:
+        elif (
+            kind in ("Sleep", "CompletePromise")
+            or label == "cancel"
+            or (kind == "PeekPromise" and not result)
+        ):
             message["void"] = {}
         else:
             message["value"] = {"content": result}

@@ -94,7 +94,7 @@ def programs(*, without: tuple[str, ...] = ()) -> st.SearchStrategy[Program]:
         lambda begun, ended: _program(begun + ended),
         st.lists(drawn, min_size=COUNT_MIN, max_size=COUNT_MAX),
         st.just([]) | st.just([]) | end,
-    )
+    ).filter(bool)
 
 
 def _program(drawn: list[tuple[str, list[int], str, Any]]) -> Program:

@@ -22,9 +22,9 @@ async def told(program: Program, *answers: tuple[Label, bytes | Failed]) -> Pair
     journals = Pair([], [])
     for side, journal in zip(sides(program, protocol=7), journals, strict=True):
         for answer in answers:
-            journal += (await settle(side, journal)).entries
+            journal.extend((await settle(side, journal)).entries)
             journal.append(side.came(journal, *answer))
-        journal += (await settle(side, journal)).entries
+        journal.extend((await settle(side, journal)).entries)
     return journals
 
 

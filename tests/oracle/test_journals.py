@@ -19,9 +19,9 @@ seeds = st.integers(0, 2**32)
 
 
 @pytest.mark.parametrize("protocol", [6, 7])
-@given(programs(), seeds, st.booleans())
+@given(program=programs(), seed=seeds, cancels=st.booleans())
 def test_the_same_program_writes_the_same_journal(
-    protocol: int, program: Program, seed: int, cancels: bool
+    protocol: int, program: Program, seed: int, *, cancels: bool
 ):
     """Each answer begins another attempt: what comes before it is replayed every time."""
     note(str(program))
@@ -29,10 +29,8 @@ def test_the_same_program_writes_the_same_journal(
     event(f"{min(len(journals.ours) // 4 * 4, 16)} entries or more")
 
 
-@given(programs(), seeds, st.booleans())
-def test_every_prefix_of_a_journal_is_replayed_alike(
-    program: Program, seed: int, cancels: bool
-):
+@given(program=programs(), seed=seeds, cancels=st.booleans())
+def test_every_prefix_of_a_journal_is_replayed_alike(program: Program, seed: int, *, cancels: bool):
     """A crash may leave any prefix; both must go on from it with the same next entries."""
     note(str(program))
 
@@ -44,9 +42,9 @@ def test_every_prefix_of_a_journal_is_replayed_alike(
     asyncio.run(go())
 
 
-@given(programs(), seeds, st.booleans())
+@given(program=programs(), seed=seeds, cancels=st.booleans())
 def test_what_comes_while_the_handler_lives_is_seen_alike_and_replayed_alike(
-    program: Program, seed: int, cancels: bool
+    program: Program, seed: int, *, cancels: bool
 ):
     """Several answers may come at once; a future never looks completed before its turn."""
     note(str(program))

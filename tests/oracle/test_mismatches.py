@@ -30,9 +30,22 @@ from oracle.world import Answers, Pair, play, prefixes, sides
 MISMATCH = 570
 AWAKEABLES = ("awakeable", "resolve awakeable", "reject awakeable")
 LABELLED = ("get", "clear", "clear_all", "state_keys")
-INSERTED = (
-    "run sleep call promise attach set get clear clear_all peek send cancel random uuid"
-).split()
+INSERTED = [
+    "run",
+    "sleep",
+    "call",
+    "promise",
+    "attach",
+    "set",
+    "get",
+    "clear",
+    "clear_all",
+    "peek",
+    "send",
+    "cancel",
+    "random",
+    "uuid",
+]
 EDITS = ("drop", "insert", "swap", "name", "value", "kind")
 
 

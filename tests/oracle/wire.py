@@ -140,11 +140,29 @@ FIELDS: Final[dict[str, dict[int, Field]]] = {
         **_NAME,
     },
 }
-_COMMANDS = (
-    "Input Output GetLazyState SetState ClearState ClearAllState GetLazyStateKeys GetEagerState"
-    " GetEagerStateKeys GetPromise PeekPromise CompletePromise Sleep Call OneWayCall - SendSignal"
-    " Run AttachInvocation GetInvocationOutput CompleteAwakeable"
-).split()
+_COMMANDS = [
+    "Input",
+    "Output",
+    "GetLazyState",
+    "SetState",
+    "ClearState",
+    "ClearAllState",
+    "GetLazyStateKeys",
+    "GetEagerState",
+    "GetEagerStateKeys",
+    "GetPromise",
+    "PeekPromise",
+    "CompletePromise",
+    "Sleep",
+    "Call",
+    "OneWayCall",
+    "-",
+    "SendSignal",
+    "Run",
+    "AttachInvocation",
+    "GetInvocationOutput",
+    "CompleteAwakeable",
+]
 # A command and the notification of its completion have one number, in two ranges.
 TYPES: Final[dict[int, str]] = {
     **dict(enumerate(("Start", "Suspension", "Error", "End"))),

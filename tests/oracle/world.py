@@ -24,9 +24,14 @@ ANSWERS_MAX = 100
 BURST_MAX = 3
 CANCELLATIONS_MAX = 2
 CANCEL_CHANCE = 0.2
-ANSWERED_BY_OTHERS = (
-    "Sleep Call GetPromise PeekPromise CompletePromise AttachInvocation".split()
-)
+ANSWERED_BY_OTHERS = [
+    "Sleep",
+    "Call",
+    "GetPromise",
+    "PeekPromise",
+    "CompletePromise",
+    "AttachInvocation",
+]
 
 
 class Pair(NamedTuple):
@@ -131,7 +136,7 @@ async def continued(pair: Pair, journals: Pair) -> bool:
     endings = []
     for side, journal in zip(pair, journals, strict=True):
         entries, ending = await settle(side, journal)
-        journal += entries
+        journal.extend(entries)
         endings.append(ending)
     assert comparable(journals.ours) == comparable(journals.theirs)
     assert endings[0] == endings[1]
@@ -161,12 +166,17 @@ async def play_live(pair: Pair, answers: Answers) -> Pair:
 
 
 def prefixes(journals: Pair) -> list[Pair]:
-    """Both journals, cut after each entry that both have; the whole ones are left out."""
+    """Both journals, cut after each entry that both have; a finished one is not replayed."""
     cuts = Pair(*(_cuts(journal) for journal in journals))
     return [
         Pair(journals.ours[:ours], journals.theirs[:theirs])
         for ours, theirs in zip(*cuts, strict=True)
-    ][:-1]
+        if not is_finished(journals.ours[:ours])
+    ]
+
+
+def is_finished(journal: list[Entry]) -> bool:
+    return any(isinstance(e.seen, Asked) and e.seen.kind == "Output" for e in journal)
 
 
 def _cuts(journal: list[Entry]) -> list[int]:
