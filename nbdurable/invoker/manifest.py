@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
-from nbdurable.core.values import INVOCATION_RETRY_DEFAULT, RetryPolicy, ServiceType
+from nbdurable.core.values import ServiceType
 from nbdurable.errors import DefinitionError
+from nbdurable.invoker.options import retry_policy
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.digest import handler_digest
 from nbdurable.sdk.handler import Handler
-from nbdurable.sdk.options import InvocationRetryPolicy
 
 _TYPES: dict[str, ServiceType] = {
     "service": "service",
@@ -76,7 +76,7 @@ def _handler_manifest(
     return HandlerManifest(
         name=handler.name,
         type=handler.kind,
-        retry=_retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
+        retry=retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
         inactivity_timeout_ms=_ms(handler.inactivity_timeout, definition.inactivity_timeout),
         abort_timeout_ms=_ms(handler.abort_timeout, definition.abort_timeout),
         journal_retention_ms=_ms(handler.journal_retention, definition.journal_retention),
@@ -87,21 +87,6 @@ def _handler_manifest(
         ingress_private=bool(definition.ingress_private if private is None else private),
         keyed=keyed and handler.kind == "workflow",
         has_input=handler.arity > 1,
-    )
-
-
-def _retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy | None:
-    """None leaves it to the engine; a policy in part takes the rest from the server's defaults."""
-    default = INVOCATION_RETRY_DEFAULT
-    if policy is None:
-        return None
-    initial, longest = policy.initial_interval, policy.max_interval
-    return RetryPolicy(
-        initial_interval_ms=default.initial_interval_ms if initial is None else ms_of(initial),
-        factor=policy.exponentiation_factor or default.factor,
-        max_interval_ms=default.max_interval_ms if longest is None else ms_of(longest),
-        max_attempts=policy.max_attempts or default.max_attempts,
-        on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
     )
 
 
