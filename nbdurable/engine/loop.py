@@ -366,6 +366,7 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
+        self._prefetch(decisions)
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
                 self._act(action)
@@ -471,6 +472,17 @@ class Engine:
 
     def _fire(self, timer: Timer) -> None:
         self._mailbox.put(_Letter(TimerFired(timer=timer), None))
+
+    def _prefetch(self, decisions: list[Decision]) -> None:
+        starting = [
+            inv
+            for decision in decisions
+            for action in decision.actions
+            if isinstance(action, StartAttempt)
+            and (inv := self.machine.state.invocations.get(action.invocation_id)) is not None
+        ]
+        if len(starting) > 1:
+            self.vault.prefetch(starting)
 
     def _act(self, action: AnyAction) -> None:
         match action:

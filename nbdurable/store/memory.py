@@ -129,9 +129,11 @@ class MemoryStore:
         for _, (value, _) in sorted(self._state.items()):
             yield value
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        rows = self.read_rows(first_lsn, last_lsn)
-        return [row for row in rows if row.invocation_id == invocation_id]
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        wanted = frozenset(invocation_ids)
+        return [row for row in self.read_rows(first_lsn, last_lsn) if row.invocation_id in wanted]
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._check_usable()

@@ -121,8 +121,8 @@ def test_absorbing_keeps_every_row_and_reads_join_both_sides_of_it(store: Store,
     store.absorb()
     store.append(after)
     assert store.read_rows(1, 5) == before + after
-    assert store.read_journal(ONE, 1, 5) == [before[0], before[1], *after]
-    assert store.read_journal(ONE, 2, 4) == [before[1], after[0]]
+    assert store.read_journals([ONE], 1, 5) == [before[0], before[1], *after]
+    assert store.read_journals([ONE], 2, 4) == [before[1], after[0]]
     assert store.read_payload(2) == b"1"
     assert store.read_payload(5) == b"r"
     assert store.read_payload(4) is None
