@@ -173,6 +173,8 @@ class LocalClient:
         target = Target(service=service, handler=handler, key=key)
         is_run = await self._is_run_target(target)
         invoked = await self._invoke(target, arg, idempotency_key, headers, None, is_run=is_run)
+        if invoked.existing and is_run:
+            raise _already_invoked(service, key)
         return await self.attach(invoked.invocation_id, BytesSerde()) or b""
 
     async def generic_send(
@@ -537,10 +539,7 @@ class LocalClient:
     ) -> O:
         sent = await self._send(handler, key, arg, None, idempotency_key, headers)
         if sent.existing and handler.kind == "workflow":
-            raise ConflictError(
-                f"the workflow method was already invoked; wait for it with"
-                f" workflow_attach({handler.service_tag.name!r}, {key!r})"
-            )
+            raise _already_invoked(handler.service_tag.name, key)
         result = await self.attach(sent.invocation_id, handler.handler_io.output_serde)
         return cast("O", result)
 
@@ -654,6 +653,13 @@ def _value(outcome: Outcome, serde: Serde[Any]) -> Any:
     if isinstance(outcome.result, Failure):
         raise terminal_error_of(outcome.result)
     return serde.deserialize(outcome.payload)
+
+
+def _already_invoked(workflow: str, key: str | None) -> ConflictError:
+    return ConflictError(
+        f"the workflow method was already invoked; wait for it with"
+        f" workflow_attach({workflow!r}, {key!r})"
+    )
 
 
 def _not_found(invocation_id: str) -> InvocationNotFoundError:
