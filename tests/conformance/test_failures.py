@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.running import until_status
+from support.running import HandClock, until, until_status
 
 from conformance.conftest import ALWAYS_SUSPENDING, Started
 from conformance.driver import fresh
 from nbdurable import TerminalError
+from nbdurable.client.views import InvocationView
 
 METADATA = {"why": "it is a test", "ünï": "cødé"}
 
@@ -79,8 +80,17 @@ async def test_a_step_that_is_out_of_attempts_is_a_terminal_error(started: Start
 
 async def test_what_a_step_returned_is_stored_before_the_handler_goes_on(started: Started):
     """RunFlush.flush: the last attempt of one that always suspends replays, and runs no step."""
-    async with started(options=ALWAYS_SUSPENDING) as runtime:
-        assert await runtime.call("TestUtilsService/countExecutedSideEffects", 3) == 0
+    clock = HandClock()
+    async with started(options=ALWAYS_SUSPENDING, clock=clock) as runtime:
+        sent = await runtime.send("TestUtilsService/countExecutedSideEffects", 3)
+        await until_status(runtime.engine, sent, "suspended")
+        await clock.turn(runtime.engine, 1)
+        assert await runtime.attach(sent) == 0
+
+
+def waits_for_replay(view: InvocationView, _entries: object) -> bool:
+    """Suspended at the sleep that ends each method, or replayed and refused before that."""
+    return view.status == "paused" or (view.status == "suspended" and view.is_asleep)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +110,13 @@ async def test_code_that_differs_on_replay_never_gets_past_its_journal(
     Over there the call fails, by the policy of this service. Here it pauses whatever the policy,
     for trying again cannot heal it (DECISIONS 0014); the caller hears of it when a person decides.
     """
-    key = fresh()
-    async with started() as runtime:
+    key, clock = fresh(), HandClock()
+    async with started(clock=clock) as runtime:
         await runtime.call(f"Counter/{key}/add", 1)
         sent = await runtime.send(f"NonDeterministic/{key}/{method}")
+        view = await until(runtime.engine, sent, waits_for_replay)
+        if view.status != "paused":
+            await clock.turn(runtime.engine, 1)
         paused = await until_status(runtime.engine, sent, "paused")
         assert "journal mismatch" in (paused.failure or "")
         await runtime.client.kill(sent)

@@ -6,12 +6,13 @@ Source: restate-semantics.md, sections 1.1 to 1.9; README.md beside this file sa
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.running import durable, until, until_status
+from support.running import HandClock, durable, until, until_status
 
 from conformance.driver import eventually
 from nbdurable import (
@@ -21,6 +22,7 @@ from nbdurable import (
     InvocationRetryPolicy,
     ObjectContext,
     ObjectSharedContext,
+    RunOptions,
     Service,
     TerminalError,
     VirtualObject,
@@ -283,6 +285,22 @@ async def test_a_handler_attaches_to_what_is_kept():
     assert unknown.startswith("404 ")
 
 
+async def test_the_empty_key_is_a_key_like_any_other():
+    """Over there the server takes it, and the official client drops it on the way."""
+    obj = VirtualObject("O")
+
+    @obj.handler()
+    async def add(ctx: ObjectContext) -> list[Any]:
+        ctx.set("n", (await ctx.get("n") or 0) + 1)
+        return [ctx.key(), await ctx.get("n")]
+
+    async with durable(obj) as opened:
+        client = opened.client
+        await client.object_call(add, "other", None)
+        assert await client.object_call(add, "", None) == ["", 1]
+        assert json.loads(await client.generic_call("O", "add", b"", key="")) == ["", 2]
+
+
 # -- 1.4 errors and retries ----------------------------------------------------------------------
 
 
@@ -347,8 +365,12 @@ async def test_whoever_catches_everything_can_tell_what_is_ours():
             return "swallowed"
         return "slept"
 
-    async with engine(service, options=ALWAYS_SUSPENDING) as opened:
-        assert await opened.client.service_call(handle, None) == "slept"
+    clock = HandClock()
+    async with engine(service, options=ALWAYS_SUSPENDING, clock=clock) as opened:
+        sent = await opened.client.service_send(handle, None)
+        await until_status(opened, sent.invocation_id, "suspended")
+        await clock.turn(opened, 1)
+        assert await opened.client.attach(sent.invocation_id) == "slept"
     assert seen == [True]
 
 
@@ -411,6 +433,32 @@ async def test_callers_with_one_key_join_the_one_that_runs():
         await until(opened, sent.invocation_id, lambda view, _: view.status == "running")
         opened._link._loop.call_soon_threadsafe(go_on.set)
         assert await asyncio.gather(*calls) == [1] * 20
+
+
+# -- 1.9 logging ----------------------------------------------------------------------------------
+
+
+async def test_what_a_handler_prints_is_printed_again_when_it_is_replayed(
+    capsys: pytest.CaptureFixture[str],
+):
+    """As over there: the code really runs again. What must happen once belongs in a step."""
+    service = Service("S")
+
+    @service.handler()
+    async def handle(ctx: Context) -> None:
+        print("begins")
+        await ctx.run_typed("say", print, RunOptions(), "said once")
+        await ctx.sleep(SOON)
+
+    clock = HandClock()
+    async with engine(service, options=ALWAYS_SUSPENDING, clock=clock) as opened:
+        sent = await opened.client.service_send(handle, None)
+        await until_status(opened, sent.invocation_id, "suspended")
+        await clock.turn(opened, 1)
+        await opened.client.attach(sent.invocation_id)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed.count("begins") == 2
+    assert printed.count("said once") == 1
 
 
 # -- 4 the life of an invocation -----------------------------------------------------------------

@@ -7,11 +7,17 @@ and cancellations between them.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+import restate
 from hypothesis import event, given, note
 from hypothesis import strategies as st
 
+import nbdurable
+from oracle.embedded import Embedded
+from oracle.journals import settle
+from oracle.official import Official
 from oracle.programs import Program, programs
 from oracle.world import Answers, continued, play, play_live, prefixes, sides
 
@@ -55,3 +61,17 @@ def test_what_comes_while_the_handler_lives_is_seen_alike_and_replayed_alike(
             await continued(pair, prefix)
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("sdk", [restate, nbdurable], ids=["theirs", "ours"])
+async def test_the_step_of_time_has_the_same_name(sdk: Any):
+    """`ctx.time()` is a step, so its name is compared on replay and seen by people."""
+    flow = sdk.Workflow("Flow")
+
+    @flow.main()
+    async def run(ctx):
+        return await ctx.time()
+
+    side = Official(restate.app([flow]), "Flow", "run") if sdk is restate else Embedded(flow, "run")
+    entries, _ = await settle(side, [])
+    assert (entries[0].seen.kind, entries[0].seen.name) == ("Run", "timestamp")

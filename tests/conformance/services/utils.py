@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import TypedDict
 
 from nbdurable import BytesSerde, Context, Service, gather
 
 test_utils = Service("TestUtilsService")
+
+
+class SignalRequest(TypedDict, total=False):
+    invocationId: str
+    signalName: str
+    value: str
+    reason: str
 
 
 @test_utils.handler()
@@ -62,3 +71,38 @@ async def count_executed_side_effects(ctx: Context, count: int) -> int:
 @test_utils.handler("cancelInvocation")
 async def cancel_invocation(ctx: Context, invocation_id: str) -> None:
     ctx.cancel_invocation(invocation_id)
+
+
+@test_utils.handler("resolveSignal")
+async def resolve_signal(ctx: Context, request: SignalRequest) -> None:
+    ctx.resolve_signal(request["invocationId"], request["signalName"], request["value"])
+
+
+@test_utils.handler("rejectSignal")
+async def reject_signal(ctx: Context, request: SignalRequest) -> None:
+    ctx.reject_signal(request["invocationId"], request["signalName"], request["reason"])
+
+
+class Occupied:
+    """Mutable: how many are inside `occupy` at once. Two leave together, never one."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.most = 0
+        self._pair: asyncio.Barrier | None = None
+
+    async def enter(self) -> None:
+        self._pair = self._pair or asyncio.Barrier(2)
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self._pair.wait()
+        self.inside -= 1
+
+
+occupied: Occupied = Occupied()
+
+
+@test_utils.handler()
+async def occupy(ctx: Context) -> None:
+    """The suite's sleeps for a while; this one ends when another is there too."""
+    await ctx.run_typed("occupy", occupied.enter)
