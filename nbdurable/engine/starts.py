@@ -48,6 +48,7 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
             if run.failed is not None
         ),
         accepted=inv.accepted,
+        limit_key=inv.limit_key,
     )
 
 

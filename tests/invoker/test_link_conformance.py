@@ -1,6 +1,6 @@
 """What handlers can count on, whatever link runs them. Every test is one program, end to end.
 
-Parametrised over links: an attached one joins by one more entry in `LINKS`.
+`opened` is parametrised over links: an attached one joins by one more entry in `conftest.LINKS`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,13 @@ from nbdurable import (
     gather,
     select,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
-LINKS = {"local": durable}
 NOW = timedelta(0)
 SOON = timedelta(milliseconds=1)
 AT_ONCE = InvocationRetryPolicy(initial_interval=SOON, max_interval=SOON)
 NEVER_AGAIN = InvocationRetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(params=sorted(LINKS))
-def opened(request: pytest.FixtureRequest) -> Callable[..., DurableEngine]:
-    return LINKS[request.param]
 
 
 Opened = Callable[..., DurableEngine]
@@ -919,7 +913,7 @@ async def test_changed_code_pauses_at_once_and_says_what_where_and_what_to_do(
         view = await until_status(engine, sent.invocation_id, "paused")
         said = str(view.failure)
         assert "recorded:  Run 'store'" in said
-        assert "Three ways out" in said
+        assert "Ways out: resume it on the revision" in said
         if second == "renamed":
             assert "attempted: Run 'save'" in said
             assert f"{__file__}:" in said
@@ -950,7 +944,8 @@ async def test_a_mismatch_cannot_be_caught(opened: Opened):
 # -- the world outside ------------------------------------------------------------------------
 
 
-async def test_handlers_may_await_what_is_not_ours(opened: Opened):
+async def test_handlers_may_await_what_is_not_ours():
+    """While they run: the clock of `asyncio.timeout` does not outlive a suspension."""
     service = Service("S")
 
     @service.handler()
@@ -971,7 +966,7 @@ async def test_handlers_may_await_what_is_not_ours(opened: Opened):
         said.append(await asyncio.to_thread(lambda: "thread"))
         return said
 
-    async with opened(service) as engine:
+    async with durable(service) as engine:
         assert await engine.client.service_call(handle, None) == [
             "foreign",
             "ours",

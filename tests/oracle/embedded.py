@@ -42,10 +42,11 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.values import Failure, Result, Success, Target
 from nbdurable.invoker.attempt import Attempt
-from nbdurable.invoker.context import context_of
-from nbdurable.sdk.context import current_context_var
+from nbdurable.invoker.local import _handled
+from nbdurable.invoker.seal import Seal
+from nbdurable.invoker.wire import Written
+from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.definition import Definition
-from nbdurable.sdk.handler import invoke_handler
 from oracle.journals import (
     Asked,
     Attempted,
@@ -60,6 +61,8 @@ from oracle.journals import (
 )
 
 INVOCATION = random_invocation_id(1)
+# The programs pickle nothing, so that nobody asks for the key.
+WIRES = WireSource(Seal(lambda: b""))
 NEVER_MS = 1_000_000_000
 
 
@@ -216,10 +219,8 @@ class Embedded:
         host.attempt = Attempt(start, host, self._handle, contextvars.Context())
         return host
 
-    def _handle(self, attempt: Attempt) -> Coroutine[Any, Any, bytes]:
-        ctx = context_of(attempt, self._handler)
-        current_context_var.set(ctx)
-        return invoke_handler(self._handler, ctx, self._argument)
+    def _handle(self, attempt: Attempt) -> Coroutine[Any, Any, Written]:
+        return _handled(self._handler, attempt, WIRES)
 
     def _started(self, journal: list[Entry], inactivity_timeout_ms: int) -> AttemptStart:
         return AttemptStart(

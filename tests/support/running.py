@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from nbdurable.app import DurableEngine
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 # Long for a machine under load; only a test that fails waits for it.
 WAIT_S_MAX = 10.0
@@ -26,6 +28,10 @@ class HandClock:
     def now_ms(self) -> int:
         return self._now_ms
 
+    def pass_by(self, ms: int) -> None:
+        """Time passes and nobody looks: as during a step."""
+        self._now_ms += ms
+
     async def turn(self, opened: DurableEngine, ms: int) -> None:
         self._now_ms += ms
         engine = opened.engine
@@ -37,6 +43,13 @@ class HandClock:
 def durable(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
     """For `async with`: an engine on a fresh store in memory, unless told otherwise."""
     return DurableEngine(services=services, store=store or MemoryStore(), clock=clock)
+
+
+def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
+    """The same, suspended at every wait: all that comes after replays all that came before."""
+    options = EngineOptions(inactivity_timeout=timedelta(0))
+    store = store or MemoryStore()
+    return DurableEngine(services=services, store=store, clock=clock, options=options)
 
 
 async def until(
