@@ -23,7 +23,7 @@ from nbdurable.core.commands import (
     entry_type,
     payload_ref,
 )
-from nbdurable.core.futures import Completion, Leaf, leaves
+from nbdurable.core.futures import Completion, FutureTree, Leaf, NamedSignal, leaves
 from nbdurable.core.ids import (
     CANCEL_SIGNAL,
     InvocationId,
@@ -55,6 +55,7 @@ from oracle.journals import (
     Entry,
     Failed,
     Label,
+    came_of_name,
     commands,
     until_idle,
     value_of,
@@ -106,7 +107,7 @@ class Host:
                     failure = Failed(error.code, error.message)
                     self.ending = Ending(how="failed", failure=failure)
                 case Suspend(waiting_for=tree):
-                    waits_for = frozenset(_label_of(self.journal, leaf) for leaf in leaves(tree))
+                    waits_for = _waits_for(self.journal, tree)
                     self.ending = Ending(how="suspended", waits_for=waits_for)
 
     def append(self, entry: Entry) -> None:
@@ -207,8 +208,15 @@ class Embedded:
                 result=said,
             )
         else:
-            number = CANCEL_SIGNAL if label == "cancel" else int(label.split()[1])
-            notification = SignalNotification(signal_id=number, result=said)
+            match label.split():
+                case ["awakeable", number]:
+                    notification = SignalNotification(signal_id=int(number), result=said)
+                case ["signal", name, index]:
+                    notification = SignalNotification(
+                        signal_id=0, name=name, index=int(index), result=said
+                    )
+                case _:
+                    notification = SignalNotification(signal_id=CANCEL_SIGNAL, result=said)
         payload = None if isinstance(result, Failed) else result
         seen = result if isinstance(result, Failed) else value_of(result)
         return Entry(Came(label=label, result=seen), (notification, payload))
@@ -243,7 +251,20 @@ class Embedded:
         )
 
 
+def _waits_for(journal: list[Entry], tree: FutureTree) -> frozenset[Label]:
+    """The official SDK waits for a name, whichever value of it is meant: so for the next one."""
+    labels = set[Label]()
+    for leaf in leaves(tree):
+        if isinstance(leaf, NamedSignal):
+            labels.add(f"signal {leaf.name} {came_of_name(journal, leaf.name)}")
+        else:
+            labels.add(_label_of(journal, leaf))
+    return frozenset(labels)
+
+
 def _label_of(journal: list[Entry], leaf: Leaf) -> Label:
+    if isinstance(leaf, NamedSignal):
+        return f"signal {leaf.name} {leaf.index}"
     if not isinstance(leaf, Completion):
         return "cancel" if leaf.id == CANCEL_SIGNAL else f"awakeable {leaf.id}"
     return next(
@@ -275,7 +296,7 @@ def _asked(journal: list[Entry], command: AnyCommand, payload: bytes | None) -> 
         idempotency_key=getattr(command, "idempotency_key", None),
         is_delayed=getattr(command, "invoke_at_ms", None) is not None,
         whom=_whom(journal, command),
-        signal=getattr(command, "signal_id", None),
+        signal=getattr(command, "signal_id", None) or getattr(command, "signal_name", None),
     )
 
 

@@ -14,7 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 Label = int | str
-"""Of a future: the position of its command, `awakeable 17`, or `cancel`."""
+"""Of a future: the position of its command, `awakeable 17`, `signal a 0` (the first of that name),
+or `cancel`."""
+
+# Journaled here and not there: DECISIONS 0012 and 0035.
+WAITS = ("Awakeable", "Signal")
 
 # More than a step of a program takes, see `programs`, and what both sides need in between.
 IDLE_TURNS = 150
@@ -94,22 +98,19 @@ class Side(Protocol):
 
 
 def commands(journal: list[Entry]) -> list[Entry]:
-    """Those that both sides have in the same places: a future is named by its place among them.
-
-    The embedded engine journals the creation of an awakeable, Restate does not (DECISIONS 0012).
-    """
+    """Those that both sides have in the same places: a future is named by its place among them."""
     return [
         entry
         for entry in journal
-        if isinstance(entry.seen, Asked) and entry.seen.kind not in ("Awakeable", "SendSignal")
+        if isinstance(entry.seen, Asked) and entry.seen.kind not in (*WAITS, "SendSignal")
     ]
 
 
 def comparable(journal: list[Entry]) -> list[Asked | Came]:
     """What both sides must agree on.
 
-    Left out are awakeables, and cancellations of a callee that has answered or was cancelled
-    before, which change nothing: see `test_differences.py`.
+    Left out are waits for awakeables and signals, and cancellations of a callee that has answered
+    or was cancelled before, which change nothing: see `test_differences.py`.
     """
     kept: list[Asked | Came] = []
     settled: set[Label] = set()
@@ -117,14 +118,22 @@ def comparable(journal: list[Entry]) -> list[Asked | Came]:
         match seen:
             case Came(label=label):
                 settled.add(f"callee {label}")
-            case Asked(kind="Awakeable"):
+            case Asked(kind=kind) if kind in WAITS:
                 continue
-            case Asked(kind="SendSignal", whom=str(whom)):
+            case Asked(kind="SendSignal", signal=int(), whom=str(whom)):
                 if whom in settled:
                     continue
                 settled.add(whom)
         kept.append(seen)
     return kept
+
+
+def came_of_name(journal: list[Entry], name: str) -> int:
+    """How many signals of a name have come: which is the number of the next."""
+    return sum(
+        isinstance(seen, Came) and str(seen.label).startswith(f"signal {name} ")
+        for seen, _ in journal
+    )
 
 
 def value_of(payload: bytes | None) -> Any:

@@ -20,6 +20,7 @@ from oracle.journals import (
     Entry,
     Failed,
     Label,
+    came_of_name,
     commands,
     until_idle,
     value_of,
@@ -126,8 +127,13 @@ class Official:
             message = {"completion_id": command["completion_id"]}
         else:
             kind = "Signal"
-            number = CANCEL_SIGNAL if label == "cancel" else int(label.split()[1])
-            message = {"signal_id": number}
+            match label.split():
+                case ["awakeable", number]:
+                    message = {"signal_id": int(number)}
+                case ["signal", name, _]:
+                    message = {"signal_name": name}
+                case _:
+                    message = {"signal_id": CANCEL_SIGNAL}
         if isinstance(result, Failed):
             message["failure"] = result._asdict()
         elif (
@@ -277,6 +283,9 @@ def _waits_for(journal: list[Entry], future: Message) -> frozenset[Label]:
     labels |= {
         f"awakeable {number}" for number in future.get("signals", ()) if number != CANCEL_SIGNAL
     }
+    labels |= {
+        f"signal {name} {came_of_name(journal, name)}" for name in future.get("named_signals", ())
+    }
     for nested in future.get("nested", ()):
         labels |= _waits_for(journal, nested)
     return frozenset(labels)
@@ -295,7 +304,7 @@ def _asked(kind: str, message: Message) -> Asked:
         idempotency_key=message.get("idempotency_key"),
         is_delayed="invoke_time" in message,
         whom=_whom(message),
-        signal=message.get("signal_id"),
+        signal=message.get("signal_id") or message.get("signal_name"),
     )
 
 

@@ -33,6 +33,7 @@ MAKE_FUTURES = (
     "awakeable",
     "promise",
     "attach",
+    "signal",
 )
 WAIT = ("await", "gather", "select", "wait_completed", "as_completed")
 ACT = (
@@ -48,12 +49,16 @@ ACT = (
     "clear",
     "clear_all",
     "state_keys",
+    "resolve signal",
+    "reject signal",
     "cancel",
     "cancel callee",
     "random",
     "uuid",
 )
 END = ("fail", "crash")
+# Only protocol V7 has them.
+SIGNALS = ("signal", "resolve signal", "reject signal")
 # Not generated, because the sides are meant to differ about them: see `test_differences.py`.
 BY_HAND = ("run that hangs", "run that retries")
 
@@ -211,6 +216,8 @@ class _Performance:
                 return future
             case "promise":
                 return ctx.promise(op.name).value()
+            case "signal":
+                return ctx.signal(op.name)
             case _:
                 return ctx.attach_invocation(FOREIGN_INVOCATION)
 
@@ -271,6 +278,10 @@ class _Performance:
                 ctx.clear_all(op.entry)
             case "state_keys":
                 self.seen.append([op.number, await ctx.state_keys(op.entry)])
+            case "resolve signal":
+                ctx.resolve_signal(FOREIGN_INVOCATION, op.name, op.value)
+            case "reject signal":
+                ctx.reject_signal(FOREIGN_INVOCATION, op.name, "no", 418)
             case "cancel":
                 ctx.cancel_invocation(FOREIGN_INVOCATION)
             case "cancel callee":

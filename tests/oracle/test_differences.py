@@ -20,7 +20,7 @@ SLEEP = Op(0, "sleep")
 async def told(program: Program, *answers: tuple[Label, bytes | Failed]) -> Pair:
     """Both journals after these answers, each of which begins another attempt."""
     journals = Pair([], [])
-    for side, journal in zip(sides(program, protocol=7), journals, strict=True):
+    for side, journal in zip(sides(program), journals, strict=True):
         for answer in answers:
             journal.extend((await settle(side, journal)).entries)
             journal.append(side.came(journal, *answer))
@@ -56,6 +56,13 @@ async def test_creating_an_awakeable_is_a_command_here():
     journals = await told((Op(0, "awakeable"),))
     kinds = [[e.seen.kind for e in journal if isinstance(e.seen, Asked)] for journal in journals]
     assert kinds == [["Awakeable", "Output"], ["Output"]]
+
+
+async def test_waiting_for_a_signal_is_a_command_here():
+    """DECISIONS 0035: so that a wait can be seen, and its place among the waits be compared."""
+    journals = await told((Op(0, "signal"),))
+    kinds = [[e.seen.kind for e in journal if isinstance(e.seen, Asked)] for journal in journals]
+    assert kinds == [["Signal", "Output"], ["Output"]]
 
 
 async def test_an_awakeable_more_or_less_is_a_mismatch_here():
@@ -103,7 +110,7 @@ async def test_a_future_whose_wait_was_cancelled_can_be_awaited_again_here():
 
 async def test_a_cancelled_step_is_stopped_and_leaves_a_record_here():
     """DECISIONS 0026 and design 6.5: over there its result is lost, and a next attempt runs it."""
-    pair = sides((Op(0, "run that hangs"), Op(1, "await", (0,))), protocol=7)
+    pair = sides((Op(0, "run that hangs"), Op(1, "await", (0,))))
     ours, theirs = await lived(pair, ("cancel", b""))
     abandoned = Came(label=0, result=Failed(409, "abandoned: it was cancelled"))
     assert abandoned in [entry.seen for entry in ours]
@@ -114,7 +121,7 @@ async def test_a_cancelled_step_is_stopped_and_leaves_a_record_here():
 
 async def test_a_step_is_retried_within_its_attempt_here():
     """DECISIONS 0013: over there the attempt fails, and the next one replays the whole handler."""
-    pair = sides((Op(0, "run that retries"), Op(1, "await", (0,))), protocol=7)
+    pair = sides((Op(0, "run that retries"), Op(1, "await", (0,))))
     ours, theirs = pair.ours.live(), pair.theirs.live()
     for life in (ours, theirs):
         await life.idle()

@@ -1,7 +1,7 @@
 """After an edit of the program, both SDKs refuse its journal or neither does.
 
-`test_differences.py` has the edits about which they do not agree: awakeables, and the names of
-state entries. They stay out of what is generated here.
+`test_differences.py` has the edits about which they do not agree: awakeables, signals, and the
+names of state entries. They stay out of what is generated here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from oracle.programs import (
 from oracle.world import Answers, Pair, play, prefixes, sides
 
 MISMATCH = 570
-AWAKEABLES = ("awakeable", "resolve awakeable", "reject awakeable")
+# Waits for these are commands here and none there.
+WAITS_OF_OURS = ("awakeable", "resolve awakeable", "reject awakeable", "signal")
 LABELLED = ("get", "clear", "clear_all", "state_keys")
 INSERTED = [
     "run",
@@ -66,7 +67,7 @@ def edited(program: Program, edit: str, chance: random.Random) -> Program:
             ops[at] = replace(op, value=chance.choice(VALUES))
         case "kind":
             for group in (MAKE_FUTURES, WAIT, ("send", "send later"), ("get", "set", "clear")):
-                kinds = [kind for kind in group if kind not in AWAKEABLES]
+                kinds = [kind for kind in group if kind not in WAITS_OF_OURS]
                 if op.kind in kinds:
                     ops[at] = replace(op, kind=chance.choice(kinds))
     # What was cleared and then listed differs, see `programs`.
@@ -90,7 +91,7 @@ async def verdicts(program: Program, journals: Pair) -> tuple[Any, Any]:
     return said[0], said[1]
 
 
-@given(programs(without=AWAKEABLES), st.integers(0, 2**32), st.sampled_from(EDITS))
+@given(programs(without=WAITS_OF_OURS), st.integers(0, 2**32), st.sampled_from(EDITS))
 def test_an_edit_is_a_mismatch_for_both_or_for_neither(program: Program, seed: int, edit: str):
     """And when it is none, both go on alike: the edit lies past the recorded end."""
     chance = random.Random(seed)

@@ -6,15 +6,26 @@ Which future is answered next, how, and when somebody cancels, is drawn from a s
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any, NamedTuple
 
 import restate
 
 import nbdurable
 from oracle.embedded import Embedded
-from oracle.journals import Asked, Came, Entry, Failed, Label, commands, comparable, settle
+from oracle.journals import (
+    Asked,
+    Came,
+    Entry,
+    Failed,
+    Label,
+    came_of_name,
+    commands,
+    comparable,
+    settle,
+)
 from oracle.official import Official
-from oracle.programs import Program, flow_of
+from oracle.programs import NAMES, Program, flow_of
 
 STATE = {"a": b"1", "z": b'"zz"'}
 ARGUMENT = b'"in"'
@@ -22,6 +33,7 @@ SEED = 20261125
 # A program of ten operations has far fewer futures; more answers mean that it never ends.
 ANSWERS_MAX = 100
 BURST_MAX = 3
+EARLY_SIGNALS_MAX = 2
 CANCELLATIONS_MAX = 2
 CANCEL_CHANCE = 0.2
 ANSWERED_BY_OTHERS = [
@@ -41,7 +53,7 @@ class Pair(NamedTuple):
     theirs: Any
 
 
-def sides(program: Program, *, protocol: int = 6) -> Pair:
+def sides(program: Program, *, protocol: int = 7) -> Pair:
     flow, others = flow_of(nbdurable, program)
     their_flow, their_others = flow_of(restate, program)
     app = restate.app([their_flow, *their_others])
@@ -101,7 +113,25 @@ def unanswered(journal: list[Entry]) -> list[tuple[Label, str]]:
         for entry in journal
         if isinstance(entry.seen, Asked) and entry.seen.kind == "Awakeable"
     ]
+    found += [
+        (f"signal {name} {came_of_name(journal, name)}", "Signal")
+        for name in _signal_names(journal)
+    ]
     return [(label, kind) for label, kind in found if label not in known]
+
+
+def _signal_names(journal: list[Entry]) -> list[str]:
+    """Once any was waited for, signals of every name may come, also before somebody waits."""
+    waits = Counter(
+        str(entry.seen.signal)
+        for entry in journal
+        if isinstance(entry.seen, Asked) and entry.seen.kind == "Signal"
+    )
+    return [
+        name
+        for name in NAMES
+        if waits and came_of_name(journal, name) < waits[name] + EARLY_SIGNALS_MAX
+    ]
 
 
 def open_runs(journal: list[Entry]) -> list[Label]:
