@@ -27,14 +27,19 @@ from nbdurable.store import files
 from nbdurable.store.absorb import one
 from nbdurable.store.files import BASE_FILE, HOT_FILE, UNFINISHED, Format
 from nbdurable.store.lock import sync_folder
-from nbdurable.store.sql import QUERIES
+from nbdurable.store.sql import HISTORY, QUERIES
 
 # Files that DuckDB 1.5 can read too: a way back from the 2.0 series, at no cost measured.
 STORAGE_VERSION: Final = "v1.5.0"
 
+# DuckDB's default is 80 % of the machine, which belongs to the notebook.
+MEMORY_LIMIT: Final = "256MiB"
+# What a query sorts beside its memory, it must not take from the disk that commits go to.
+SPILL_LIMIT: Final = "512MiB"
+
 _SETTINGS: Final = {
-    # DuckDB's default is 80 % of the machine, which belongs to the notebook.
-    "memory_limit": "256MiB",
+    "memory_limit": MEMORY_LIMIT,
+    "max_temp_directory_size": SPILL_LIMIT,
     "threads": "2",
     # A checkpoint happens where we place it (absorb), or not at all: one that DuckDB places on its
     # own stalls a commit for up to 3 s, and one at closing would modify a journal that is refused.
@@ -70,7 +75,10 @@ class Instance:
         self._connection.execute("pragma disable_checkpoint_on_shutdown")
         # On by default in a notebook, where it would be printed into somebody's cell.
         self._connection.execute("set enable_progress_bar = false")
+        # Else what SQL shows of a journal would depend on where it is looked at.
+        self._connection.execute("set global TimeZone = 'UTC'")
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._has_history = False
 
     def attach(self) -> None:
         """Attach what was verified, for good; from then on nothing else can be reached."""
@@ -122,6 +130,22 @@ class Instance:
         cursor = self._connection.cursor()
         self._cursors.append(cursor)
         return cursor
+
+    def release(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Close one of its cursors, which then belongs to nobody."""
+        if cursor in self._cursors:
+            self._cursors.remove(cursor)
+        cursor.close()
+
+    def prepare_history(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Make the views of SQL users, if they are not there. At first use: it takes 0.1 s."""
+        if self._has_history:
+            return
+        cursor.execute(QUERIES["begin_views"])
+        for name in HISTORY:
+            cursor.execute(QUERIES[name])
+        cursor.execute(QUERIES["commit_views"])
+        self._has_history = True
 
     def handles(self) -> list[duckdb.DuckDBPyConnection]:
         return [*self._cursors, self._connection]
