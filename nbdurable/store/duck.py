@@ -24,7 +24,13 @@ from nbdurable.store import files
 from nbdurable.store.absorb import Switch, checkpoint, empty_hot, fold_into_base, one
 from nbdurable.store.blobs import Blobs
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
-from nbdurable.store.instance import Bounds, Instance, create_databases, translate
+from nbdurable.store.instance import (
+    Bounds,
+    Instance,
+    create_databases,
+    translate,
+    wants_memory,
+)
 from nbdurable.store.lock import OwnerLock, on_fork
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
@@ -140,11 +146,12 @@ class DuckStore:
             self._probe("commit")
             try:
                 self._commit(writer, stored)
-            except duckdb.OutOfMemoryException:
-                self.history.make_room()
-                # Memory runs out before a commit or not at all; this is to be sure.
-                if (one(writer, "hot_bounds")[2] or self._last_lsn) != rows[-1].lsn:
-                    self._commit(writer, stored)
+            except duckdb.Error as error:
+                if not wants_memory(error):
+                    raise
+                with self.history.emptied("memory"):
+                    if (one(writer, "hot_bounds")[2] or self._last_lsn) != rows[-1].lsn:
+                        self._commit(writer, stored)
             self._wal_bytes = watch.check_commit()
             self._probe("committed")
         self._last_lsn = rows[-1].lsn
@@ -164,32 +171,38 @@ class DuckStore:
     def absorb(self) -> None:
         writer, watch = self._usable()
         with self._writing("absorbing facts"):
-            watch.check()
-            rows, first, last = one(writer, "hot_bounds")
-            if rows == 0:
-                return
-            _, _, absorbed = one(writer, "base_meta")
-            # Recovery alone may meet copies of what base has.
-            assert last == self._last_lsn
-            assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
-            if last > absorbed:
-                self._probe("absorb")
-                try:
-                    fold_into_base(writer, last)
-                except duckdb.OutOfMemoryException:
-                    self.history.make_room()
-                    writer.execute(QUERIES["end_read"])
-                    fold_into_base(writer, last)
-                self._probe("absorb: committed to base")
-                self._checkpoint_base(writer)
-                self._probe("absorb: base is checkpointed")
-            watch.expect_new_wal()
-            with self._switch.turning():
-                empty_hot(writer)
-            self._count_from_here(watch)
-            watch.check()
-            files.make_private(self.folder)
-            self._probe("absorbed")
+            try:
+                self._absorb(writer, watch)
+            except duckdb.Error as error:
+                if not wants_memory(error):
+                    raise
+                with self.history.emptied("memory"):
+                    with suppress(duckdb.TransactionException):
+                        writer.execute(QUERIES["end_read"])
+                    self._absorb(writer, watch)
+
+    def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
+        watch.check()
+        rows, first, last = one(writer, "hot_bounds")
+        if rows == 0:
+            return
+        _, _, absorbed = one(writer, "base_meta")
+        # Recovery alone may meet copies of what base has.
+        assert last == self._last_lsn
+        assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
+        if last > absorbed:
+            self._probe("absorb")
+            fold_into_base(writer, last)
+            self._probe("absorb: committed to base")
+            self._checkpoint_base(writer)
+            self._probe("absorb: base is checkpointed")
+        watch.expect_new_wal()
+        with self._switch.turning():
+            empty_hot(writer)
+        self._count_from_here(watch)
+        watch.check()
+        files.make_private(self.folder)
+        self._probe("absorbed")
 
     def load(self) -> Iterator[Row]:
         return map(Row._make, self._stream("load"))
@@ -276,7 +289,7 @@ class DuckStore:
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
-        with self.history.emptied(), self._switch.turning():
+        with self.history.emptied("files"), self._switch.turning():
             if self._instance is not None:
                 # The appender and the statement hold the connection, and it the files.
                 for name in _HANDLES:
@@ -377,13 +390,13 @@ class DuckStore:
         try:
             return read()
         except StoreError as error:
-            if not isinstance(error.__cause__, duckdb.OutOfMemoryException):
+            if not isinstance(error.__cause__, duckdb.Error) or not wants_memory(error.__cause__):
                 raise
-        self.history.make_room()
-        with self._switch.reading(), suppress(duckdb.Error):
-            # Even ending the snapshot takes memory, and may have failed for want of it.
-            self._reader.execute(QUERIES["end_read"])
-        return read()
+        with self.history.emptied("memory"):
+            with self._switch.reading(), suppress(duckdb.TransactionException):
+                # Even ending the snapshot takes memory, and may have failed for want of it.
+                self._reader.execute(QUERIES["end_read"])
+            return read()
 
     def _rows(self, found: duckdb.DuckDBPyConnection) -> list[Row]:
         """Sorted here, where it costs nothing: DuckDB's sort of blobs needs twice their memory."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,6 +34,10 @@ STORAGE_VERSION: Final = "v1.5.0"
 
 # DuckDB's default is 80 % of the machine, which belongs to the notebook.
 MEMORY_LIMIT: Final = "256MiB"
+# With more at once they would only take memory from each other.
+QUESTIONS_MAX: Final = 4
+# For the sorts and hash tables of one: what is beyond goes to disk, not to the engine's share.
+QUESTION_MEMORY_LIMIT: Final = "96MiB"
 # What a query sorts beside its memory, it must not take from the disk that commits go to.
 SPILL_LIMIT: Final = "512MiB"
 
@@ -78,12 +82,18 @@ class Instance:
         # Else what SQL shows of a journal would depend on where it is looked at.
         self._connection.execute("set global TimeZone = 'UTC'")
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        # Whose settings cannot be changed once the configuration is locked.
+        self._questions: list[duckdb.DuckDBPyConnection] = []
         self._has_history = False
 
     def attach(self) -> None:
         """Attach what was verified, for good; from then on nothing else can be reached."""
         for database in _FILES:
             self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+        for _ in range(QUESTIONS_MAX):
+            cursor = self.cursor()
+            cursor.execute(f"set operator_memory_limit = '{QUESTION_MEMORY_LIMIT}'")
+            self._questions.append(cursor)
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
 
@@ -131,11 +141,17 @@ class Instance:
         self._cursors.append(cursor)
         return cursor
 
-    def release(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Close one of its cursors, which then belongs to nobody."""
-        if cursor in self._cursors:
-            self._cursors.remove(cursor)
-        cursor.close()
+    @contextmanager
+    def question(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for the SQL of a user. QUESTIONS_MAX at a time; the caller counts them."""
+        cursor = self._questions.pop()
+        try:
+            yield cursor
+        finally:
+            # Ends the transaction, and with it whatever was not fetched.
+            with suppress(duckdb.Error):
+                cursor.execute(QUERIES["end_read"])
+            self._questions.append(cursor)
 
     def prepare_history(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Make the views of SQL users, if they are not there. At first use: it takes 0.1 s."""
@@ -228,6 +244,11 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (duckdb.Error, AssertionError) as error:
         raise _blame(error, path) from error
+
+
+def wants_memory(error: duckdb.Error) -> bool:
+    """Whether it has failed for want of memory; a commit says so in other words than the rest."""
+    return isinstance(error, duckdb.OutOfMemoryException) or "failed to allocate" in str(error)
 
 
 def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:

@@ -22,7 +22,14 @@ from nbdurable.errors import QueryError
 from nbdurable.store import gate
 from nbdurable.store.absorb import Switch, checkpoint
 from nbdurable.store.blobs import MARK, Blobs
-from nbdurable.store.instance import MEMORY_LIMIT, SPILL_LIMIT, Instance, translate
+from nbdurable.store.instance import (
+    MEMORY_LIMIT,
+    QUESTIONS_MAX,
+    SPILL_LIMIT,
+    Instance,
+    translate,
+    wants_memory,
+)
 from nbdurable.store.sql import QUERIES
 
 Parameters = Sequence[object] | Mapping[str, object]
@@ -30,8 +37,6 @@ Why = Literal["time", "asker", "memory", "files"]
 
 # A snapshot this old is in the way of a checkpoint, whoever it belongs to.
 TIME_LIMIT_MS_MAX: Final = 30_000
-# Memory is shared; with more at once they would only take it from each other.
-QUESTIONS_MAX: Final = 4
 # Rows made into Python objects at once.
 _FETCH_ROWS: Final = 512
 # DuckDB forgets an interruption that comes between two statements, so it is repeated.
@@ -76,7 +81,7 @@ class History:
         self._turn = threading.Condition()
         self._inside: set[Question] = set()
         self._owes_checkpoint = False
-        self._is_shut = False
+        self._shut_count = 0
         self._preparing = threading.Lock()
 
     def ask(
@@ -105,28 +110,20 @@ class History:
             self._owes_checkpoint = False
             self._turn.notify_all()
 
-    def make_room(self) -> None:
-        """Interrupt all questions and wait until they have given their memory back."""
-        with self._turn:
-            self._send_away("memory")
-
     @contextmanager
-    def emptied(self) -> Iterator[None]:
+    def emptied(self, why: Why) -> Iterator[None]:
         """Nobody is inside, and nobody gets in. Never under the switch, which those inside need."""
         with self._turn:
-            self._is_shut = True
-            self._send_away("files")
+            self._shut_count += 1
+            for question in self._inside:
+                question.interrupt(why)
+            self._turn.wait_for(lambda: not self._inside, _LEAVE_S_MAX)
         try:
             yield
         finally:
             with self._turn:
-                self._is_shut = False
+                self._shut_count -= 1
                 self._turn.notify_all()
-
-    def _send_away(self, why: Why) -> None:
-        for question in self._inside:
-            question.interrupt(why)
-        self._turn.wait_for(lambda: not self._inside, _LEAVE_S_MAX)
 
     # -- a question's side ----------------------------------------------------------------------
 
@@ -139,10 +136,8 @@ class History:
             self._inside.add(question)
             makes_up = self._owes_checkpoint
         try:
-            with self._switch.reading():
-                instance = self._attached()
-                cursor = instance.cursor()
-            try:
+            instance = self._attached()
+            with instance.question() as cursor:
                 if makes_up:
                     # Refused once more, by a writer: whoever is refused next says so again.
                     checkpoint(cursor, "base")
@@ -150,8 +145,6 @@ class History:
                 with self._preparing:
                     instance.prepare_history(cursor)
                 yield cursor
-            finally:
-                instance.release(cursor)
         finally:
             with self._turn:
                 self._inside.discard(question)
@@ -173,7 +166,7 @@ class History:
 
     def _has_room(self) -> bool:
         places = 1 if self._owes_checkpoint else QUESTIONS_MAX
-        return not self._is_shut and len(self._inside) < places
+        return not self._shut_count and len(self._inside) < places
 
 
 class Question:
@@ -275,7 +268,7 @@ class Question:
             yield
         except duckdb.Error as error:
             self.raise_if_interrupted()
-            if isinstance(error, duckdb.OutOfMemoryException):
+            if wants_memory(error):
                 raise QueryError(
                     f"The query needs more memory than it may have ({MEMORY_LIMIT}, and"
                     f" {SPILL_LIMIT} on disk). Sort or group less: narrow it with where, or select"
