@@ -84,7 +84,8 @@ class DurableEngine:
         engine = Engine(store, self._clock, owner, __version__, logs_failures=self._logs_failures)
         engine.start()
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
-        engine.add_link(link)
+        link.start()
+        engine.add_link(link).result()
         self._engine, self._link = engine, link
         _look_after(self)
         self._client = LocalClient(engine, link)

@@ -1,7 +1,8 @@
 """The engine: drain the mailbox, decide a batch, commit its facts, and only then act.
 
-Owns the machine, and the thread it lives on. Everybody else talks to it in two ways: `propose`,
-which is answered after the commit, and `ask`, which runs a function on the engine's thread.
+Owns the machine, and the loop it lives on: `start` gives it a thread of its own, the simulator runs
+it beside everything else. Everybody else talks to it in two ways: `propose`, which is answered
+after the commit, and `ask`, which runs a function on the engine's thread.
 
 If a commit fails its outcome is unknown. Then there is one way on: stop the attempts, reopen the
 store, recover, begin the next epoch, and decide again what clients proposed (their proposals carry
@@ -49,12 +50,12 @@ from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
-from nbdurable.engine.ports import Clock, Link, Store
+from nbdurable.engine.ports import Clock, Link, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.starts import attempt_start
-from nbdurable.engine.timers import Timers
+from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.engine.vault import Vault
-from nbdurable.engine.writer import Writer
+from nbdurable.engine.writer import WriterThread
 from nbdurable.errors import (
     EngineClosedError,
     JournalDamagedError,
@@ -103,32 +104,43 @@ class _Question(NamedTuple):
 
 
 class Engine:
-    """Mutable; its state belongs to the thread that `start` starts."""
+    """Mutable; its state belongs to the thread of the loop that `run` runs on."""
 
     def __init__(
-        self, store: Store, clock: Clock, owner: str, version: str, *, logs_failures: bool = True
+        self,
+        store: Store,
+        clock: Clock,
+        owner: str,
+        version: str,
+        *,
+        logs_failures: bool = True,
+        make_writer: Callable[[Store, asyncio.AbstractEventLoop], Writer] = WriterThread,
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
         self._store = store
         self._clock = clock
         self._owner = owner
         self._version = version
+        self._make_writer = make_writer
+        self._look_again_s = look_again_s
+        self._thread: threading.Thread | None = None
         self._links: dict[str, Link] = {}
         self._code: dict[tuple[str, str], LoadCode] = {}
         self._waiting: dict[InvocationId, list[Future[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
-        self._ready: Future[None] = Future()
+        self.ready: Future[None] = Future()
         self.feed = Feed()
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread and recover. Raises what opening the store raises."""
+        """Start a thread to run on, and recover. Raises what opening the store raises."""
         self._thread = threading.Thread(target=self._live, name="nbdurable-engine", daemon=True)
         self._thread.start()
         try:
-            self._ready.result()
+            self.ready.result()
         except BaseException:
             # Store and lock are let go of by then, so that trying again meets no trace of us.
             self._thread.join()
@@ -198,20 +210,63 @@ class Engine:
             with suppress(NbdurableError, RuntimeError):
                 self.ask(forget)
 
-    def add_link(self, link: Link) -> None:
-        """Before `LoadCode` is proposed over it."""
-        self.ask(lambda: self._links.__setitem__(link.name, link)).result()
+    def add_link(self, link: Link) -> Future[None]:
+        """To be waited for before `LoadCode` is proposed over it."""
+        return self.ask(lambda: self._links.__setitem__(link.name, link))
 
-    def close(self) -> None:
-        """Stop the attempts, absorb, close. What ran goes on when the journal is opened again."""
-        if not self._thread.is_alive():
-            return
+    def stop(self) -> None:
+        """Let `run` end: it stops the attempts, absorbs and closes the store."""
         # It may be ending by itself just now, and its loop be closed already.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+
+    def close(self) -> None:
+        """Stop, and wait for it. What ran goes on when the journal is opened again."""
+        if self._thread is not None and self._thread.is_alive():
+            self.stop()
+            self._thread.join()
 
     # -- on the engine's thread ---------------------------------------------------------------
+
+    async def run(self) -> None:
+        """The engine's whole life: recover, be `ready`, serve until `stop`, close the store.
+
+        Raises:
+            NbdurableError: What opening the store raised, or what ended it since.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
+        self._timers = Timers(self._clock, self._fire, self._look_again_s)
+        self._store.open()
+        self._writer = self._make_writer(self._store, self.loop)
+        try:
+            await self._begin_epoch()
+            self.ready.set_result(None)
+            serving = asyncio.create_task(self._serve())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            else:
+                serving.cancel()
+                await asyncio.wait({serving})
+        except BaseException as error:
+            # Before what follows: the reason is the first one, not that the engine is closed.
+            self._die(error)
+            raise
+        finally:
+            self._timers.clear()
+            for link in self._links.values():
+                link.stop_all("the engine is closing")
+            self._writer.close()
+            # After the last commit: whoever still asks gets an answer, not silence.
+            self._die(EngineClosedError("the engine is closed; open the journal again"))
+            self._store.close()
+
+    @property
+    def timers(self) -> Timers:
+        return self._timers
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
         result = self.machine.state.invocations[invocation_id].result
@@ -240,40 +295,9 @@ class Engine:
 
     def _live(self) -> None:
         try:
-            asyncio.run(self._main())
+            asyncio.run(self.run())
         except BaseException as error:  # noqa: BLE001 - border: nobody else would hear of it.
             self._die(error)
-
-    async def _main(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
-        self._timers = Timers(self._clock, self._fire)
-        self._store.open()
-        self._writer = Writer(self._store, self.loop)
-        try:
-            await self._begin_epoch()
-            self._ready.set_result(None)
-            serving = asyncio.create_task(self._serve())
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            else:
-                serving.cancel()
-                await asyncio.wait({serving})
-        except BaseException as error:
-            # Before what follows: the reason is the first one, not that the engine is closed.
-            self._die(error)
-            raise
-        finally:
-            self._timers.clear()
-            for link in self._links.values():
-                link.stop_all("the engine is closing")
-            self._writer.close()
-            # After the last commit: whoever still asks gets an answer, not silence.
-            self._die(EngineClosedError("the engine is closed; open the journal again"))
-            self._store.close()
 
     async def _serve(self) -> None:
         while True:
@@ -380,7 +404,7 @@ class Engine:
                 if came_through is None:
                     # Asked once: after this the lsns are those of the next epoch.
                     came_through = self._store.last_lsn() >= last_lsn
-                self._writer = Writer(self._store, self.loop)
+                self._writer = self._make_writer(self._store, self.loop)
                 await self._begin_epoch()
             except Exception as again:  # noqa: BLE001 - border: tried again, then told.
                 error = again
@@ -474,8 +498,8 @@ class Engine:
         if self._dead is not None:
             return
         self._dead = _as_error(error)
-        if not self._ready.done():
-            self._ready.set_exception(error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
         elif not isinstance(error, EngineClosedError):
             logger.error("the engine stopped: %s", error)
         for outcomes in self._waiting.values():

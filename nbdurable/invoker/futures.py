@@ -105,9 +105,8 @@ class StateFuture(DurableFuture[T]):
         return True
 
     def __await__(self) -> Generator[Any, Any, T]:
-        self._owner.attempt.check_open()
+        yield from self._owner.attempt.check_open()
         return self._value
-        yield  # pragma: no cover - makes this a generator, as awaiting demands.
 
 
 class Promise(DurablePromise[T]):
