@@ -1,9 +1,10 @@
 """How the objects of a notebook are written and rebuilt, where pickle and cloudpickle fall short.
 
-Owns seven differences, and nothing else:
+Owns eight differences, and nothing else:
 
 * a function of the notebook is its code, rebuilt with the live namespace as its globals, so that
   it sees what later cells assign (cloudpickle gives it a copy);
+* code keeps the name of the cell it was typed in;
 * a closure keeps its cells, so that two functions over one `nonlocal` still share it;
 * a NumPy view of an array that is a variable stays a view of it;
 * what pickle would write as "the name `f` in `__main__`" is rebuilt or refused, because a new
@@ -76,6 +77,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickl
             return self._function(obj)
         if kind is types.CellType:
             return _cell(obj)
+        if kind is types.CodeType:
+            # Some versions of cloudpickle write every code as `<dynamic-code>`; the name of its
+            # cell is how tracebacks and `inspect` find its lines.
+            return rebuild_code, (obj.co_filename, self.dispatch_table[kind](obj))
         if issubclass(kind, type):
             return super().reducer_override(obj)
         if kind is io.TextIOWrapper:
@@ -157,6 +162,12 @@ class NamespaceUnpickler(pickle.Unpickler):
         else:
             live = vars(importlib.import_module(module_name))
         return types.FunctionType(code, live, None, None, closure)
+
+
+def rebuild_code(filename: str, reduced: tuple[Any, ...]) -> types.CodeType:
+    make, arguments = reduced
+    code: types.CodeType = make(*arguments)
+    return code.replace(co_filename=filename)
 
 
 def rebuild_function(*_arguments: object) -> NoReturn:

@@ -17,6 +17,7 @@ from nbdurable.core.commands import (
     OutputCommand,
     SleepCommand,
     entry_type,
+    name_of,
 )
 from nbdurable.core.facts import (
     AttemptFailed,
@@ -29,7 +30,7 @@ from nbdurable.core.facts import (
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import EngineState, Invocation, ServiceState
+from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
 from nbdurable.core.values import Failure, Result
 
 PREVIEW_CHARS_MAX = 160
@@ -139,9 +140,7 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         is_asleep=bool(inv.sleeping) and not _is_busy(inv),
         wakes_at_ms=min(inv.sleeping.values(), default=inv.start_at_ms),
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
-        open_awakeables=tuple(
-            awakeable_id(inv.id, inv.seed, s) for s in sorted(inv.open_awakeables)
-        ),
+        open_awakeables=tuple(awakeable_id(inv.id, inv.seed, s) for s in inv.open_awakeables),
         is_run=inv.handler_type == "workflow",
         is_code_loaded=service is not None and needed in service.loaded,
         how_to_load=_how_to_load(inv, service),
@@ -162,7 +161,7 @@ def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
 
 
 def _is_busy(inv: Invocation) -> bool:
-    return bool(inv.open_runs or inv.open_calls or inv.open_promises or inv.open_awakeables)
+    return bool(inv.awaited) or any(not isinstance(o, OpenSleep) for o in inv.open.values())
 
 
 def _users_line(stacktrace: str) -> str | None:
@@ -269,7 +268,7 @@ def first_line(text: str) -> str:
 
 def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> EntryView:
     kind = entry_type(command).removeprefix("Command: ")
-    name = command.name or getattr(command, "key", None) or getattr(command, "target", None)
+    name = name_of(command)
     waits = isinstance(command, GetPromiseCommand | AwakeableCommand | SleepCommand)
     is_open = waits or getattr(command, "completion_id", None) is not None
     value = preview(payload)
@@ -279,7 +278,7 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
     return EntryView(
         index=index,
         kind=kind,
-        name=None if name is None else str(name),
+        name=name,
         status=("waiting" if waits else "running") if is_open else "done",
         started_at_ms=at_ms,
         ended_at_ms=None if is_open else at_ms,

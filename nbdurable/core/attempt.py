@@ -38,6 +38,7 @@ from nbdurable.core.commands import (
     RunCommand,
     SendSignalCommand,
     SetStateCommand,
+    SignalCommand,
     SleepCommand,
     entry_type,
 )
@@ -45,8 +46,10 @@ from nbdurable.core.futures import (
     Completion,
     FutureTree,
     Leaf,
+    NamedSignal,
+    Outcome,
     Signal,
-    is_satisfied,
+    Watch,
     leaves,
 )
 from nbdurable.core.ids import (
@@ -117,10 +120,15 @@ Progress = Ready | ExecuteRun | WaitExternal | Cancelled
 
 
 class Settled(NamedTuple):
-    """A result with its bytes: what a future gives."""
+    """A result with its bytes: what a future gives. `order` counts what settled before it."""
 
     result: Result
     payload: bytes
+    order: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        return isinstance(self.result, Success)
 
 
 class MismatchError(Exception):
@@ -150,11 +158,14 @@ class AttemptMachine:
         self._recorded_runs: dict[str, RunCommand] = {}
         self._unseen: deque[tuple[AnyNotification, bytes]] = deque()
         self._settled: dict[Leaf, Settled] = {}
+        self._watch: Watch | None = None
+        self._accepted = frozenset(start.accepted)
         self._steps: list[AnyStep] = []
         self._state = dict(start.state)
         self._command_index = 0
         self._next_completion_id = 1
         self._next_signal_id = FIRST_AWAKEABLE_SIGNAL
+        self._signal_counts: dict[str, int] = {}
         self._notification_count = 0
         self._entry_index = 0
         self._runs_waiting: set[int] = set()
@@ -212,6 +223,7 @@ class AttemptMachine:
         comparable: bool = True,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
+        limit_key: str | None = None,
         is_run: bool = False,
     ) -> tuple[Completion, InvocationId]:
         completion_id = self._completion_id()
@@ -223,6 +235,7 @@ class AttemptMachine:
             argument=ref_of(argument, comparable=comparable),
             headers=headers or {},
             idempotency_key=idempotency_key,
+            limit_key=limit_key,
         )
         recorded = self._append(command, argument)
         invocation_id = recorded.command.invocation_id
@@ -238,6 +251,7 @@ class AttemptMachine:
         invoke_at_ms: int | None = None,
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
+        limit_key: str | None = None,
         is_run: bool = False,
     ) -> InvocationId:
         command = OneWayCallCommand(
@@ -246,6 +260,7 @@ class AttemptMachine:
             argument=ref_of(argument, comparable=comparable),
             headers=headers or {},
             idempotency_key=idempotency_key,
+            limit_key=limit_key,
             invoke_at_ms=invoke_at_ms,
         )
         return self._append(command, argument).command.invocation_id
@@ -301,6 +316,21 @@ class AttemptMachine:
     def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:
         self._append(CompleteAwakeableCommand(awakeable_id=awakeable, result=result), payload)
 
+    def signal(self, name: str) -> NamedSignal:
+        """A wait for the next value sent under this name, whether it came already or not."""
+        index = self._signal_counts.get(name, 0)
+        self._signal_counts[name] = index + 1
+        self._append(SignalCommand(signal_name=name, index=index))
+        return NamedSignal(name=name, index=index)
+
+    def send_signal(
+        self, invocation_id: InvocationId, name: str, result: Result, payload: bytes
+    ) -> None:
+        command = SendSignalCommand(
+            invocation_id=invocation_id, signal_id=0, signal_name=name, result=result
+        )
+        self._append(command, payload)
+
     def attach_invocation(self, invocation_id: InvocationId) -> Completion:
         completion_id = self._completion_id()
         self._append(
@@ -320,7 +350,10 @@ class AttemptMachine:
             MismatchError: Recorded commands are left, so the recorded code got past this await,
                 but nothing recorded satisfies it: the await was added, or its future changed.
         """
-        while not is_satisfied(tree, self._settled):
+        watch = self._watch
+        if watch is None or watch.tree is not tree:
+            watch = self._watch = Watch(tree, self._outcome_of)
+        while watch.outcome is None:
             if self._unseen:
                 if self._consume():
                     return self._cancel()
@@ -330,14 +363,23 @@ class AttemptMachine:
                 raise MismatchError(
                     Mismatch(self._command_index, self._recorded[0].command, None, (), why)
                 )
-            wanted = {leaf.id for leaf in leaves(tree) if isinstance(leaf, Completion)}
-            runs = tuple(sorted(wanted & self._runs_waiting))
+            runs = self._runs_wanted_by(tree)
             if runs:
                 self._runs_waiting.difference_update(runs)
                 self._runs_executing.update(runs)
                 return ExecuteRun(runs)
             return WaitExternal(can_suspend=not self._runs_executing)
         return Ready()
+
+    def _runs_wanted_by(self, tree: FutureTree) -> tuple[int, ...]:
+        if not self._runs_waiting:
+            return ()
+        wanted = {leaf.id for leaf in leaves(tree) if isinstance(leaf, Completion)}
+        return tuple(sorted(wanted & self._runs_waiting))
+
+    def _outcome_of(self, leaf: Leaf) -> Outcome:
+        settled = self._settled.get(leaf)
+        return None if settled is None else settled.succeeded
 
     def is_settled(self, leaf: Leaf) -> bool:
         return leaf in self._settled
@@ -351,7 +393,9 @@ class AttemptMachine:
         leaf = leaf_of(notification)
         if leaf == Signal(id=CANCEL_SIGNAL):
             return True
-        self._settled.setdefault(leaf, Settled(notification.result, payload))
+        settled = Settled(notification.result, payload, len(self._settled))
+        if self._settled.setdefault(leaf, settled) is settled and self._watch is not None:
+            self._watch.settle(leaf, succeeded=settled.succeeded)
         if isinstance(leaf, Completion):
             self._runs_waiting.discard(leaf.id)
             self._runs_executing.discard(leaf.id)
@@ -442,7 +486,7 @@ class AttemptMachine:
             return Recorded(command, payload or b"")
         recorded = self._recorded[0]
         differences = compare(recorded.command, command)
-        if differences:
+        if differences and not self._is_accepted(recorded.command, command):
             why = "the code asks for something else than it did"
             raise MismatchError(
                 Mismatch(
@@ -456,6 +500,10 @@ class AttemptMachine:
                 )
             )
         return self._recorded.popleft()
+
+    def _is_accepted(self, recorded: Command, attempted: Command) -> bool:
+        """Whether a person has said that the recorded entry stands for what is asked now."""
+        return self._command_index in self._accepted and type(recorded) is type(attempted)
 
     def _step(self, step: AnyStep) -> None:
         if not self._closed:
@@ -471,7 +519,11 @@ class AttemptMachine:
     ) -> InvocationId:
         if is_run or idempotency_key is not None:
             return keyed_invocation_id(
-                target.service, target.key, target.handler, None if is_run else idempotency_key
+                target.service,
+                target.key,
+                target.handler,
+                None if is_run else idempotency_key,
+                target.scope,
             )
         return child_invocation_id(self._seed, self._command_index + 1)
 

@@ -48,22 +48,24 @@ class SleepCommand(Command, frozen=True, kw_only=True):
 
 
 class CallCommand(Command, frozen=True, kw_only=True):
-    compared = ("target", "argument", "headers", "idempotency_key", "name")
+    compared = ("target", "argument", "headers", "idempotency_key", "limit_key", "name")
     completion_id: int
     invocation_id: InvocationId
     target: Target
     argument: PayloadRef
     headers: dict[str, str] = {}
     idempotency_key: str | None = None
+    limit_key: str | None = None
 
 
 class OneWayCallCommand(Command, frozen=True, kw_only=True):
-    compared = ("target", "argument", "headers", "idempotency_key", "name")
+    compared = ("target", "argument", "headers", "idempotency_key", "limit_key", "name")
     invocation_id: InvocationId
     target: Target
     argument: PayloadRef
     headers: dict[str, str] = {}
     idempotency_key: str | None = None
+    limit_key: str | None = None
     invoke_at_ms: int | None = None
 
 
@@ -133,10 +135,25 @@ class AttachInvocationCommand(Command, frozen=True, kw_only=True):
     invocation_id: InvocationId
 
 
+class SignalCommand(Command, frozen=True, kw_only=True):
+    """A wait for a named signal. Journaled, as awakeables are, and for the same reason.
+
+    `index` counts the waits for this name from 0: the n-th wait takes the n-th value.
+    """
+
+    compared = ("signal_name", "index")
+    signal_name: str
+    index: int
+
+
 class SendSignalCommand(Command, frozen=True, kw_only=True):
-    compared = ("invocation_id", "signal_id")
+    """A cancellation (`signal_id` 1, no result), or a value under a name (`signal_id` 0)."""
+
+    compared = ("invocation_id", "signal_id", "signal_name", "result")
     invocation_id: InvocationId
     signal_id: int
+    signal_name: str | None = None
+    result: Result | None = None
 
 
 AnyCommand = (
@@ -156,6 +173,7 @@ AnyCommand = (
     | AwakeableCommand
     | CompleteAwakeableCommand
     | AttachInvocationCommand
+    | SignalCommand
     | SendSignalCommand
 )
 
@@ -165,6 +183,15 @@ def entry_type(command: Command) -> str:
     return f"Command: {type(command).__name__.removesuffix('Command')}"
 
 
+def name_of(command: Command) -> str | None:
+    """What a person calls it: the name it was given, else the key, signal or target it is about."""
+    for attribute in ("name", "key", "signal_name", "target"):
+        named = getattr(command, attribute, None)
+        if named is not None:
+            return str(named)
+    return None
+
+
 def payload_ref(command: Command) -> PayloadRef | None:
     """The one payload a command may carry, whatever the field is called."""
     match command:
@@ -172,7 +199,12 @@ def payload_ref(command: Command) -> PayloadRef | None:
             return command.argument
         case SetStateCommand() | GetEagerStateCommand():
             return command.value
-        case OutputCommand() | CompletePromiseCommand() | CompleteAwakeableCommand():
+        case (
+            OutputCommand()
+            | CompletePromiseCommand()
+            | CompleteAwakeableCommand()
+            | SendSignalCommand()
+        ):
             return getattr(command.result, "value", None)
         case _:
             return None

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbdurable.core.actions import AnyAction, StopAttempt
+from nbdurable.core.evolve import evolve
 from nbdurable.core.facts import AnyFact
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer
 from nbdurable.core.records import CopyOf, Record
-from nbdurable.core.state import EngineState, Invocation, evolve
+from nbdurable.core.state import EngineState, Invocation
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import msgspec
 from nbdurable.core.commands import AnyCommand, payload_ref
 from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
+from nbdurable.core.limits import Limits
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.notifications import AnyNotification, notified_payload
 from nbdurable.core.values import (
@@ -66,6 +67,12 @@ class LinkClosed(Fact, frozen=True, kw_only=True):
     link: str
 
 
+class LimitsSet(Fact, frozen=True, kw_only=True):
+    """How many attempts may run at once; replaces the limits before it."""
+
+    limits: Limits
+
+
 # -- scope: an object key ---------------------------------------------------------------------
 
 
@@ -112,8 +119,13 @@ class InvocationCreated(InvocationFact, frozen=True, kw_only=True):
     handler_type: HandlerType | None = None
     headers: dict[str, str] = {}
     idempotency_key: str | None = None
+    limit_key: str | None = None
     caller: Caller | None = None
     start_at_ms: int | None = None
+    # How long after its end its result and its journal are kept; None: as long as they are let.
+    completion_retention_ms: int | None = None
+    journal_retention_ms: int | None = None
+    restarted_from: InvocationId | None = None
 
 
 class InvocationPending(InvocationFact, frozen=True, kw_only=True):
@@ -121,13 +133,13 @@ class InvocationPending(InvocationFact, frozen=True, kw_only=True):
 
 
 class InvocationReadied(InvocationFact, frozen=True, kw_only=True):
-    """It has the lock, if it needs one, and wants an attempt that could not be started yet."""
+    """It has the lock, if it needs one, and wants an attempt: its code or a slot is missing."""
 
     why: str
 
 
 class InvocationMoved(InvocationFact, frozen=True, kw_only=True):
-    """From now on it runs on this revision: its own failed, or is loaded nowhere any more."""
+    """From now on it runs on this revision: its own failed, is loaded nowhere, or it was told."""
 
     revision: int
 
@@ -186,6 +198,12 @@ class InvocationPaused(InvocationFact, frozen=True, kw_only=True):
     by: Literal["retries", "error", "user"]
 
 
+class MismatchAccepted(InvocationFact, frozen=True, kw_only=True):
+    """Somebody has said: what is recorded for this command stands for what the code asks now."""
+
+    command_index: int
+
+
 class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
     """`by` output is `Command: Output` and has an entry index; the others come from outside."""
 
@@ -197,6 +215,10 @@ class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
     # How long the journal was, this entry included: what is left of it once it is not loaded.
     entry_count: int
     entry_index: int | None = None
+
+
+class JournalPurged(InvocationFact, frozen=True, kw_only=True):
+    """Its entries may go. That it was, and its result, are kept for a while longer."""
 
 
 class InvocationPurged(InvocationFact, frozen=True, kw_only=True):
@@ -213,6 +235,7 @@ AnyFact = (
     | ServiceRegistered
     | CodeLoaded
     | LinkClosed
+    | LimitsSet
     | PromiseCompleted
     | StateRestored
     | InvocationCreated
@@ -227,7 +250,9 @@ AnyFact = (
     | AttemptLost
     | InvocationSuspended
     | InvocationPaused
+    | MismatchAccepted
     | InvocationCompleted
+    | JournalPurged
     | InvocationPurged
 )
 

@@ -33,10 +33,14 @@ def random_invocation_id(seed: int) -> InvocationId:
 
 
 def keyed_invocation_id(
-    service: str, key: str | None, handler: str, idempotency_key: str | None
+    service: str,
+    key: str | None,
+    handler: str,
+    idempotency_key: str | None,
+    scope: str | None = None,
 ) -> InvocationId:
     """The id of an idempotent call, or of a workflow's run (which has no idempotency key)."""
-    parts = (service, key, handler, idempotency_key)
+    parts = (service, key, handler, idempotency_key, *(() if scope is None else (scope,)))
     return _invocation_id(b"keyed", *(_part(part) for part in parts))
 
 

@@ -42,3 +42,5 @@ class AttemptStart(NamedTuple):
     journal: tuple[JournalEntry, ...]
     state: dict[str, bytes]
     failed_runs: tuple[FailedRun, ...]
+    # Commands, by index, at which a person has accepted what differs from the journal.
+    accepted: tuple[int, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from nbdurable.core.actions import AnyAction, SetTimer
 from nbdurable.core.draft import Decision, Draft
+from nbdurable.core.evolve import evolve
 from nbdurable.core.facts import StateRestored
 from nbdurable.core.proposals import (
     Answer,
@@ -30,13 +31,14 @@ from nbdurable.core.proposals import (
     Proposal,
     PurgeInvocation,
     ResumeInvocation,
+    SendSignal,
     StartEpoch,
     Timer,
     TimerFired,
 )
 from nbdurable.core.records import Record
 from nbdurable.core.rules import attempt, control, deployment, external, invoke
-from nbdurable.core.state import EngineState, evolve
+from nbdurable.core.state import EngineState
 
 Rule = Callable[[Draft, Any], Answer]
 
@@ -46,6 +48,7 @@ RULES: Final[dict[type[Proposal], Rule]] = {
     TimerFired: external.timer_fired,
     CompletePromise: external.complete_promise_from_client,
     CompleteAwakeable: external.complete_awakeable,
+    SendSignal: external.send_signal_from_client,
     CancelInvocation: control.cancel_invocation,
     KillInvocation: control.kill_invocation,
     PauseInvocation: control.pause_invocation,

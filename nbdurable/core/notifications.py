@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nbdurable.core.futures import Completion, Leaf, Signal
+from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal
 from nbdurable.core.values import PayloadRef, Result, Success
 
 
@@ -22,9 +22,14 @@ class CompletionNotification(Notification, frozen=True, kw_only=True, tag="compl
 
 
 class SignalNotification(Notification, frozen=True, kw_only=True, tag="signal"):
-    """Signal 1 is a cancellation; 17 and up are awakeables."""
+    """Signal 1 is a cancellation; 17 and up are awakeables; 0 has a name.
+
+    `index` counts the signals of this name from 0.
+    """
 
     signal_id: int
+    name: str | None = None
+    index: int = 0
 
 
 AnyNotification = CompletionNotification | SignalNotification
@@ -34,6 +39,8 @@ def leaf_of(notification: AnyNotification) -> Leaf:
     match notification:
         case CompletionNotification():
             return Completion(id=notification.completion_id)
+        case SignalNotification(name=str(name)):
+            return NamedSignal(name=name, index=notification.index)
         case SignalNotification():
             return Signal(id=notification.signal_id)
 

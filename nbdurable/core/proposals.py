@@ -33,6 +33,7 @@ class Invoke(Proposal, frozen=True, kw_only=True):
     payload: bytes
     headers: Mapping[str, str] = {}
     idempotency_key: str | None = None
+    limit_key: str | None = None
     start_at_ms: int | None = None
     caller: Caller | None = None
 
@@ -48,6 +49,15 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
 
 class CompleteAwakeable(Proposal, frozen=True, kw_only=True):
     awakeable_id: str
+    result: Result
+    payload: bytes | None = None
+
+
+class SendSignal(Proposal, frozen=True, kw_only=True):
+    """A value under a name, for whoever in that invocation waits for the next of this name."""
+
+    invocation_id: InvocationId
+    name: str
     result: Result
     payload: bytes | None = None
 

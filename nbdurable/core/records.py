@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nbdurable.core.commands import entry_type
+from nbdurable.core.commands import entry_type, name_of
 from nbdurable.core.facts import (
     AnyFact,
     EntryAppended,
@@ -119,11 +119,11 @@ def checksum(row: Row) -> int:
 def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
     match fact:
         case EntryAppended(command=command):
-            name = command.name or getattr(command, "key", None)
-            return entry_type(command), fact.invocation_id, fact.entry_index, name
+            return entry_type(command), fact.invocation_id, fact.entry_index, name_of(command)
         case NotificationAppended(notification=notification):
             kind = notification_type(notification)
-            return kind, fact.invocation_id, fact.entry_index, None
+            name = getattr(notification, "name", None)
+            return kind, fact.invocation_id, fact.entry_index, name
         case InvocationCreated():
             return "InvocationCreated", fact.invocation_id, 0, str(fact.target)
         case InvocationCompleted():

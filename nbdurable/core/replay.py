@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbdurable.core.commands import Command, entry_type
+from nbdurable.core.commands import Command, entry_type, name_of
 from nbdurable.core.values import PayloadRef, Success
 
 
@@ -57,7 +57,7 @@ def compare(recorded: Command, attempted: Command) -> tuple[Difference, ...]:
 def describe(command: Command) -> str:
     """`Run 'reserve'`, `Call Greeter/greet`: what a person calls this entry."""
     kind = entry_type(command).removeprefix("Command: ")
-    name = command.name or getattr(command, "key", None) or getattr(command, "target", None)
+    name = name_of(command)
     return kind if name is None else f"{kind} '{name}'"
 
 

@@ -70,13 +70,22 @@ class ErrorReport(Value, frozen=True, kw_only=True):
 
 
 class Target(Value, frozen=True, kw_only=True):
+    """`scope` sets targets of the same name apart: their keys, state and idempotency keys."""
+
     service: str
     handler: str
     key: str | None = None
+    scope: str | None = None
 
     def __str__(self) -> str:
         parts = (self.service, self.key, self.handler)
         return "/".join(part for part in parts if part is not None)
+
+    @property
+    def object(self) -> ObjectId | None:
+        if self.key is None:
+            return None
+        return ObjectId(service=self.service, key=self.key, scope=self.scope)
 
 
 class ObjectId(Value, frozen=True, kw_only=True):
@@ -84,6 +93,10 @@ class ObjectId(Value, frozen=True, kw_only=True):
 
     service: str
     key: str
+    scope: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.key}"
 
 
 class RetryPolicy(Value, frozen=True, kw_only=True):

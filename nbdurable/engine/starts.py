@@ -38,9 +38,11 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
         journal=tuple(journal),
         state=_state_of(state, inv, vault),
         failed_runs=tuple(
-            FailedRun(completion_id, failed.next_retry_at_ms)
-            for completion_id, failed in inv.failed_runs.items()
+            FailedRun(completion_id, run.failed.next_retry_at_ms)
+            for completion_id, run in inv.open_runs.items()
+            if run.failed is not None
         ),
+        accepted=inv.accepted,
     )
 
 

@@ -301,7 +301,8 @@ class EngineLife(RuleBasedStateMachine):
         # Seen or not, what is known may be waited for only by an attempt that is late.
         late = min(late, inv.notification_count)
         if late:
-            leaves += sorted(inv.known, key=repr)
+            asked = (Completion(id=n) for n in range(1, inv.completion_count + 1))
+            leaves += [leaf for leaf in (*asked, *(inv.heard or ())) if inv.has_heard(leaf)]
         if not leaves:
             return
         chosen = tuple(leaves[(pick + n) % len(leaves)] for n in range(width))

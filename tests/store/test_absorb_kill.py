@@ -80,9 +80,12 @@ def kill_after(folder: Path, side: Path, seed: int, delay_s: float) -> tuple[int
         timer = threading.Timer(delay_s, process.kill)
         timer.start()
         assert process.wait() == -signal.SIGKILL
-    acknowledged = side / "acknowledged"
-    lsn = int(acknowledged.read_text()) if acknowledged.exists() else 0
-    return lsn, (side / "step").read_text().strip()
+    # A kill may come before a file is made, and between that and its first write.
+    acknowledged, step = (
+        path.read_text().strip() if path.exists() else ""
+        for path in (side / "acknowledged", side / "step")
+    )
+    return int(acknowledged or 0), step
 
 
 @pytest.mark.kill

@@ -14,7 +14,6 @@ from nbdurable.core.facts import (
     InvocationSuspended,
     RunAttemptFailed,
 )
-from nbdurable.core.futures import Completion
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.proposals import (
     Answer,
@@ -29,7 +28,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.rules.commands import append_command
 from nbdurable.core.rules.progress import complete, notify, set_timer, terminal, wake
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Invocation, OpenRun
 from nbdurable.core.values import ErrorReport
 
 
@@ -81,7 +80,7 @@ def _is_live(draft: Draft, inv: Invocation, proposal: AttemptSteps) -> bool:
 
 def _complete_run(draft: Draft, inv: Invocation, step: CompleteRun) -> None:
     """The record of a step is made once: a second result for it changes nothing."""
-    if Completion(id=step.completion_id) in inv.known:
+    if step.completion_id not in inv.open:
         return
     notification = CompletionNotification(
         completion_id=step.completion_id, of="Run", result=step.result
@@ -91,10 +90,11 @@ def _complete_run(draft: Draft, inv: Invocation, step: CompleteRun) -> None:
 
 def _fail_run(draft: Draft, inv: Invocation, step: FailRun) -> None:
     """Back off and tell the attempt when to try again, or give up with a terminal error."""
-    if Completion(id=step.completion_id) in inv.known:
+    run = inv.open.get(step.completion_id)
+    if not isinstance(run, OpenRun):
         return
-    failed = inv.failed_runs.get(step.completion_id)
-    count = 1 if failed is None else failed.count + 1
+    failed = run.failed
+    count = 1 if failed is None else failed.failure_count + 1
     first_ms = draft.now_ms if failed is None else failed.first_failed_at_ms
     if step.retry.gives_up(count, draft.now_ms - first_ms):
         # Source: restate-http-observed.md – the message is the repr of the last exception.
@@ -169,5 +169,5 @@ def _suspend(draft: Draft, inv: Invocation, step: Suspend) -> None:
     draft.record(
         InvocationSuspended(invocation_id=inv.id, attempt=inv.attempt, waiting_for=step.waiting_for)
     )
-    if inv.notification_count > step.notification_count:
+    if inv.is_resumable or inv.notification_count > step.notification_count:
         wake(draft, inv, "what it waits for came as it suspended")

@@ -32,12 +32,13 @@ from nbdurable.core.rules.progress import (
     VOID,
     complete_future,
     copy_of,
+    named_signal,
     promise_result,
     set_timer,
     terminal,
 )
 from nbdurable.core.state import Invocation, Waiter
-from nbdurable.core.values import ErrorReport
+from nbdurable.core.values import ErrorReport, Success
 
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
 
@@ -83,9 +84,7 @@ def append_command(
         case AttachInvocationCommand():
             _attach(draft, inv, command)
         case SendSignalCommand():
-            target = draft.live(command.invocation_id)
-            if target is not None:
-                cancel(draft, target)
+            _send_signal(draft, command, lsn)
         case _:
             pass
     return None
@@ -125,6 +124,7 @@ def _call(
             payload=b"",
             headers=command.headers,
             idempotency_key=command.idempotency_key,
+            limit_key=command.limit_key,
             start_at_ms=getattr(command, "invoke_at_ms", None),
             caller=Caller(invocation_id=inv.id, seed=inv.seed, completion_id=completion_id),
         )
@@ -158,6 +158,19 @@ def _complete_promise(
         complete_future(draft, waiter, VOID)
     else:
         complete_future(draft, waiter, terminal(409, "promise was already completed"))
+
+
+def _send_signal(draft: Draft, command: SendSignalCommand, lsn: int) -> None:
+    """To one that has ended, or never was, there is nothing to say."""
+    target = draft.live(command.invocation_id)
+    if target is None:
+        return
+    if command.signal_name is None:
+        cancel(draft, target)
+        return
+    assert command.result is not None, command
+    payload = CopyOf(lsn) if isinstance(command.result, Success) else None
+    named_signal(draft, target, command.signal_name, command.result, payload)
 
 
 def _attach(draft: Draft, inv: Invocation, command: AttachInvocationCommand) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import Caller, InvocationCompleted, InvocationPaused, InvocationPurged
-from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
+from nbdurable.core.ids import CANCEL_SIGNAL
 from nbdurable.core.proposals import (
     Answer,
     CancelInvocation,
@@ -18,7 +18,15 @@ from nbdurable.core.proposals import (
     Refused,
     ResumeInvocation,
 )
-from nbdurable.core.rules.progress import VOID, complete, complete_future, signal, terminal, wake
+from nbdurable.core.rules.progress import (
+    VOID,
+    complete,
+    complete_future,
+    refuse_ended,
+    signal,
+    terminal,
+    wake,
+)
 from nbdurable.core.state import Invocation, Waiter
 from nbdurable.core.values import ABANDONED
 
@@ -28,7 +36,7 @@ _NOT_BEGUN = ("scheduled", "pending")
 def cancel_invocation(draft: Draft, proposal: CancelInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
-        return _refused(draft, proposal.invocation_id)
+        return refuse_ended(draft, proposal.invocation_id)
     cancel(draft, inv)
     return Done()
 
@@ -50,7 +58,7 @@ def cancel(draft: Draft, inv: Invocation) -> None:
 def kill_invocation(draft: Draft, proposal: KillInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
-        return _refused(draft, proposal.invocation_id)
+        return refuse_ended(draft, proposal.invocation_id)
     doomed = [inv]
     while doomed:
         inv = doomed.pop()
@@ -77,7 +85,7 @@ def _called_children(draft: Draft, inv: Invocation) -> list[Invocation]:
 def pause_invocation(draft: Draft, proposal: PauseInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
-        return _refused(draft, proposal.invocation_id)
+        return refuse_ended(draft, proposal.invocation_id)
     if inv.status == "paused":
         return Done()
     if inv.status in _NOT_BEGUN:
@@ -90,7 +98,7 @@ def pause_invocation(draft: Draft, proposal: PauseInvocation) -> Answer:
 def resume_invocation(draft: Draft, proposal: ResumeInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
-        return _refused(draft, proposal.invocation_id)
+        return refuse_ended(draft, proposal.invocation_id)
     if inv.status in ("paused", "backing-off", "suspended"):
         wake(draft, inv, "it was resumed")
         return Done()
@@ -100,7 +108,7 @@ def resume_invocation(draft: Draft, proposal: ResumeInvocation) -> Answer:
 def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
     inv = draft.state.invocations.get(proposal.invocation_id)
     if inv is None:
-        return _refused(draft, proposal.invocation_id)
+        return refuse_ended(draft, proposal.invocation_id)
     if inv.status != "completed":
         return Refused(code=409, message=f"The invocation '{inv.id}' is not yet completed.")
     is_run = inv.handler_type == "workflow"
@@ -119,9 +127,3 @@ def _end(draft: Draft, inv: Invocation, message: str, by: str) -> None:
         entry_count=inv.entry_count,
     )
     complete(draft, inv, fact)
-
-
-def _refused(draft: Draft, invocation_id: InvocationId) -> Refused:
-    if invocation_id in draft.state.invocations:
-        return Refused(code=409, message=f"The invocation '{invocation_id}' was already completed.")
-    return Refused(code=404, message=f"The requested invocation '{invocation_id}' does not exist")

@@ -15,6 +15,7 @@ from nbdurable.core.proposals import (
     CompletePromise,
     Done,
     Refused,
+    SendSignal,
     TimerFired,
 )
 from nbdurable.core.records import CopyOf, cannot_hold
@@ -22,11 +23,14 @@ from nbdurable.core.rules.progress import (
     VOID,
     complete_future,
     copy_of,
+    named_signal,
     notify,
+    refuse_ended,
     set_timer,
     signal,
     wake,
 )
+from nbdurable.core.state import OpenSleep, Waiter
 from nbdurable.core.values import ObjectId
 
 
@@ -52,11 +56,11 @@ def complete_promise(
     """Whether it was open. A promise may be completed before anybody waits for it."""
     object_id = ObjectId(service=proposal.service, key=proposal.key)
     obj = draft.state.objects.get(object_id)
-    waiters = []
+    waiters: tuple[Waiter, ...] = ()
     if obj is not None:
-        if proposal.promise in obj.promises:
+        if obj.promise(proposal.promise) is not None:
             return False
-        waiters = list(obj.promise_waiters.get(proposal.promise, ()))
+        waiters = obj.waiters_for(proposal.promise)
     fact = PromiseCompleted(
         object=object_id, promise=proposal.promise, result=proposal.result, by=proposal.by
     )
@@ -84,8 +88,19 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
     inv = draft.live(named.invocation_id)
     if inv is None or not named.is_of(inv.seed):
         return Done()
-    if Signal(id=named.signal_id) not in inv.known:
+    if not inv.has_heard(Signal(id=named.signal_id)):
         signal(draft, inv, named.signal_id, proposal.result, proposal.payload)
+    return Done()
+
+
+def send_signal_from_client(draft: Draft, proposal: SendSignal) -> Answer:
+    unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=None))
+    if unwritable is not None:
+        return Refused(code=400, message=f"the signal cannot be recorded: {unwritable}")
+    inv = draft.live(proposal.invocation_id)
+    if inv is None:
+        return refuse_ended(draft, proposal.invocation_id)
+    named_signal(draft, inv, proposal.name, proposal.result, proposal.payload)
     return Done()
 
 
@@ -99,7 +114,8 @@ def timer_fired(draft: Draft, proposal: TimerFired) -> Answer:
     if inv is None:
         return Done()
     if timer.completion_id:
-        due_ms = inv.sleeping.get(timer.completion_id)
+        sleep = inv.open.get(timer.completion_id)
+        due_ms = sleep.wake_up_at_ms if isinstance(sleep, OpenSleep) else None
     elif inv.status == "scheduled":
         due_ms = inv.start_at_ms
     else:

@@ -12,7 +12,7 @@ from nbdurable.core.ids import InvocationId, keyed_invocation_id
 from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
 from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import set_timer, wake
-from nbdurable.core.values import ObjectId, Target
+from nbdurable.core.values import Target
 
 
 def invoke(draft: Draft, proposal: Invoke) -> Answer:
@@ -54,6 +54,7 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             handler_type=handler.type,
             headers=dict(proposal.headers),
             idempotency_key=proposal.idempotency_key,
+            limit_key=proposal.limit_key,
             caller=proposal.caller,
             start_at_ms=proposal.start_at_ms if later else None,
         ),
@@ -92,7 +93,7 @@ def refuse_target(draft: Draft, target: Target, invocation_id: InvocationId) -> 
         return Refused(code=400, message=f"'{target.service}' is keyed: the call needs a key")
     if not keyed and target.key is not None:
         return Refused(code=400, message=f"'{target.service}' is a plain service: it has no keys")
-    run_id = keyed_invocation_id(target.service, target.key, target.handler, None)
+    run_id = keyed_invocation_id(target.service, target.key, target.handler, None, target.scope)
     if handler.type == "workflow" and invocation_id != run_id:
         # Once per key is a rule of ours, whatever the caller knows of the workflow.
         return Refused(
@@ -107,7 +108,7 @@ def _is_private(draft: Draft, target: Target) -> bool:
 
 
 def _first_status(draft: Draft, target: Target, *, exclusive: bool) -> Literal["pending", "ready"]:
-    if not exclusive or target.key is None:
+    if not exclusive or target.object is None:
         return "ready"
-    obj = draft.state.objects.get(ObjectId(service=target.service, key=target.key))
+    obj = draft.state.objects.get(target.object)
     return "pending" if obj is not None and obj.holder is not None else "ready"

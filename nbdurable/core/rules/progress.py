@@ -11,13 +11,13 @@ from nbdurable.core.facts import (
     InvocationReadied,
     NotificationAppended,
 )
-from nbdurable.core.ids import CANCEL_SIGNAL, digest_of
+from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId, digest_of
 from nbdurable.core.notifications import (
     AnyNotification,
     CompletionNotification,
     SignalNotification,
 )
-from nbdurable.core.proposals import Timer
+from nbdurable.core.proposals import Refused, Timer
 from nbdurable.core.records import CopyOf
 from nbdurable.core.state import Invocation, ObjectState, Waiter
 from nbdurable.core.values import Failure, ObjectId, PayloadRef, Result, Success
@@ -109,6 +109,15 @@ def signal(
     notify(draft, inv, SignalNotification(signal_id=signal_id, result=result), payload)
 
 
+def named_signal(
+    draft: Draft, inv: Invocation, name: str, result: Result, payload: bytes | CopyOf | None
+) -> None:
+    """Kept in the order they come, whatever it is doing: each wait takes the next."""
+    index = (inv.signal_counts or {}).get(name, 0)
+    notification = SignalNotification(signal_id=0, name=name, index=index, result=result)
+    notify(draft, inv, notification, payload)
+
+
 def complete(
     draft: Draft,
     inv: Invocation,
@@ -116,7 +125,7 @@ def complete(
     payload: bytes | None = None,
 ) -> None:
     """End an invocation: free its lock, tell its caller and everyone attached, let the next in."""
-    waiters = list(inv.waiters)
+    waiters = list(inv.waiters or ())
     if inv.caller is not None and inv.caller.completion_id is not None:
         caller = inv.caller
         waiter = Waiter(caller.invocation_id, caller.seed, inv.caller.completion_id, "Call")
@@ -151,8 +160,15 @@ def copy_of(result: Result, lsn: int | None = None) -> CopyOf | None:
 
 def promise_result(draft: Draft, object_id: ObjectId, promise: str) -> Result | None:
     obj = draft.state.objects.get(object_id)
-    return None if obj is None else obj.promises.get(promise)
+    return None if obj is None else obj.promise(promise)
 
 
 def terminal(code: int, message: str) -> Failure:
     return Failure(code=code, message=message)
+
+
+def refuse_ended(draft: Draft, invocation_id: InvocationId) -> Refused:
+    """Why nothing can be done to an invocation that is not live."""
+    if invocation_id in draft.state.invocations:
+        return Refused(code=409, message=f"The invocation '{invocation_id}' was already completed.")
+    return Refused(code=404, message=f"The requested invocation '{invocation_id}' does not exist")

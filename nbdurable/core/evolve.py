@@ -1,0 +1,449 @@
+"""`evolve`: how each fact changes the state. The only function that does.
+
+Read it as two tables, one of facts and one of commands. It asserts what `decide` promised; it never
+refuses and never asks anything, so that folding a log is what happened.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import assert_never
+
+import msgspec
+
+from nbdurable.core.commands import (
+    AttachInvocationCommand,
+    AwakeableCommand,
+    CallCommand,
+    ClearAllStateCommand,
+    ClearStateCommand,
+    Command,
+    GetPromiseCommand,
+    RunCommand,
+    SetStateCommand,
+    SignalCommand,
+    SleepCommand,
+)
+from nbdurable.core.facts import (
+    AnyFact,
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    CodeLoaded,
+    EntryAppended,
+    EpochStarted,
+    InvocationCompleted,
+    InvocationCreated,
+    InvocationMoved,
+    InvocationPaused,
+    InvocationPending,
+    InvocationPurged,
+    InvocationReadied,
+    InvocationSuspended,
+    JournalPurged,
+    LimitsSet,
+    LinkClosed,
+    MismatchAccepted,
+    NotificationAppended,
+    PromiseCompleted,
+    RunAttemptFailed,
+    ServiceRegistered,
+    StateRestored,
+)
+from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
+from nbdurable.core.limits import counters
+from nbdurable.core.notifications import leaf_of
+from nbdurable.core.state import (
+    NO_ARGUMENT,
+    NOTHING,
+    EngineState,
+    FailedRuns,
+    Invocation,
+    ObjectState,
+    OpenCall,
+    OpenPromise,
+    OpenRun,
+    OpenSleep,
+    ServiceState,
+    Status,
+    Waiter,
+)
+from nbdurable.core.values import ObjectId, Result, Success
+
+
+def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
+    """Apply one fact. Asserts what `decide` promised; never refuses, never asks anything."""
+    if not isinstance(fact, StateRestored):
+        assert lsn > state.last_lsn, f"fact {lsn} after {state.last_lsn}"
+        state.last_lsn = lsn
+    match fact:
+        case EpochStarted():
+            _start_epoch(state, fact)
+        case ServiceRegistered():
+            service = state.services.get(fact.manifest.name)
+            if service is None:
+                service = ServiceState(fact.revision, {})
+                state.services[fact.manifest.name] = service
+            service.latest = fact.revision
+            service.revisions[fact.revision] = fact.manifest
+        case CodeLoaded():
+            state.services[fact.service].loaded[fact.revision] = fact.link
+        case LinkClosed():
+            for service in state.services.values():
+                service.loaded = {r: k for r, k in service.loaded.items() if k != fact.link}
+        case LimitsSet():
+            state.limits = fact.limits
+            state.running = {}
+            for inv in state.live():
+                if inv.status == "running":
+                    _count(state, inv, 1)
+        case PromiseCompleted():
+            obj = _object(state, fact.object)
+            obj.promises = obj.promises or {}
+            obj.promises[fact.promise] = _stored(fact.result, lsn)
+            if obj.promise_waiters is not None:
+                obj.promise_waiters.pop(fact.promise, None)
+                obj.promise_waiters = obj.promise_waiters or None
+        case StateRestored():
+            _object(state, fact.object).state = dict(fact.entries)
+        case InvocationCreated():
+            _create(state, lsn, at_ms, fact)
+        case InvocationPurged():
+            _purge(state, fact)
+        case JournalPurged():
+            invocation = state.invocations[fact.invocation_id]
+            invocation.last_lsn, invocation.journal_purged = lsn, True
+        case _:
+            invocation = state.invocations[fact.invocation_id]
+            invocation.last_lsn = lsn
+            invocation.modified_at_ms = at_ms
+            _evolve_invocation(state, invocation, lsn, fact)
+
+
+def _evolve_invocation(
+    state: EngineState,
+    inv: Invocation,
+    lsn: int,
+    fact: InvocationPending
+    | InvocationReadied
+    | InvocationMoved
+    | AttemptStarted
+    | EntryAppended
+    | NotificationAppended
+    | RunAttemptFailed
+    | AttemptFailed
+    | AttemptLost
+    | InvocationSuspended
+    | InvocationPaused
+    | MismatchAccepted
+    | InvocationCompleted,
+) -> None:
+    match fact:
+        case InvocationPending():
+            _turn(state, inv, "pending")
+            _queue(state, inv)
+        case InvocationReadied():
+            _take_lock(state, inv)
+            _leave_pause(inv)
+            _turn(state, inv, "ready")
+            inv.next_retry_at_ms = None
+        case InvocationMoved():
+            inv.revision = fact.revision
+        case AttemptStarted():
+            _take_lock(state, inv)
+            _leave_pause(inv)
+            _turn(state, inv, "running")
+            inv.attempt, inv.link, inv.revision = fact.attempt, fact.link, fact.revision
+            inv.next_retry_at_ms, inv.watch = None, None
+        case EntryAppended():
+            assert fact.entry_index == inv.entry_count, (fact, inv)
+            inv.entry_count += 1
+            inv.failure_count = 0
+            _append(state, inv, lsn, fact)
+        case NotificationAppended():
+            assert fact.entry_index == inv.entry_count, (fact, inv)
+            inv.entry_count += 1
+            inv.notification_count += 1
+            _notify(inv, fact)
+        case RunAttemptFailed():
+            step = inv.open[fact.completion_id]
+            assert isinstance(step, OpenRun), (fact, step)
+            failed = FailedRuns(fact.failure_count, fact.first_failed_at_ms, fact.next_retry_at_ms)
+            inv.open[fact.completion_id] = step._replace(failed=failed)
+            inv.last_error = fact.error
+        case AttemptFailed():
+            _turn(state, inv, "backing-off")
+            inv.failure_count, inv.last_error = fact.failure_count, fact.error
+            inv.next_retry_at_ms = fact.next_retry_at_ms
+        case AttemptLost():
+            _turn(state, inv, "ready")
+        case InvocationSuspended():
+            _turn(state, inv, "suspended")
+            inv.watch = Watch(fact.waiting_for, inv.outcome_of)
+        case InvocationPaused():
+            _turn(state, inv, "paused")
+            inv.paused_by, inv.next_retry_at_ms = fact.by, None
+        case MismatchAccepted():
+            inv.accepted = (*inv.accepted, fact.command_index)
+        case InvocationCompleted():
+            _complete(state, inv, lsn, fact)
+        case _:
+            assert_never(fact)
+
+
+def _turn(state: EngineState, inv: Invocation, status: Status) -> None:
+    """The one place where a status changes: who runs and who wants to is counted here."""
+    if inv.status == "running":
+        inv.link = None
+        _count(state, inv, -1)
+    elif inv.status == "ready":
+        state.ready.pop(inv.id, None)
+    inv.status = status
+    if status == "running":
+        _count(state, inv, 1)
+    elif status == "ready":
+        state.ready[inv.id] = None
+
+
+def _count(state: EngineState, inv: Invocation, change: int) -> None:
+    """Nothing is counted while nothing is limited."""
+    if not state.limits:
+        return
+    for counter in counters(inv.target, inv.limit_key):
+        count = state.running.get(counter, 0) + change
+        assert count >= 0, f"{counter} is counted below nothing"
+        if count:
+            state.running[counter] = count
+        else:
+            del state.running[counter]
+
+
+def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
+    """Whatever ran, ran in a process that is gone: it is ready for its next attempt."""
+    state.epoch = fact.epoch
+    for service in state.services.values():
+        service.loaded.clear()
+    for inv in state.live():
+        if inv.status == "running":
+            _turn(state, inv, "ready")
+
+
+def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -> None:
+    inv = Invocation(
+        id=fact.invocation_id,
+        target=fact.target,
+        status="scheduled",
+        argument=msgspec.structs.replace(fact.argument, lsn=lsn),
+        seed=fact.seed,
+        service_type=fact.service_type,
+        handler_type=fact.handler_type,
+        headers=fact.headers or NOTHING,
+        idempotency_key=fact.idempotency_key,
+        limit_key=fact.limit_key,
+        caller=fact.caller,
+        start_at_ms=fact.start_at_ms,
+        created_at_ms=at_ms,
+        modified_at_ms=at_ms,
+        first_lsn=lsn,
+        last_lsn=lsn,
+        completion_retention_ms=fact.completion_retention_ms,
+        journal_retention_ms=fact.journal_retention_ms,
+        restarted_from=fact.restarted_from,
+    )
+    state.invocations[inv.id] = inv
+    _turn(state, inv, fact.status)
+    match fact.status:
+        case "pending":
+            _queue(state, inv)
+        case "ready":
+            _take_lock(state, inv)
+        case "scheduled":
+            pass
+
+
+def _queue(state: EngineState, inv: Invocation) -> None:
+    held = _object_of(state, inv)
+    if held.inbox is None:
+        held.inbox = deque()
+    held.inbox.append(inv.id)
+
+
+def _take_lock(state: EngineState, inv: Invocation) -> None:
+    if not inv.exclusive:
+        return
+    held = _object_of(state, inv)
+    assert held.holder in (None, inv.id), f"{inv} takes a lock that {held.holder} holds"
+    held.holder = inv.id
+    if inv.status == "pending":
+        assert held.inbox, f"{inv} is in no queue"
+        assert held.inbox[0] == inv.id, f"{inv} jumps the queue"
+        held.inbox.popleft()
+        held.inbox = held.inbox or None
+
+
+def _leave_pause(inv: Invocation) -> None:
+    """Whoever resumes it gives it all its attempts again."""
+    if inv.status == "paused" or inv.paused_by is not None:
+        inv.paused_by, inv.failure_count = None, 0
+
+
+def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) -> None:
+    command: Command = fact.command
+    completion_id = getattr(command, "completion_id", None)
+    if completion_id is not None:
+        inv.completion_count = max(inv.completion_count, completion_id)
+    match command:
+        case RunCommand():
+            inv.open[command.completion_id] = OpenRun(command.name or "")
+        case SleepCommand():
+            inv.open[command.completion_id] = OpenSleep(command.wake_up_at_ms)
+        case CallCommand():
+            inv.open[command.completion_id] = OpenCall(command.invocation_id)
+            callee = state.invocations.get(command.invocation_id)
+            # Only an idempotent call latches on to a callee that somebody else began; a restarted
+            # invocation, to the callees of the one it goes on for.
+            latches = command.idempotency_key is not None or inv.restarted_from is not None
+            if callee is not None and callee.result is None and latches:
+                _wait_for(callee, Waiter(inv.id, inv.seed, command.completion_id, "Call"))
+        case AttachInvocationCommand():
+            inv.open[command.completion_id] = OpenCall(command.invocation_id)
+            target = state.invocations.get(command.invocation_id)
+            if target is not None and target.result is None:
+                waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
+                _wait_for(target, waiter)
+        case AwakeableCommand():
+            # Its id may have been used before the command that made it was committed.
+            _await(inv, Signal(id=command.signal_id))
+        case SignalCommand():
+            _await(inv, NamedSignal(name=command.signal_name, index=command.index))
+        case GetPromiseCommand():
+            held = _object_of(state, inv)
+            if held.promise(command.key) is None:
+                inv.open[command.completion_id] = OpenPromise(command.key)
+                waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
+                held.promise_waiters = held.promise_waiters or {}
+                held.promise_waiters.setdefault(command.key, {})[waiter] = None
+        case SetStateCommand():
+            if fact.object is not None:
+                ref = msgspec.structs.replace(command.value, lsn=lsn)
+                _object(state, fact.object).state[command.key] = ref
+        case ClearStateCommand():
+            if fact.object is not None:
+                _object(state, fact.object).state.pop(command.key, None)
+        case ClearAllStateCommand():
+            if fact.object is not None:
+                _object(state, fact.object).state.clear()
+        case _:
+            pass
+
+
+def _wait_for(awaited: Invocation, waiter: Waiter) -> None:
+    if awaited.waiters is None:
+        awaited.waiters = {}
+    awaited.waiters[waiter] = None
+
+
+def _await(inv: Invocation, leaf: Leaf) -> None:
+    if not inv.has_heard(leaf):
+        inv.awaited = inv.awaited or {}
+        inv.awaited[leaf] = None
+
+
+def _notify(inv: Invocation, fact: NotificationAppended) -> None:
+    notification = fact.notification
+    leaf = leaf_of(notification)
+    succeeded = isinstance(notification.result, Success)
+    if isinstance(leaf, Completion):
+        inv.open.pop(leaf.id, None)
+    elif inv.awaited is not None:
+        inv.awaited.pop(leaf, None)
+        inv.awaited = inv.awaited or None
+    if isinstance(leaf, NamedSignal):
+        inv.signal_counts = inv.signal_counts or {}
+        inv.signal_counts[leaf.name] = leaf.index + 1
+    if not succeeded or not isinstance(leaf, Completion):
+        inv.heard = inv.heard or {}
+        inv.heard[leaf] = succeeded
+    if inv.watch is not None:
+        inv.watch.settle(leaf, succeeded=succeeded)
+
+
+def _complete(state: EngineState, inv: Invocation, lsn: int, fact: InvocationCompleted) -> None:
+    obj = state.objects.get(inv.object) if inv.object is not None else None
+    if obj is not None:
+        if obj.holder == inv.id:
+            obj.holder = None
+        elif inv.status == "pending":
+            assert obj.inbox is not None, f"{inv} is in no queue"
+            obj.inbox.remove(inv.id)
+            obj.inbox = obj.inbox or None
+    # Recovery does not read the journal of a finished invocation, so it must leave no trace.
+    for completion_id, awaited in inv.open.items():
+        if isinstance(awaited, OpenCall):
+            _wait_no_more(state.invocations.get(awaited.invocation_id), inv, completion_id)
+        elif isinstance(awaited, OpenPromise) and obj is not None:
+            _promise_no_more(obj, awaited.key, inv, completion_id)
+    _turn(state, inv, "completed")
+    inv.entry_count, inv.notification_count, inv.failure_count = fact.entry_count, 0, 0
+    inv.next_retry_at_ms, inv.watch = None, None
+    inv.result, inv.completed_by = _stored(fact.result, lsn), fact.by
+    # Recovery knows no more of it than its creation and this fact.
+    inv.attempt, inv.revision, inv.completion_count = fact.attempt, fact.revision, 0
+    inv.last_error, inv.paused_by, inv.accepted = None, None, ()
+    inv.completed_at_ms = inv.modified_at_ms
+    # And nobody asks for the rest: a finished invocation is kept for days, and there are many.
+    inv.argument, inv.headers, inv.caller, inv.start_at_ms = NO_ARGUMENT, NOTHING, None, None
+    inv.open, inv.awaited, inv.heard, inv.signal_counts = NOTHING, None, None, None
+    inv.waiters = None
+    _forget_if_empty(state, inv.object)
+
+
+def _wait_no_more(awaited: Invocation | None, inv: Invocation, completion_id: int) -> None:
+    if awaited is None or awaited.waiters is None:
+        return
+    for of in ("Call", "AttachInvocation"):
+        awaited.waiters.pop(Waiter(inv.id, inv.seed, completion_id, of), None)
+    awaited.waiters = awaited.waiters or None
+
+
+def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id: int) -> None:
+    if obj.promise_waiters is None or key not in obj.promise_waiters:
+        return
+    waiters = obj.promise_waiters[key]
+    waiters.pop(Waiter(inv.id, inv.seed, completion_id, "GetPromise"), None)
+    if not waiters:
+        del obj.promise_waiters[key]
+        obj.promise_waiters = obj.promise_waiters or None
+
+
+def _purge(state: EngineState, fact: InvocationPurged) -> None:
+    del state.invocations[fact.invocation_id]
+    if fact.object is not None:
+        obj = state.objects.get(fact.object)
+        if obj is not None:
+            obj.state.clear()
+            obj.promises = None
+            _forget_if_empty(state, fact.object)
+
+
+def _forget_if_empty(state: EngineState, object_id: ObjectId | None) -> None:
+    """A key that nobody holds, queues for or wrote to is as if it had never been used."""
+    if object_id is not None and object_id in state.objects and state.objects[object_id].is_empty:
+        del state.objects[object_id]
+
+
+def _object_of(state: EngineState, inv: Invocation) -> ObjectState:
+    assert inv.object is not None, f"{inv} has no key"
+    return _object(state, inv.object)
+
+
+def _object(state: EngineState, object_id: ObjectId) -> ObjectState:
+    return state.objects.setdefault(object_id, ObjectState())
+
+
+def _stored(result: Result, lsn: int) -> Result:
+    match result:
+        case Success(value=ref):
+            return Success(value=msgspec.structs.replace(ref, lsn=lsn))
+        case failure:
+            return failure
