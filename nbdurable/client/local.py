@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
@@ -61,6 +62,8 @@ I = TypeVar("I")  # noqa: E741 - the official SDK's name for it.
 O = TypeVar("O")  # noqa: E741 - the official SDK's name for it.
 
 ACCEPTED = 202
+# A seed is stored as a signed number of 64 bits.
+SEED_BITS = 63
 # As often as a person can follow; each telling folds the whole journal again.
 WATCH_PER_S_MAX = 20
 
@@ -79,9 +82,13 @@ class RestateClientSendHandle:
 class LocalClient:
     """Stateless; every method is one proposal to the engine, or one look at it."""
 
-    def __init__(self, engine: Engine, link: LocalLink) -> None:
+    def __init__(
+        self, engine: Engine, link: LocalLink, draw_seed: Callable[[], int] | None = None
+    ) -> None:
         self._engine = engine
         self._link = link
+        # Never drawn twice: it tells the lives of an id apart.
+        self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
     # -- calls and sends ----------------------------------------------------------------------
 
@@ -477,7 +484,7 @@ class LocalClient:
         *,
         is_run: bool,
     ) -> RestateClientSendHandle:
-        seed = secrets.randbits(63)
+        seed = self._draw_seed()
         if is_run and idempotency_key is not None:
             raise HttpError(
                 400,

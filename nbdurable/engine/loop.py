@@ -234,6 +234,14 @@ class Engine:
         Raises:
             NbdurableError: What opening the store raised, or what ended it since.
         """
+        try:
+            await self._main()
+        except BaseException as error:
+            # Only what opening raised is news here; nobody else would hear of it.
+            self._die(error)
+            raise
+
+    async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
@@ -252,7 +260,7 @@ class Engine:
                 serving.cancel()
                 await asyncio.wait({serving})
         except BaseException as error:
-            # Before what follows: the reason is the first one, not that the engine is closed.
+            # Before what follows: the reason is this one, not that the engine is closed.
             self._die(error)
             raise
         finally:
@@ -294,10 +302,8 @@ class Engine:
             letter.fail(self._dead)
 
     def _live(self) -> None:
-        try:
+        with suppress(BaseException):  # border: `run` has told everyone.
             asyncio.run(self.run())
-        except BaseException as error:  # noqa: BLE001 - border: nobody else would hear of it.
-            self._die(error)
 
     async def _serve(self) -> None:
         while True:

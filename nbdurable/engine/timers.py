@@ -43,9 +43,9 @@ class Timers:
             self._wake_up.cancel()
             self._wake_up = None
 
-    def pending(self) -> set[tuple[Timer, int]]:
+    def pending(self) -> frozenset[tuple[Timer, int]]:
         """All that were set and have not fired."""
-        return {(timer, at_ms) for at_ms, _, timer in self._heap}
+        return frozenset((timer, at_ms) for at_ms, _, timer in self._heap)
 
     @property
     def next_at_ms(self) -> int | None:

@@ -339,7 +339,7 @@ class Attempt:
             self._host.ended(self)
 
     def _user_line(self) -> str | None:
-        return _calling_line() or _innermost_line(self._coroutine)
+        return _calling_line() or innermost_line(self._coroutine)
 
     def _execute(self, completion_id: int) -> None:
         action = self._actions[completion_id]
@@ -485,7 +485,7 @@ def _line(frame: types.FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-def _innermost_line(coroutine: Any) -> str | None:
+def innermost_line(coroutine: Any) -> str | None:
     """File and line of the user's innermost frame: where the handler waits."""
     found = None
     while coroutine is not None:

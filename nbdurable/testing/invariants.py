@@ -1,13 +1,15 @@
-"""What is true of every engine state, whatever led to it. Each function is one sentence of it.
+"""What is true of every log and every state, whatever led to it. Each function is one sentence.
 
-`Witness` keeps what a state does not know of its past (all records, all timers that were set) and
-checks everything after each decision.
+Those of the log take all records from the first one, and need no state: they judge `evolve` too.
+Those of the state look at one moment, between two commits. All raise AssertionError.
+
+Source: the list of the design, section 10.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -19,75 +21,36 @@ from nbdurable.core.actions import (
     StartAttempt,
     StopAttempt,
 )
+from nbdurable.core.commands import SleepCommand
 from nbdurable.core.draft import Decision
 from nbdurable.core.facts import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
     EntryAppended,
+    EpochStarted,
     InvocationCompleted,
     InvocationCreated,
+    InvocationFact,
+    InvocationPaused,
     InvocationPending,
     InvocationPurged,
+    InvocationReadied,
+    InvocationSuspended,
     NotificationAppended,
-    carried_ref,
+    RunAttemptFailed,
 )
 from nbdurable.core.futures import Completion, Signal, Watch
 from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
+from nbdurable.core.journal import AttemptStart, JournalEntry
 from nbdurable.core.machine import EngineMachine, fold
-from nbdurable.core.notifications import leaf_of
+from nbdurable.core.notifications import CompletionNotification, leaf_of
 from nbdurable.core.proposals import Timer
-from nbdurable.core.records import CopyOf, Record, decode, encode
+from nbdurable.core.records import Record, Row, decode, encode
 from nbdurable.core.state import EngineState, Invocation
+from nbdurable.core.values import ObjectId
 from nbdurable.engine.recovery import recover
 from nbdurable.store.memory import MemoryStore
-
-
-class Witness:
-    """Mutable: the log so far, and the timers that were ordered since the epoch began."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.store = MemoryStore()
-        self.store.open()
-        self.timers: set[tuple[Timer, int]] = set()
-        self.payloads: dict[int, bytes] = {}
-        self.has_purged = False
-
-    def check(self, machine: EngineMachine, decision: Decision) -> None:
-        state = machine.state
-        self._append(decision.records, state)
-        for action in decision.actions:
-            if isinstance(action, SetTimer):
-                self.timers.add((action.timer, action.at_ms))
-        lsns_are_dense(self.records)
-        entry_indices_are_dense(self.records)
-        a_completion_completes_once(self.records)
-        a_fold_is_the_state(self.records, state)
-        a_fold_of_rows_is_the_state(self.records, state)
-        a_reload_is_the_state(self.store, state)
-        one_exclusive_holder_per_key(state)
-        the_inbox_is_first_in_first_out(self.records, state)
-        what_is_suspended_cannot_go_on(state)
-        a_timer_is_set_for_all_that_waits(state, self.timers)
-        resume_sets_every_timer_again(machine)
-        what_is_completed_holds_nothing(state)
-        waiters_live(state)
-        actions_are_of_live_attempts(state, decision)
-
-    def _append(self, records: list[Record], state: EngineState) -> None:
-        if not records:
-            return
-        rows = []
-        for record in records:
-            payload = record.payload
-            if isinstance(payload, CopyOf):
-                payload = self.payloads[payload.lsn]
-            ref = carried_ref(record.fact)
-            assert (ref is None or ref.bytes == 0) == (not payload), f"ref without bytes: {record}"
-            if payload is not None:
-                self.payloads[record.lsn] = payload
-            rows.append(encode(record, state.epoch, payload))
-            self.records.append(Record(record.lsn, record.at_ms, record.fact, payload))
-        self.store.append(rows)
-
 
 # -- the log ----------------------------------------------------------------------------------
 
@@ -130,14 +93,193 @@ def a_completion_completes_once(records: Iterable[Record]) -> None:
                 leaf = leaf_of(notification)
                 again = leaf == Signal(id=CANCEL_SIGNAL)  # Cancelling twice is heard twice.
                 assert again or leaf not in known[of], f"{leaf} of {of} completed twice"
-                early = not isinstance(leaf, Completion)
-                assert early or leaf.id in asked[of], f"nobody asked for {leaf}"
+                if isinstance(leaf, Completion):
+                    assert leaf.id in asked[of], f"nobody asked for {leaf}"
                 known[of].add(leaf)
             case InvocationPurged(invocation_id=of):
                 known.pop(of, None)
                 asked.pop(of, None)
             case _:
                 pass
+
+
+def one_attempt_lives_and_only_it_writes(records: Iterable[Record]) -> None:
+    """Attempts are numbered; each begins when the one before it is over."""
+    attempt: dict[InvocationId, int] = {}
+    live: set[InvocationId] = set()
+    copies: set[InvocationId] = set()
+    for record in records:
+        fact = record.fact
+        match fact:
+            case EpochStarted():
+                live.clear()
+            case InvocationCreated(invocation_id=of):
+                assert of not in live, f"{of} is created while it runs"
+                attempt[of] = 0
+                if fact.restarted_from is not None:
+                    copies.add(of)
+            case AttemptStarted(invocation_id=of):
+                assert of not in live, f"two attempts of {of} live at once: {fact}"
+                assert fact.attempt == attempt[of] + 1, fact
+                attempt[of] = fact.attempt
+                live.add(of)
+                copies.discard(of)
+            case EntryAppended(invocation_id=of):
+                # Restarted from an entry, it begins with a copy of what came before that.
+                assert of in live or of in copies, f"an attempt that is over wrote {fact}"
+            case RunAttemptFailed(invocation_id=of):
+                assert of in live, f"an attempt that is over wrote {fact}"
+            case InvocationSuspended(invocation_id=of) | AttemptFailed(invocation_id=of):
+                assert of in live, f"an attempt that is over ended again: {fact}"
+                assert fact.attempt == attempt[of], fact
+                live.discard(of)
+            case AttemptLost() | InvocationPaused() | InvocationCompleted():
+                live.discard(fact.invocation_id)
+            case _:
+                pass
+
+
+def an_objects_lock_goes_round_in_order(records: Iterable[Record]) -> None:
+    """One exclusive handler per key at a time; the next is the one that has waited longest."""
+    keys: dict[InvocationId, ObjectId] = {}
+    holders: dict[ObjectId, InvocationId] = {}
+    queues: dict[ObjectId, list[InvocationId]] = defaultdict(list)
+
+    def takes_lock(of: InvocationId) -> None:
+        key = keys[of]
+        assert holders.get(key, of) == of, f"{of} takes the lock of {key} from {holders[key]}"
+        assert of not in queues[key][1:], f"{of} jumps the queue of {key}"
+        holders[key] = of
+        if of in queues[key]:
+            queues[key].remove(of)
+
+    for record in records:
+        fact = record.fact
+        if isinstance(fact, InvocationCreated):
+            keys.pop(fact.invocation_id, None)
+            if fact.handler_type == "exclusive" and fact.target.object is not None:
+                keys[fact.invocation_id] = fact.target.object
+        if not isinstance(fact, InvocationFact) or fact.invocation_id not in keys:
+            continue
+        of, key = fact.invocation_id, keys[fact.invocation_id]
+        match fact:
+            case InvocationCreated(status="pending") | InvocationPending():
+                queues[key].append(of)
+            case InvocationCreated(status="ready") | AttemptStarted() | InvocationReadied():
+                takes_lock(of)
+            case InvocationCompleted():
+                if holders.get(key) == of:
+                    del holders[key]
+                elif of in queues[key]:
+                    queues[key].remove(of)
+            case _:
+                pass
+
+
+def nothing_comes_before_its_time(records: Iterable[Record]) -> None:
+    """No sleeper wakes early, and nothing that was sent for later begins before."""
+    wakes_at_ms: dict[tuple[InvocationId, int], int] = {}
+    starts_at_ms: dict[InvocationId, int] = {}
+    for record in records:
+        fact = record.fact
+        match fact:
+            case EntryAppended(invocation_id=of, command=SleepCommand() as command):
+                wakes_at_ms[of, command.completion_id] = command.wake_up_at_ms
+            case NotificationAppended(
+                invocation_id=of, notification=CompletionNotification(of="Sleep") as notification
+            ):
+                due_ms = wakes_at_ms.pop((of, notification.completion_id), 0)
+                assert record.at_ms >= due_ms, f"{of} woke {due_ms - record.at_ms} ms too early"
+            case InvocationCreated(status="scheduled", invocation_id=of, start_at_ms=int(at_ms)):
+                starts_at_ms[of] = at_ms
+            case InvocationPending() | InvocationReadied() | AttemptStarted():
+                due_ms = starts_at_ms.pop(fact.invocation_id, 0)
+                assert record.at_ms >= due_ms, f"{fact} began {due_ms - record.at_ms} ms too early"
+            case _:
+                pass
+
+
+def every_caller_is_answered_once(records: Iterable[Record]) -> None:
+    """Whoever called and lives on gets the result, in the commit in which it is decided."""
+    seeds: dict[InvocationId, int] = {}
+    created: dict[InvocationId, InvocationCreated] = {}
+    owed: set[tuple[InvocationId, int]] = set()
+    for record in records:
+        fact = record.fact
+        match fact:
+            case InvocationCreated(invocation_id=of):
+                seeds[of], created[of] = fact.seed, fact
+            case InvocationCompleted(invocation_id=of):
+                seeds.pop(of, None)
+                owed = {(caller, completion) for caller, completion in owed if caller != of}
+                caller = created[of].caller
+                if caller is None or caller.completion_id is None:
+                    continue
+                if seeds.get(caller.invocation_id) == caller.seed:
+                    owed.add((caller.invocation_id, caller.completion_id))
+            case NotificationAppended(
+                invocation_id=of, notification=CompletionNotification() as notification
+            ):
+                owed.discard((of, notification.completion_id))
+            case _:
+                pass
+    assert not owed, f"never told how their call ended: {owed}"
+
+
+def a_committed_prefix_never_changes(before: Iterable[Row], after: Iterable[Row]) -> None:
+    """What was durable once stays as it is, or is purged: all of an invocation, or none of it."""
+    found = {row.lsn: row for row in after}
+    gone: set[str | None] = set()
+    purged_until: dict[str | None, int] = {}
+    earlier = list(before)
+    for row in earlier:
+        if row.kind in ("InvocationPurged", "JournalPurged"):
+            purged_until[row.invocation_id] = row.lsn
+    for row in earlier:
+        now = found.get(row.lsn)
+        if now is not None:
+            assert now == row, f"fact {row.lsn} was {row} and is {now}"
+        elif row.kind != "PromiseCompleted":
+            gone.add(row.invocation_id)
+            assert row.lsn <= purged_until.get(row.invocation_id, 0), f"{row} is lost"
+    for row in earlier:
+        if row.invocation_id in gone and row.kind not in ("InvocationPurged", "JournalPurged"):
+            is_there = row.lsn in found and row.lsn < purged_until[row.invocation_id]
+            lasts = row.kind in ("InvocationCreated", "InvocationCompleted")
+            assert not is_there or lasts, f"{row} was left behind by a purge"
+
+
+# -- what attempts are given -------------------------------------------------------------------
+
+
+def an_attempt_is_given_what_is_committed(start: AttemptStart, journal: Sequence[Record]) -> None:
+    """Every command, notification and value of the journal so far, in order, byte for byte."""
+    committed = [entry for record in journal if (entry := _entry_of(record)) is not None]
+    given = [entry._replace(payload=entry.payload or b"") for entry in start.journal]
+    for one, other in zip(committed, given, strict=False):
+        assert other == one, f"attempt {start.attempt} was given {other}, committed is {one}"
+    assert len(given) == len(committed), f"of {len(committed)} entries it was given {len(given)}"
+
+
+def a_delivery_is_committed(entry: JournalEntry, journal: Sequence[Record]) -> None:
+    """Nothing is told before its commit, and then as it was committed."""
+    committed = [known for record in journal if (known := _entry_of(record)) is not None]
+    assert entry._replace(payload=entry.payload or b"") in committed, f"{entry} was delivered, and is not committed"
+
+
+def _entry_of(record: Record) -> JournalEntry | None:
+    # No payload and an empty one say the same.
+    payload = record.payload if isinstance(record.payload, bytes) else b""
+    match record.fact:
+        case EntryAppended() as fact:
+            return JournalEntry(fact.entry_index, fact.command, payload)
+        case NotificationAppended() as fact:
+            return JournalEntry(fact.entry_index, fact.notification, payload)
+        case _:
+            return None
+
+
+# -- fold, state, reload -----------------------------------------------------------------------
 
 
 def a_fold_is_the_state(records: Iterable[Record], state: EngineState) -> None:
@@ -152,8 +294,7 @@ def a_fold_of_rows_is_the_state(records: Iterable[Record], state: EngineState) -
 
 def a_reload_is_the_state(store: MemoryStore, state: EngineState) -> None:
     """Recovery does not read the journals of finished invocations, and misses nothing by it."""
-    copy = MemoryStore()
-    copy.durable, copy._last_lsn = list(store.durable), store._last_lsn
+    copy = store.copy()
     copy.open()
     assert_same(recover(copy).state, state)
 
@@ -181,8 +322,8 @@ def the_inbox_is_first_in_first_out(records: Iterable[Record], state: EngineStat
     joined: dict[InvocationId, int] = {}
     for record in records:
         match record.fact:
-            case InvocationCreated(status="pending") | InvocationPending():
-                joined[record.fact.invocation_id] = record.lsn  # type: ignore[attr-defined]
+            case InvocationCreated(status="pending") | InvocationPending() as fact:
+                joined[fact.invocation_id] = record.lsn
             case _:
                 pass
     for obj in state.objects.values():
@@ -199,9 +340,12 @@ def what_is_suspended_cannot_go_on(state: EngineState) -> None:
             )
 
 
-def a_timer_is_set_for_all_that_waits(state: EngineState, timers: set[tuple[Timer, int]]) -> None:
-    for due in _due(state.live()):
-        assert due in timers, f"nothing will wake {due}"
+def a_timer_is_set_for_all_that_waits(
+    state: EngineState, timers: Collection[tuple[Timer, int]], now_ms: int = 0
+) -> None:
+    """What is due by now has fired, and is on its way."""
+    for timer, at_ms in _due(state.live()):
+        assert (timer, at_ms) in timers or at_ms <= now_ms, f"nothing will wake {timer} at {at_ms}"
 
 
 def resume_sets_every_timer_again(machine: EngineMachine) -> None:
@@ -221,6 +365,14 @@ def what_is_completed_holds_nothing(state: EngineState) -> None:
     for obj in state.objects.values():
         assert obj.holder not in completed
         assert not completed & set(obj.inbox or ())
+
+
+def nobody_waits_for_what_has_ended(state: EngineState) -> None:
+    for inv in state.live():
+        for completion_id, callee in inv.open_calls.items():
+            awaited = state.invocations.get(callee)
+            assert awaited is not None, f"call {completion_id} of {inv} waits for nobody"
+            assert awaited.status != "completed", f"call {completion_id} of {inv}: {awaited} ended"
 
 
 def waiters_live(state: EngineState) -> None:
@@ -276,6 +428,8 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     """Equal, but for objects that are empty and those that never were: these say the same."""
     assert (one.epoch, one.last_lsn) == (other.epoch, other.last_lsn)
     assert one.services == other.services
+    assert (one.limits, one.running) == (other.limits, other.running)
+    assert list(one.ready) == list(other.ready), "they became ready in another order"
     assert {i: o for i, o in one.objects.items() if not o.is_empty} == {
         i: o for i, o in other.objects.items() if not o.is_empty
     }

@@ -1,0 +1,440 @@
+"""One simulation: programs, faults, crashes and people, all from one seed, held against invariants.
+
+For a while it storms: programs are submitted, the store fails, the process is killed between two
+callbacks, people cancel, kill, pause and purge. Then it is calm, and everything that was accepted
+must end: that is the liveness half. The same seed is the same simulation, callback by callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from random import Random
+from typing import TypeVar
+
+from nbdurable.client.local import LocalClient
+from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.commands import SetStateCommand
+from nbdurable.core.facts import EntryAppended
+from nbdurable.core.ids import InvocationId, awakeable_id, random_invocation_id
+from nbdurable.core.proposals import (
+    Answer,
+    CancelInvocation,
+    CompleteAwakeable,
+    CompletePromise,
+    Invoke,
+    Invoked,
+    KillInvocation,
+    PauseInvocation,
+    Proposal,
+    PurgeInvocation,
+    ResumeInvocation,
+)
+from nbdurable.core.records import Record
+from nbdurable.core.state import Invocation
+from nbdurable.core.values import ObjectId, Target
+from nbdurable.engine.loop import Outcome
+from nbdurable.errors import EngineClosedError, StoreError
+from nbdurable.store.memory import MemoryStore
+from nbdurable.testing.loop import VirtualLoop
+from nbdurable.testing.process import Process
+from nbdurable.testing.programs import (
+    INACTIVITIES,
+    LAYER_COUNT,
+    Author,
+    Cast,
+    Place,
+    Stage,
+    increments,
+    layer_name,
+)
+from nbdurable.testing.scheduler import DeadlockError, Scheduler
+from nbdurable.testing.store import NO_FAULTS, Faults, FaultyStore
+from nbdurable.testing.witness import Watcher
+
+T = TypeVar("T")
+
+STEPS = 12
+KEYS = ("ada", "bob")
+# Longer than the longest sleep of a program, so that one round of calm lets every sleeper wake.
+ROUND_S = 40_000.0
+CALM_ROUNDS_MAX = 200
+LATER = 0.1
+OUTSIDE = 0.5
+VERBS = (CancelInvocation, KillInvocation, PauseInvocation, ResumeInvocation, PurgeInvocation)
+LAYERS = [layer_name(layer) for layer in range(LAYER_COUNT)]
+ANSWER_PAYLOAD = b'"from outside"'
+ANSWER = success_of(ANSWER_PAYLOAD)
+# Folding takes as long as the log; at this rate all of it is a tenth of the time.
+FOLDS = 0.03
+STATES = 0.3
+
+
+class Violation(AssertionError):
+    """An invariant does not hold. The text says which, and how to see it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How rough one simulation is, drawn at its beginning.
+
+    Attributes:
+        crash: How likely a step of the storm is a crash.
+        people: How likely it is something that somebody does to an invocation.
+        commit_s: The longest that half of a commit takes.
+    """
+
+    faults: Faults
+    crash: float
+    people: float
+    commit_s: float
+    inactivity: timedelta
+    always_replay: bool
+    absorb_commits: int
+
+    @classmethod
+    def draw(cls, random: Random) -> Weather:
+        def some(most: float) -> float:
+            return random.choice((0.0, 0.0, most / 4, most))
+
+        return cls(
+            faults=Faults(
+                append_before=some(0.1),
+                append_after=some(0.1),
+                absorb_before=some(0.1),
+                absorb_after=some(0.1),
+                read=some(0.02),
+                open=some(0.1),
+            ),
+            crash=some(0.3),
+            people=some(0.5),
+            commit_s=random.choice((0.0, 0.001, 0.05)),
+            inactivity=random.choice(INACTIVITIES),
+            always_replay=random.random() < 0.2,
+            absorb_commits=random.choice((1, 3, 10, 5_000)),
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """Mutable: what one simulation, or several, went through."""
+
+    simulation_count: int = 0
+    program_count: int = 0
+    callback_count: int = 0
+    commit_count: int = 0
+    fact_count: int = 0
+    crash_count: int = 0
+    fault_count: int = 0
+    intervention_count: int = 0
+    virtual_s: float = 0.0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Report) -> None:
+        for name in (
+            "simulation_count",
+            "program_count",
+            "callback_count",
+            "commit_count",
+            "fact_count",
+            "crash_count",
+            "fault_count",
+            "intervention_count",
+            "virtual_s",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.kinds.update(other.kinds)
+
+
+def simulate(seed: int, steps: int = STEPS, cast: Cast | None = None) -> Report:
+    """Run one simulation.
+
+    Args:
+        seed: Everything follows from it.
+        steps: How long the storm is: programs submitted, crashes, interventions.
+        cast: Made once for many simulations, because it takes longer than one.
+
+    Raises:
+        Violation: With the seed, and the command that runs it again.
+    """
+    simulation = Simulation(seed, steps, cast or Cast())
+    try:
+        return simulation.run()
+    except Exception as error:
+        raise Violation(
+            f"seed {seed}: {error}\nsee it again: python -m nbdurable.testing {seed} --steps"
+            f" {steps}\n{simulation.weather}"
+        ) from error
+
+
+class Simulation:
+    """Mutable; lives for one run."""
+
+    def __init__(self, seed: int, steps: int, cast: Cast) -> None:
+        self._random = Random(f"{seed}")  # noqa: S311 - repeatable is the point.
+        self.weather = Weather.draw(self._random)
+        self._steps = steps
+        self._scheduler = Scheduler(self._fork())
+        self._loop = VirtualLoop(self._scheduler, "driver")
+        # What a call meets is looked at by `_check_violated`, if nothing was met before it.
+        self._loop.set_exception_handler(lambda *_: None)
+        self._memory = MemoryStore(absorb_commits=self.weather.absorb_commits)
+        self._store = FaultyStore(self._memory, self._fork())
+        self._watcher = Watcher(
+            self._memory, self._scheduler.clock, self._fork(), folds=FOLDS, states=STATES
+        )
+        self._store.on_durable = self._watcher.on_durable
+        self._author = Author(self._fork(), KEYS)
+        self._cast = cast
+        self._stage = cast.stage = Stage(self._fork())
+        self._processes: list[Process] = []
+        self._started = asyncio.Event()
+        self._calls: list[asyncio.Task[None]] = []
+        self._expected: Counter[Place] = Counter()
+        self._is_meddled_with = False
+        self._report = Report(simulation_count=1)
+
+    def _fork(self) -> Random:
+        """One stream per part, so that a part that draws more does not change the others."""
+        return Random(self._random.getrandbits(64))  # noqa: S311 - repeatable is the point.
+
+    def run(self) -> Report:
+        try:
+            self._loop.run_until_complete(self._live())
+        except DeadlockError as error:
+            raise AssertionError(f"it stands still: {error}") from error
+        finally:
+            self._loop.close()
+            for process in self._processes:
+                process.crash()
+                process.bury()
+            self._loop.bury()
+        report = self._report
+        report.callback_count = self._scheduler.callback_count
+        report.commit_count = self._watcher.commit_count
+        report.fact_count = len(self._watcher.records)
+        report.fault_count = self._store.fault_count
+        report.virtual_s = self._scheduler.clock.elapsed_s
+        report.kinds.update(self._watcher.kinds())
+        return report
+
+    # -- the storm ----------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        supervising = self._loop.create_task(self._supervise())
+        await self._up()
+        self._store.faults = self.weather.faults
+        for _ in range(self._steps):
+            await self._step()
+            self._check_violated()
+        self._store.faults = NO_FAULTS
+        self._stage.is_stormy = False
+        await self._calm_down()
+        supervising.cancel()
+        self._check_the_end()
+
+    async def _step(self) -> None:
+        chance = self._random.random()
+        if chance < self.weather.crash:
+            self._report.crash_count += 1
+            self._processes[-1].crash()
+        elif chance < self.weather.crash + self.weather.people:
+            await self._intervene()
+        else:
+            self._submit()
+        await self._let_time_pass()
+
+    def _submit(self) -> None:
+        seed, place = self._random.getrandbits(63), (0, self._author.key())
+        program = self._author.program()
+        payload = json.dumps(program, sort_keys=True, separators=(",", ":")).encode()
+        later = self._random.random() < LATER
+        invoke = Invoke(
+            invocation_id=random_invocation_id(seed),
+            seed=seed,
+            target=Target(service=layer_name(0), handler="interpret", key=place[1]),
+            argument=ref_of(payload),
+            payload=payload,
+            start_at_ms=self._scheduler.clock.now_ms() + 50 if later else None,
+        )
+        self._report.program_count += 1
+        self._expected += increments(program, place)
+        self._calls.append(self._loop.create_task(self._call(invoke, len(program))))
+
+    async def _call(self, invoke: Invoke, op_count: int) -> None:
+        """Ask until it is accepted, then until there is a result: as a careful caller would."""
+        of = invoke.invocation_id
+        answer = await self._insist(partial(_propose, invoke))
+        assert isinstance(answer, Invoked), f"{of} was refused: {answer}"
+        self._watcher.creation_is_durable(of)
+        try:
+            outcome = await self._insist(partial(_attach, of))
+        except KeyError:
+            assert self._is_meddled_with, f"{of} was accepted and is unknown"
+            return
+        self._watcher.outcome_is_durable(of, outcome)
+        if not self._is_meddled_with:
+            assert outcome.payload == str(op_count).encode(), f"{of} ended with {outcome}"
+
+    async def _let_time_pass(self) -> None:
+        match self._random.randrange(4):
+            case 0:
+                for _ in range(self._random.randrange(40)):
+                    await asyncio.sleep(0)
+            case 1:
+                await asyncio.sleep(self._random.random() * 0.01)
+            case 2:
+                await asyncio.sleep(self._random.random())
+            case _:
+                pass
+
+    async def _intervene(self) -> None:
+        """What people do to any invocation there is, whatever it is doing."""
+        process = await self._up()
+        state = process.engine.machine.state
+        if not state.invocations:
+            return
+        self._report.intervention_count += 1
+        inv = self._random.choice(list(state.invocations.values()))
+        verb = self._random.choice(VERBS)
+        if verb is PurgeInvocation and inv.status != "completed":
+            verb = PauseInvocation
+        self._is_meddled_with |= verb in (CancelInvocation, KillInvocation, PurgeInvocation)
+        proposal = verb(invocation_id=inv.id)
+        # People ask once, and look what became of it.
+        self._calls.append(self._loop.create_task(self._once(partial(_propose, proposal))))
+        if self._stage.outside and self._random.random() < OUTSIDE:
+            awakeable = self._random.choice(list(self._stage.outside))
+            answer = completion(awakeable)
+            self._calls.append(self._loop.create_task(self._once(partial(_propose, answer))))
+
+    # -- the process --------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        """Start the next process whenever one is gone."""
+        while True:
+            process = Process(
+                self._scheduler,
+                self._store,
+                always_replay=self.weather.always_replay,
+                commit_s=lambda: self._random.random() * self.weather.commit_s,
+                step_s=self._stage.delay_s,
+                around_link=self._watcher.around,
+            )
+            self._processes.append(process)
+            self._watcher.watch(process.engine)
+            try:
+                await process.start()
+                client = LocalClient(process.engine, process.link)
+                for definition in self._cast.services[self.weather.inactivity]:
+                    await client.register(definition, digest="simulated")
+                self._started.set()
+                why = await asyncio.wrap_future(process.over)
+            except (EngineClosedError, StoreError) as error:
+                why = error
+            self._started.clear()
+            process.crash()
+            # It may end of a fault that it cannot get over, and of nothing else.
+            if why is not None and not isinstance(why, EngineClosedError | StoreError):
+                self._watcher.violation = self._watcher.violation or why
+
+    async def _up(self) -> Process:
+        await self._started.wait()
+        return self._processes[-1]
+
+    async def _insist(self, ask: Callable[[Process], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask(await self._up())
+            except (EngineClosedError, StoreError):
+                await asyncio.sleep(0.001)
+
+    async def _once(self, ask: Callable[[Process], Awaitable[T]]) -> None:
+        with suppress(EngineClosedError, StoreError):
+            await ask(await self._up())
+
+    # -- the calm -----------------------------------------------------------------------------
+
+    async def _calm_down(self) -> None:
+        """Nothing fails any more: whatever was accepted must end."""
+        live: list[Invocation] = []
+        for _ in range(CALM_ROUNDS_MAX):
+            process = await self._up()
+            live = list(process.engine.machine.state.live())
+            if not live and all(call.done() for call in self._calls):
+                self._check_violated()
+                return
+            for inv in live:
+                for proposal in self._help_for(inv):
+                    await self._insist(partial(_propose, proposal))
+            await asyncio.sleep(ROUND_S)
+            self._check_violated()
+        stuck = ", ".join(map(repr, live))
+        raise AssertionError(f"nothing fails any more, and these do not end: {stuck}")
+
+    def _help_for(self, inv: Invocation) -> Iterator[Proposal]:
+        """What it cannot do without. Those whose helpers were killed need more."""
+        if inv.status == "paused":
+            yield ResumeInvocation(invocation_id=inv.id)
+        for signal_id in inv.open_awakeables:
+            awakeable = awakeable_id(inv.id, inv.seed, signal_id)
+            if awakeable in self._stage.outside or self._is_meddled_with:
+                yield completion(awakeable)
+        if self._is_meddled_with and inv.object is not None:
+            for promise in inv.open_promises.values():
+                yield CompletePromise(
+                    service=inv.object.service,
+                    key=inv.object.key,
+                    promise=promise,
+                    result=ANSWER,
+                    payload=ANSWER_PAYLOAD,
+                )
+
+    def _check_violated(self) -> None:
+        if self._watcher.violation is not None:
+            raise self._watcher.violation
+        if self._stage.violations:
+            raise AssertionError(self._stage.violations[0])
+        for call in self._calls:
+            if call.done():
+                call.result()
+        self._calls = [call for call in self._calls if not call.done()]
+
+    def _check_the_end(self) -> None:
+        self._watcher.check_everything()
+        counted = last_counts(self._watcher.records)
+        if not self._is_meddled_with:
+            assert counted == self._expected, f"counted {counted}, expected {self._expected}"
+
+
+def last_counts(records: Iterable[Record]) -> Counter[Place]:
+    """The counters as they were written. No increment is lost: each is one more than the last."""
+    counted: Counter[Place] = Counter()
+    for record in records:
+        match record.fact:
+            case EntryAppended(object=ObjectId() as of, command=SetStateCommand(key="counter")):
+                place = (LAYERS.index(of.service), of.key)
+                value = json.loads(record.payload or b"")  # type: ignore[arg-type]
+                assert value == counted[place] + 1, f"{of} was counted from {counted[place]} to {value}"
+                counted[place] = value
+            case _:
+                pass
+    return counted
+
+
+def completion(awakeable: str) -> CompleteAwakeable:
+    return CompleteAwakeable(awakeable_id=awakeable, result=ANSWER, payload=ANSWER_PAYLOAD)
+
+
+async def _propose(proposal: Proposal, process: Process) -> Answer:
+    return await asyncio.wrap_future(process.engine.propose(proposal))
+
+
+async def _attach(invocation_id: InvocationId, process: Process) -> Outcome:
+    return await asyncio.wrap_future(process.engine.attach(invocation_id))
