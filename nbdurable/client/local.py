@@ -37,7 +37,7 @@ from nbdurable.core.proposals import (
     Refused,
     ResumeInvocation,
 )
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Completed, Invocation
 from nbdurable.core.values import ErrorReport, Failure, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import (
@@ -216,7 +216,7 @@ class LocalClient:
 
         def look() -> Outcome | None:
             inv = self._invocation(invocation_id)
-            return None if inv.result is None else self._engine.outcome(inv.id)
+            return self._engine.outcome(inv.id) if isinstance(inv, Completed) else None
 
         outcome = await self._ask(look)
         if outcome is None:
@@ -310,7 +310,12 @@ class LocalClient:
 
         def look() -> list[InvocationView]:
             state = self._engine.machine.state
-            return [invocation_view(state, inv) for inv in state.invocations.values()]
+            known: list[Invocation | Completed] = [
+                *state.completed.values(),
+                *state.invocations.values(),
+            ]
+            known.sort(key=lambda inv: inv.first_lsn)
+            return [invocation_view(state, inv) for inv in known]
 
         return await self._ask(look)
 
@@ -325,7 +330,12 @@ class LocalClient:
 
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""
-        return await self._ask(lambda: self._invocation(invocation_id).last_error)
+
+        def look() -> ErrorReport | None:
+            inv = self._invocation(invocation_id)
+            return inv.last_error if isinstance(inv, Invocation) else None
+
+        return await self._ask(look)
 
     async def services(self) -> list[ServiceManifest]:
         def look() -> list[ServiceManifest]:
@@ -542,8 +552,8 @@ class LocalClient:
 
         return await self._ask(look)
 
-    def _invocation(self, invocation_id: str) -> Invocation:
-        inv = self._engine.machine.state.invocations.get(InvocationId(invocation_id))
+    def _invocation(self, invocation_id: str) -> Invocation | Completed:
+        inv = self._engine.machine.state.find(InvocationId(invocation_id))
         if inv is None:
             raise _not_found(invocation_id)
         return inv

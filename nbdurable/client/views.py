@@ -30,7 +30,7 @@ from nbdurable.core.facts import (
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
+from nbdurable.core.state import Completed, EngineState, Invocation, OpenSleep, ServiceState
 from nbdurable.core.values import Failure, Result
 
 PREVIEW_CHARS_MAX = 160
@@ -115,11 +115,35 @@ class EntryView:
     awakeable_id: str | None = None
 
 
-def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
+def invocation_view(state: EngineState, inv: Invocation | Completed) -> InvocationView:
+    return _completed_view(inv) if isinstance(inv, Completed) else _live_view(state, inv)
+
+
+def _completed_view(inv: Completed) -> InvocationView:
+    result = inv.result
+    return InvocationView(
+        id=inv.id,
+        service=inv.target.service,
+        handler=inv.target.handler,
+        key=inv.target.key,
+        status=inv.status,
+        attempt=inv.attempt,
+        revision=inv.revision,
+        entry_count=inv.entry_count,
+        created_at_ms=inv.created_at_ms,
+        modified_at_ms=inv.completed_at_ms,
+        completed_at_ms=inv.completed_at_ms,
+        succeeded=not isinstance(result, Failure),
+        failure=result.message if isinstance(result, Failure) else None,
+        is_run=inv.handler_type == "workflow",
+        completed_by=inv.completed_by,
+    )
+
+
+def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
     service = state.services.get(inv.target.service)
     needed = inv.revision or (service.latest if service else None)
-    result = inv.result
-    error = None if inv.last_error is None else inv.last_error.message
+    error = inv.last_error
     return InvocationView(
         id=inv.id,
         service=inv.target.service,
@@ -131,10 +155,8 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         entry_count=inv.entry_count,
         created_at_ms=inv.created_at_ms,
         modified_at_ms=inv.modified_at_ms,
-        completed_at_ms=inv.completed_at_ms,
-        succeeded=None if result is None else not isinstance(result, Failure),
-        failure=result.message if isinstance(result, Failure) else error,
-        failed_at=None if inv.last_error is None else _users_line(inv.last_error.stacktrace),
+        failure=None if error is None else error.message,
+        failed_at=None if error is None else _users_line(error.stacktrace),
         failure_count=inv.failure_count,
         next_retry_at_ms=inv.next_retry_at_ms,
         is_asleep=bool(inv.sleeping) and not _is_busy(inv),
@@ -144,7 +166,6 @@ def invocation_view(state: EngineState, inv: Invocation) -> InvocationView:
         is_run=inv.handler_type == "workflow",
         is_code_loaded=service is not None and needed in service.loaded,
         how_to_load=_how_to_load(inv, service),
-        completed_by=inv.completed_by,
         paused_by=inv.paused_by,
     )
 

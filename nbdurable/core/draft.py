@@ -46,8 +46,7 @@ class Draft:
         self.actions.append(action)
 
     def live(self, invocation_id: InvocationId) -> Invocation | None:
-        invocation = self.state.invocations.get(invocation_id)
-        return None if invocation is None or invocation.status == "completed" else invocation
+        return self.state.invocations.get(invocation_id)
 
     def stop(self, invocation: Invocation, why: str) -> None:
         """Order the live attempt, if there is one, to end without proposing anything more."""

@@ -54,8 +54,8 @@ from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
 from nbdurable.core.limits import counters
 from nbdurable.core.notifications import leaf_of
 from nbdurable.core.state import (
-    NO_ARGUMENT,
-    NOTHING,
+    NO_HEADERS,
+    Completed,
     EngineState,
     FailedRuns,
     Invocation,
@@ -111,19 +111,20 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
         case InvocationPurged():
             _purge(state, fact)
         case JournalPurged():
-            invocation = state.invocations[fact.invocation_id]
-            invocation.last_lsn, invocation.journal_purged = lsn, True
+            completed = state.completed[fact.invocation_id]
+            completed.last_lsn, completed.journal_purged = lsn, True
         case _:
             invocation = state.invocations[fact.invocation_id]
             invocation.last_lsn = lsn
             invocation.modified_at_ms = at_ms
-            _evolve_invocation(state, invocation, lsn, fact)
+            _evolve_invocation(state, invocation, lsn, at_ms, fact)
 
 
 def _evolve_invocation(
     state: EngineState,
     inv: Invocation,
     lsn: int,
+    at_ms: int,
     fact: InvocationPending
     | InvocationReadied
     | InvocationMoved
@@ -186,7 +187,7 @@ def _evolve_invocation(
         case MismatchAccepted():
             inv.accepted = (*inv.accepted, fact.command_index)
         case InvocationCompleted():
-            _complete(state, inv, lsn, fact)
+            _complete(state, inv, lsn, at_ms, fact)
         case _:
             assert_never(fact)
 
@@ -237,7 +238,7 @@ def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -
         seed=fact.seed,
         service_type=fact.service_type,
         handler_type=fact.handler_type,
-        headers=fact.headers or NOTHING,
+        headers=fact.headers or NO_HEADERS,
         idempotency_key=fact.idempotency_key,
         limit_key=fact.limit_key,
         caller=fact.caller,
@@ -303,12 +304,12 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
             # Only an idempotent call latches on to a callee that somebody else began; a restarted
             # invocation, to the callees of the one it goes on for.
             latches = command.idempotency_key is not None or inv.restarted_from is not None
-            if callee is not None and callee.result is None and latches:
+            if callee is not None and latches:
                 _wait_for(callee, Waiter(inv.id, inv.seed, command.completion_id, "Call"))
         case AttachInvocationCommand():
             inv.open[command.completion_id] = OpenCall(command.invocation_id)
             target = state.invocations.get(command.invocation_id)
-            if target is not None and target.result is None:
+            if target is not None:
                 waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
                 _wait_for(target, waiter)
         case AwakeableCommand():
@@ -368,7 +369,9 @@ def _notify(inv: Invocation, fact: NotificationAppended) -> None:
         inv.watch.settle(leaf, succeeded=succeeded)
 
 
-def _complete(state: EngineState, inv: Invocation, lsn: int, fact: InvocationCompleted) -> None:
+def _complete(
+    state: EngineState, inv: Invocation, lsn: int, at_ms: int, fact: InvocationCompleted
+) -> None:
     obj = state.objects.get(inv.object) if inv.object is not None else None
     if obj is not None:
         if obj.holder == inv.id:
@@ -384,17 +387,29 @@ def _complete(state: EngineState, inv: Invocation, lsn: int, fact: InvocationCom
         elif isinstance(awaited, OpenPromise) and obj is not None:
             _promise_no_more(obj, awaited.key, inv, completion_id)
     _turn(state, inv, "completed")
-    inv.entry_count, inv.notification_count, inv.failure_count = fact.entry_count, 0, 0
-    inv.next_retry_at_ms, inv.watch = None, None
-    inv.result, inv.completed_by = _stored(fact.result, lsn), fact.by
+    del state.invocations[inv.id]
     # Recovery knows no more of it than its creation and this fact.
-    inv.attempt, inv.revision, inv.completion_count = fact.attempt, fact.revision, 0
-    inv.last_error, inv.paused_by, inv.accepted = None, None, ()
-    inv.completed_at_ms = inv.modified_at_ms
-    # And nobody asks for the rest: a finished invocation is kept for days, and there are many.
-    inv.argument, inv.headers, inv.caller, inv.start_at_ms = NO_ARGUMENT, NOTHING, None, None
-    inv.open, inv.awaited, inv.heard, inv.signal_counts = NOTHING, None, None, None
-    inv.waiters = None
+    state.completed[inv.id] = Completed(
+        id=inv.id,
+        target=inv.target,
+        seed=inv.seed,
+        service_type=inv.service_type,
+        handler_type=inv.handler_type,
+        idempotency_key=inv.idempotency_key,
+        limit_key=inv.limit_key,
+        restarted_from=inv.restarted_from,
+        attempt=fact.attempt,
+        revision=fact.revision,
+        entry_count=fact.entry_count,
+        result=_stored(fact.result, lsn),
+        completed_by=fact.by,
+        created_at_ms=inv.created_at_ms,
+        completed_at_ms=at_ms,
+        completion_retention_ms=inv.completion_retention_ms,
+        journal_retention_ms=inv.journal_retention_ms,
+        first_lsn=inv.first_lsn,
+        last_lsn=lsn,
+    )
     _forget_if_empty(state, inv.object)
 
 
@@ -417,7 +432,7 @@ def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id:
 
 
 def _purge(state: EngineState, fact: InvocationPurged) -> None:
-    del state.invocations[fact.invocation_id]
+    del state.completed[fact.invocation_id]
     if fact.object is not None:
         obj = state.objects.get(fact.object)
         if obj is not None:

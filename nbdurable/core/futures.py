@@ -119,6 +119,10 @@ class Watch:
     def __init__(self, tree: FutureTree, outcome_of: Callable[[Leaf], Outcome]) -> None:
         self.tree = tree
         self.outcome: Outcome = None
+        if not isinstance(tree, Node):
+            # Most wait for one thing, and many sleep for days: no tables for these.
+            self.outcome = outcome_of(tree)
+            return
         # By place in the tree: the node's kind, its parent's place, how many children are open.
         self._above: list[tuple[type[Node] | None, int]] = []
         self._open: list[int] = []
@@ -152,9 +156,13 @@ class Watch:
     __hash__ = None  # type: ignore[assignment] # Mutable.
 
     def __repr__(self) -> str:
-        return f"<Watch {self.outcome}, {len(self._places)} leaves open>"
+        return f"<Watch {self.tree}: {self.outcome}>"
 
     def settle(self, leaf: Leaf, *, succeeded: bool) -> None:
+        if not isinstance(self.tree, Node):
+            if leaf == self.tree:
+                self.outcome = succeeded
+            return
         for place in self._places.pop(leaf, ()):
             self._settle(place, succeeded=succeeded)
 

@@ -8,13 +8,12 @@ its result.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from nbdurable.core.facts import Caller
 from nbdurable.core.futures import Completion, FutureTree, Leaf, NamedSignal, Outcome, Signal, Watch
-from nbdurable.core.ids import InvocationId, digest_of
+from nbdurable.core.ids import InvocationId
 from nbdurable.core.limits import NO_LIMITS, Limits, counters
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.values import (
@@ -31,9 +30,8 @@ Status = Literal[
     "scheduled", "pending", "ready", "running", "backing-off", "suspended", "paused", "completed"
 ]
 
-# What a finished invocation holds in place of what it had open. Never changed: many share it.
-NOTHING: Final[dict[Any, Any]] = {}
-NO_ARGUMENT: Final = PayloadRef(bytes=0, digest=digest_of(b""))
+# In place of headers, which few have. Never changed: many share it.
+NO_HEADERS: Final[dict[str, str]] = {}
 
 
 class Waiter(NamedTuple):
@@ -126,10 +124,6 @@ class Invocation:
     heard: dict[Leaf, bool] | None = None
     signal_counts: dict[str, int] | None = None
     waiters: dict[Waiter, None] | None = None
-    result: Result | None = None
-    completed_by: str | None = None
-    completed_at_ms: int | None = None
-    journal_purged: bool = False
 
     def __repr__(self) -> str:
         return f"<Invocation {self.id} {self.target} {self.status}, {self.entry_count} entries>"
@@ -190,6 +184,46 @@ class Invocation:
 
 
 @dataclass(slots=True)
+class Completed:
+    """What is kept of an invocation that has ended: some 650 bytes, for as long as it is retained.
+
+    The rest is in its journal. Mutable: its journal may be purged before it is.
+    """
+
+    id: InvocationId
+    target: Target
+    seed: int
+    service_type: ServiceType
+    handler_type: HandlerType | None
+    idempotency_key: str | None
+    limit_key: str | None
+    restarted_from: InvocationId | None
+    attempt: int
+    revision: int | None
+    entry_count: int
+    result: Result
+    completed_by: str
+    created_at_ms: int
+    completed_at_ms: int
+    completion_retention_ms: int | None
+    journal_retention_ms: int | None
+    first_lsn: int
+    last_lsn: int
+    journal_purged: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Completed {self.id} {self.target}, {self.entry_count} entries>"
+
+    @property
+    def object(self) -> ObjectId | None:
+        return self.target.object
+
+    @property
+    def status(self) -> Status:
+        return "completed"
+
+
+@dataclass(slots=True)
 class ObjectState:
     """One key: who holds the lock, who queues for it, its state and its promises.
 
@@ -231,6 +265,8 @@ class EngineState:
     """Mutable; owned by the engine thread, changed by `evolve` only.
 
     Attributes:
+        invocations: Those that have not ended.
+        completed: Those that have, until they are purged.
         ready: Those that want an attempt, in the order in which they came to want it.
         running: How many attempts run, by what limits count (see `limits.counters`).
     """
@@ -239,6 +275,7 @@ class EngineState:
     last_lsn: int = 0
     services: dict[str, ServiceState] = field(default_factory=dict)
     invocations: dict[InvocationId, Invocation] = field(default_factory=dict)
+    completed: dict[InvocationId, Completed] = field(default_factory=dict)
     objects: dict[ObjectId, ObjectState] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
     ready: dict[InvocationId, None] = field(default_factory=dict)
@@ -251,8 +288,12 @@ class EngineState:
         manifest = service.revisions.get(revision or service.latest, service.manifest)
         return manifest.handler(target.handler)
 
-    def live(self) -> Iterator[Invocation]:
-        return (inv for inv in self.invocations.values() if inv.status != "completed")
+    def find(self, invocation_id: InvocationId) -> Invocation | Completed | None:
+        return self.invocations.get(invocation_id) or self.completed.get(invocation_id)
+
+    def live(self) -> list[Invocation]:
+        """A copy: rules end some of them while they go through all."""
+        return list(self.invocations.values())
 
     def is_full(self, inv: Invocation) -> bool:
         """Whether a limit keeps it from having an attempt now."""

@@ -15,8 +15,8 @@ ServiceType = Literal["service", "virtual_object", "workflow"]
 HandlerType = Literal["exclusive", "shared", "workflow"]
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A frozen value without a tag of its own."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A frozen value without a tag of its own. Never part of a cycle, so not the collector's."""
 
 
 class PayloadRef(Value, frozen=True, kw_only=True):

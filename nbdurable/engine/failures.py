@@ -44,7 +44,7 @@ class Failures:
         at_ms: int,
         retry_at_ms: int | None,
     ) -> None:
-        inv = state.invocations.get(invocation_id)
+        inv = state.find(invocation_id)
         if inv is None:
             return
         # Once while it is retried, and once more when it is not.

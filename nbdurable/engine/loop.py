@@ -181,8 +181,9 @@ class Engine:
         outcome: Future[Outcome] = Future()
 
         def look() -> None:
-            inv = self.machine.state.invocations[invocation_id]
-            if inv.result is None:
+            if self.machine.state.find(invocation_id) is None:
+                raise KeyError(invocation_id)
+            if invocation_id in self.machine.state.invocations:
                 self._waiting.setdefault(invocation_id, []).append(outcome)
             elif not outcome.cancelled():
                 outcome.set_result(self.outcome(invocation_id))
@@ -277,8 +278,7 @@ class Engine:
         return self._timers
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
-        result = self.machine.state.invocations[invocation_id].result
-        assert result is not None, f"{invocation_id} has not completed"
+        result = self.machine.state.completed[invocation_id].result
         if isinstance(result, Failure):
             return Outcome(result, b"")
         return Outcome(result, self.vault.payload(result.value.lsn))
@@ -389,7 +389,8 @@ class Engine:
             elif not isinstance(letter.proposal, AttemptSteps):
                 again.append(letter)
         self._publish_results()
-        self.feed.tell(frozenset(self.machine.state.invocations))
+        state = self.machine.state
+        self.feed.tell(frozenset((*state.invocations, *state.completed)))
         proposed = [letter.proposal for letter in again]
         for code in self._code.values():
             if code not in proposed:
@@ -420,8 +421,7 @@ class Engine:
     def _publish_results(self) -> None:
         """Answer those who wait for what ended in a commit that was not acted upon."""
         for invocation_id in list(self._waiting):
-            inv = self.machine.state.invocations.get(invocation_id)
-            if inv is not None and inv.result is not None:
+            if invocation_id in self.machine.state.completed:
                 self._act(PublishResult(invocation_id=invocation_id))
 
     def _note(self, proposal: Proposal) -> None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from nbdurable.core.facts import AnyFact, InvocationCreated, InvocationFact, carried_ref
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.records import CopyOf, Record, UnknownFactError, decode
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Completed, Invocation
 from nbdurable.engine.ports import Store
 from nbdurable.errors import JournalDamagedError
 
@@ -77,7 +77,7 @@ class Vault:
     def resolve(self, payload: bytes | CopyOf | None) -> bytes | None:
         return self.payload(payload.lsn) if isinstance(payload, CopyOf) else payload
 
-    def journal(self, inv: Invocation) -> list[Record]:
+    def journal(self, inv: Invocation | Completed) -> list[Record]:
         """All facts of one invocation, with their payloads, in order."""
         journal = self._journals.get(inv.id)
         if journal is None or not self._has_all(journal):
@@ -92,7 +92,7 @@ class Vault:
             if (ref := carried_ref(fact)) is not None and ref.bytes
         )
 
-    def _read(self, inv: Invocation) -> list[Record]:
+    def _read(self, inv: Invocation | Completed) -> list[Record]:
         rows = self._store.read_journal(inv.id, inv.first_lsn, inv.last_lsn)
         try:
             records = [decode(row) for row in rows]

@@ -354,25 +354,28 @@ def resume_sets_every_timer_again(machine: EngineMachine) -> None:
 
 
 def what_is_completed_holds_nothing(state: EngineState) -> None:
+    assert not state.completed.keys() & state.invocations.keys()
     for inv in state.invocations.values():
-        if inv.status != "completed":
-            assert inv.result is None
-            continue
-        assert inv.result is not None
-        assert not any((inv.open, inv.awaited, inv.heard, inv.signal_counts, inv.waiters)), inv
-        assert (inv.link, inv.next_retry_at_ms, inv.waiting_for) == (None, None, None), inv
-    completed = {inv.id for inv in state.invocations.values() if inv.status == "completed"}
+        assert inv.status != "completed", inv
     for obj in state.objects.values():
-        assert obj.holder not in completed
-        assert not completed & set(obj.inbox or ())
+        assert obj.holder not in state.completed
+        assert not state.completed.keys() & set(obj.inbox or ())
 
 
 def nobody_waits_for_what_has_ended(state: EngineState) -> None:
     for inv in state.live():
         for completion_id, callee in inv.open_calls.items():
-            awaited = state.invocations.get(callee)
-            assert awaited is not None, f"call {completion_id} of {inv} waits for nobody"
-            assert awaited.status != "completed", f"call {completion_id} of {inv}: {awaited} ended"
+            assert callee in state.invocations, f"call {completion_id} of {inv} waits for nobody"
+
+
+def the_called_die_with_the_killed(state: EngineState) -> None:
+    for inv in state.live():
+        caller = inv.caller
+        if caller is None or caller.completion_id is None:
+            continue
+        ended = state.completed.get(caller.invocation_id)
+        if ended is not None and ended.seed == caller.seed:
+            assert ended.completed_by != "killed", f"{inv} works for {ended}, which was killed"
 
 
 def waiters_live(state: EngineState) -> None:
@@ -402,9 +405,11 @@ def actions_are_of_live_attempts(state: EngineState, decision: Decision) -> None
     for action in decision.actions:
         match action:
             case PublishResult(invocation_id=of):
-                assert state.invocations[of].status == "completed"
+                assert of in state.completed
             case DeliverNotification() | RetryRun() | StopAttempt() | StartAttempt():
-                assert action.attempt <= state.invocations[action.invocation_id].attempt
+                inv = state.find(action.invocation_id)
+                assert inv is not None
+                assert action.attempt <= inv.attempt
             case _:
                 pass
 
@@ -428,16 +433,15 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     """Equal, but for objects that are empty and those that never were: these say the same."""
     assert (one.epoch, one.last_lsn) == (other.epoch, other.last_lsn)
     assert one.services == other.services
-    assert (one.limits, one.running) == (other.limits, other.running)
-    assert list(one.ready) == list(other.ready), "they became ready in another order"
     assert {i: o for i, o in one.objects.items() if not o.is_empty} == {
         i: o for i, o in other.objects.items() if not o.is_empty
     }
-    assert one.invocations.keys() == other.invocations.keys()
-    for invocation_id, inv in one.invocations.items():
-        for field in fields(Invocation):
-            was, now = (
-                getattr(inv, field.name),
-                getattr(other.invocations[invocation_id], field.name),
-            )
-            assert was == now, f"{inv}.{field.name}: {was} is not {now}"
+    assert list(one.ready) == list(other.ready), "they became ready in another order"
+    assert (one.limits, one.running) == (other.limits, other.running)
+    for known, again in ((one.invocations, other.invocations), (one.completed, other.completed)):
+        assert known.keys() == again.keys()
+        for invocation_id, inv in known.items():
+            for field in fields(inv):
+                was = getattr(inv, field.name)
+                now = getattr(again[invocation_id], field.name)
+                assert was == now, f"{inv}.{field.name}: {was} is not {now}"

@@ -37,7 +37,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
 )
 from nbdurable.core.records import Record
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Completed, Invocation
 from nbdurable.core.values import ObjectId, Target
 from nbdurable.engine.loop import Outcome
 from nbdurable.errors import EngineClosedError, StoreError
@@ -298,10 +298,14 @@ class Simulation:
         """What people do to any invocation there is, whatever it is doing."""
         process = await self._up()
         state = process.engine.machine.state
-        if not state.invocations:
+        known: list[Invocation | Completed] = [
+            *state.invocations.values(),
+            *state.completed.values(),
+        ]
+        if not known:
             return
         self._report.intervention_count += 1
-        inv = self._random.choice(list(state.invocations.values()))
+        inv = self._random.choice(known)
         verb = self._random.choice(VERBS)
         if verb is PurgeInvocation and inv.status != "completed":
             verb = PauseInvocation

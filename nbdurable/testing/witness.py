@@ -43,7 +43,9 @@ class Witness:
             if isinstance(action, SetTimer):
                 self.timers.add((action.timer, action.at_ms))
         check_log(self.records)
-        check_folds(self.records, self.store, state)
+        hold.a_fold_is_the_state(self.records, state)
+        hold.a_fold_of_rows_is_the_state(self.records, state)
+        hold.a_reload_is_the_state(self.store, state)
         check_state(self.records, machine)
         hold.a_timer_is_set_for_all_that_waits(state, self.timers)
         hold.actions_are_of_live_attempts(state, decision)
@@ -75,12 +77,6 @@ def check_log(records: Sequence[Record]) -> None:
     hold.every_caller_is_answered_once(records)
 
 
-def check_folds(records: Sequence[Record], store: MemoryStore, state: EngineState) -> None:
-    hold.a_fold_is_the_state(records, state)
-    hold.a_fold_of_rows_is_the_state(records, state)
-    hold.a_reload_is_the_state(store, state)
-
-
 def check_state(records: Sequence[Record], machine: EngineMachine) -> None:
     state = machine.state
     hold.one_exclusive_holder_per_key(state)
@@ -89,6 +85,7 @@ def check_state(records: Sequence[Record], machine: EngineMachine) -> None:
     hold.resume_sets_every_timer_again(machine)
     hold.what_is_completed_holds_nothing(state)
     hold.nobody_waits_for_what_has_ended(state)
+    hold.the_called_die_with_the_killed(state)
     hold.waiters_live(state)
 
 
@@ -137,7 +134,7 @@ class Watcher:
         machine = self._engine.machine
         check_log(self.records)
         check_state(self.records, machine)
-        check_folds(self.records, self._store, machine.state)
+        self._check_folds(machine.state)
         hold.a_committed_prefix_never_changes(self._rows, self._store.durable)
 
     def kinds(self) -> Iterator[str]:
@@ -181,7 +178,12 @@ class Watcher:
         if self._random.random() < self._states:
             check_state(self.records, machine)
         if self._random.random() < self._folds:
-            check_folds(self.records, self._store, machine.state)
+            self._check_folds(machine.state)
+
+    def _check_folds(self, state: EngineState) -> None:
+        """The records were read from rows, so that both folds of the `Witness` are one here."""
+        hold.a_fold_is_the_state(self.records, state)
+        hold.a_reload_is_the_state(self._store, state)
 
     def _after_acting(self) -> None:
         assert self._engine is not None

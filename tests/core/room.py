@@ -28,7 +28,6 @@ from nbdurable.core.proposals import (
     TimerFired,
 )
 from nbdurable.core.records import Record
-from nbdurable.core.state import Invocation
 from nbdurable.core.values import (
     ErrorReport,
     HandlerType,
@@ -197,8 +196,10 @@ class Room:
             start_at_ms=start_at_ms,
         )
 
-    def inv(self, invocation_id: InvocationId) -> Invocation:
-        return self.machine.state.invocations[invocation_id]
+    def inv(self, invocation_id: InvocationId) -> Any:
+        inv = self.machine.state.find(invocation_id)
+        assert inv is not None, f"there is no {invocation_id}"
+        return inv
 
     def status(self, invocation_id: InvocationId) -> str:
         return self.inv(invocation_id).status

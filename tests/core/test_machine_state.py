@@ -52,7 +52,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     Suspend,
 )
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Completed, Invocation
 from nbdurable.core.values import Failure, Result, RetryPolicy, Target
 
 TARGETS = [
@@ -84,8 +84,13 @@ class EngineLife(RuleBasedStateMachine):
         return [inv for inv in self.room.state.live() if inv.status == "running"]
 
     def some(self, pick: int) -> InvocationId:
-        known = [*self.room.state.invocations, InvocationId("inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa")]
+        known = [*(inv.id for inv in self.known()), InvocationId("inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa")]
         return known[pick % len(known)]
+
+    def known(self) -> list[Invocation | Completed]:
+        state = self.room.state
+        known = [*state.invocations.values(), *state.completed.values()]
+        return sorted(known, key=lambda inv: inv.first_lsn)
 
     def new_id(self, target: Target, idempotency_key: str | None) -> InvocationId:
         self.seed += 1
@@ -94,7 +99,7 @@ class EngineLife(RuleBasedStateMachine):
         return random_invocation_id(self.seed)
 
     def seed_of(self, invocation_id: InvocationId) -> int:
-        inv = self.room.state.invocations.get(invocation_id)
+        inv = self.room.state.find(invocation_id)
         return 0 if inv is None else inv.seed
 
     def append(self, pick: int, command: AnyCommand, payload: bytes | None = None) -> None:
@@ -128,16 +133,14 @@ class EngineLife(RuleBasedStateMachine):
         one = self.some(pick)
         seed = self.seed_of(one)
         self.room.decide(verb(invocation_id=one))
-        if verb is PurgeInvocation and one not in self.room.state.invocations:
+        if verb is PurgeInvocation and self.room.state.find(one) is None:
             self.former.append((one, seed))
 
-    @precondition(
-        lambda self: any(self.is_named(inv) for inv in self.room.state.invocations.values())
-    )
+    @precondition(lambda self: any(self.is_named(inv) for inv in self.known()))
     @rule(pick=PICK)
     def live_again(self, pick: int) -> None:
         """Killed, purged and invoked again under the same name."""
-        named = [inv for inv in self.room.state.invocations.values() if self.is_named(inv)]
+        named = [inv for inv in self.known() if self.is_named(inv)]
         inv = named[pick % len(named)]
         target, key = inv.target, inv.idempotency_key
         self.room.decide(KillInvocation(invocation_id=inv.id))
@@ -310,10 +313,10 @@ class EngineLife(RuleBasedStateMachine):
         seen = inv.notification_count - late
         self.room.steps(inv.id, Suspend(waiting_for=tree, notification_count=seen))
 
-    @precondition(lambda self: self.room.state.invocations)
+    @precondition(lambda self: self.known())
     @rule(pick=PICK, epochs=st.integers(0, 1), attempts=st.integers(0, 1))
     def speak_out_of_turn(self, pick: int, epochs: int, attempts: int) -> None:
-        inv = self.room.state.invocations[self.some(pick % len(self.room.state.invocations))]
+        inv = self.known()[pick % len(self.known())]
         live = inv.status == "running" and not epochs and not attempts
         if live:
             return
@@ -334,7 +337,7 @@ class EngineLife(RuleBasedStateMachine):
     def speak_as_a_former_life(self, pick: int, signal_id: int) -> None:
         """Whoever has the id now, in whatever attempt, hears nothing of it."""
         one, seed = self.former[pick % len(self.former)]
-        inv = self.room.state.invocations.get(one)
+        inv = self.room.state.find(one)
         before = self.room.state.last_lsn
         late = AppendCommand(command=RunCommand(completion_id=10**6, name="late"))
         self.room.decide(

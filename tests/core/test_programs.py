@@ -155,6 +155,8 @@ class World:
     def start_attempt(self) -> None:
         start = attempt_start(self.engine.state, self.root, self.vault)
         self.start = start
+        # As it was last; once it has ended, only its journal tells what it did.
+        self.alive = self.root
         self.attempt = AttemptMachine(start)
         self.traces.append([])
         self.code = perform(self.program, self.attempt, self.traces[-1])
@@ -164,7 +166,7 @@ class World:
 
     @property
     def root(self) -> Any:
-        return self.engine.state.invocations[ROOT]
+        return self.engine.state.find(ROOT)
 
     # -- what can happen next -----------------------------------------------------------------
 
@@ -348,7 +350,7 @@ def replay(world: World, program: list[Op]) -> tuple[AttemptMachine, Trace]:
 
 def finished(program: list[Op], seed: int) -> World:
     world = lived(program, seed)
-    inv = world.root
+    inv = world.alive
     inv.revision = 1
     world.start_of_finished = attempt_start(world.engine.state, inv, Vault(world.store))  # type: ignore[attr-defined]
     return world

@@ -37,7 +37,7 @@ from nbdurable.core.rules.progress import (
     set_timer,
     terminal,
 )
-from nbdurable.core.state import Invocation, Waiter
+from nbdurable.core.state import Completed, Invocation, Waiter
 from nbdurable.core.values import ErrorReport, Success
 
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
@@ -114,7 +114,7 @@ def _call(
 ) -> None:
     """Begin the callee, or latch on to the one that has its idempotency or workflow key."""
     completion_id = command.completion_id if isinstance(command, CallCommand) else None
-    existing = draft.state.invocations.get(command.invocation_id)
+    existing = draft.state.find(command.invocation_id)
     if existing is None:
         proposal = Invoke(
             invocation_id=command.invocation_id,
@@ -137,7 +137,7 @@ def _call(
         # Source: restate-semantics.md, 1.2 – a workflow that is called again: 409 to the caller.
         conflict = terminal(409, "the workflow method was already invoked")
         complete_future(draft, waiter, conflict)
-    elif existing.result is not None:
+    elif isinstance(existing, Completed):
         complete_future(draft, waiter, existing.result, copy_of(existing.result))
 
 
@@ -175,8 +175,8 @@ def _send_signal(draft: Draft, command: SendSignalCommand, lsn: int) -> None:
 
 def _attach(draft: Draft, inv: Invocation, command: AttachInvocationCommand) -> None:
     waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
-    target = draft.state.invocations.get(command.invocation_id)
+    target = draft.state.find(command.invocation_id)
     if target is None:
         complete_future(draft, waiter, terminal(404, "not found"))
-    elif target.result is not None:
+    elif isinstance(target, Completed):
         complete_future(draft, waiter, target.result, copy_of(target.result))

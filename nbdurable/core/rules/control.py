@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import Caller, InvocationCompleted, InvocationPaused, InvocationPurged
-from nbdurable.core.ids import CANCEL_SIGNAL
+from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
 from nbdurable.core.proposals import (
     Answer,
     CancelInvocation,
@@ -106,11 +106,9 @@ def resume_invocation(draft: Draft, proposal: ResumeInvocation) -> Answer:
 
 
 def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
-    inv = draft.state.invocations.get(proposal.invocation_id)
+    inv = draft.state.completed.get(proposal.invocation_id)
     if inv is None:
-        return refuse_ended(draft, proposal.invocation_id)
-    if inv.status != "completed":
-        return Refused(code=409, message=f"The invocation '{inv.id}' is not yet completed.")
+        return refuse_unended(draft, proposal.invocation_id)
     is_run = inv.handler_type == "workflow"
     draft.record(InvocationPurged(invocation_id=inv.id, object=inv.object if is_run else None))
     return Done()
@@ -127,3 +125,10 @@ def _end(draft: Draft, inv: Invocation, message: str, by: str) -> None:
         entry_count=inv.entry_count,
     )
     complete(draft, inv, fact)
+
+
+def refuse_unended(draft: Draft, invocation_id: InvocationId) -> Refused:
+    """Why what is for completed invocations cannot be done to this one."""
+    if invocation_id in draft.state.invocations:
+        return Refused(code=409, message=f"The invocation '{invocation_id}' is not yet completed.")
+    return refuse_ended(draft, invocation_id)

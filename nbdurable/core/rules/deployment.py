@@ -56,7 +56,9 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
         )
     )
     moved, staying = [], []
-    for inv in [i for i in draft.state.live() if i.target.service == manifest.name]:
+    for inv in draft.state.live():
+        if inv.target.service != manifest.name:
+            continue
         if inv.revision in (None, revision) or proposal.pin:
             if inv.status == "ready":
                 wake(draft, inv, f"revision {revision} is loaded")
@@ -75,7 +77,9 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
 def close_link(draft: Draft, proposal: CloseLink) -> Answer:
     """The process over there is gone: its attempts are lost and begin again where they can."""
     draft.record(LinkClosed(link=proposal.link))
-    for inv in [i for i in draft.state.live() if i.link == proposal.link]:
+    for inv in draft.state.live():
+        if inv.link != proposal.link:
+            continue
         draft.record(
             AttemptLost(invocation_id=inv.id, attempt=inv.attempt, why="its process is gone")
         )

@@ -24,7 +24,7 @@ def invoke(draft: Draft, proposal: Invoke) -> Answer:
         return refused
     if proposal.caller is None and _is_private(draft, proposal.target):
         return Refused(code=400, message="the invoked service is not public")
-    known = draft.state.invocations.get(proposal.invocation_id)
+    known = draft.state.find(proposal.invocation_id)
     if known is not None:
         # Seeds are drawn per request: the same one is this request, decided again after a commit
         # whose outcome was unknown, and whoever made it was first.

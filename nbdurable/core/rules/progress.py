@@ -169,6 +169,6 @@ def terminal(code: int, message: str) -> Failure:
 
 def refuse_ended(draft: Draft, invocation_id: InvocationId) -> Refused:
     """Why nothing can be done to an invocation that is not live."""
-    if invocation_id in draft.state.invocations:
+    if invocation_id in draft.state.completed:
         return Refused(code=409, message=f"The invocation '{invocation_id}' was already completed.")
     return Refused(code=404, message=f"The requested invocation '{invocation_id}' does not exist")
