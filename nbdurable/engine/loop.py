@@ -190,7 +190,7 @@ class Engine:
 
         def failed(asked: Future[None]) -> None:
             error = asked.exception()
-            if error is not None and not outcome.cancelled():
+            if error is not None and not outcome.done():
                 outcome.set_exception(error)
 
         self.ask(look).add_done_callback(failed)
@@ -278,7 +278,9 @@ class Engine:
         return self._timers
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
-        result = self.machine.state.completed[invocation_id].result
+        return self._outcome_of(self.machine.state.completed[invocation_id].result)
+
+    def _outcome_of(self, result: Result) -> Outcome:
         if isinstance(result, Failure):
             return Outcome(result, b"")
         return Outcome(result, self.vault.payload(result.value.lsn))
@@ -420,9 +422,16 @@ class Engine:
 
     def _publish_results(self) -> None:
         """Answer those who wait for what ended in a commit that was not acted upon."""
+        state = self.machine.state
         for invocation_id in list(self._waiting):
-            if invocation_id in self.machine.state.completed:
-                self._act(PublishResult(invocation_id=invocation_id))
+            ended = state.completed.get(invocation_id)
+            if ended is not None:
+                self._act(PublishResult(invocation_id=invocation_id, result=ended.result))
+            elif invocation_id not in state.invocations:
+                # It ended and was purged in that commit, or never was: nobody can tell any more.
+                for waiting in self._waiting.pop(invocation_id):
+                    if waiting.set_running_or_notify_cancel():
+                        waiting.set_exception(KeyError(invocation_id))
 
     def _note(self, proposal: Proposal) -> None:
         """Which code is loaded outlives a recovery in this process, so it is loaded again."""
@@ -440,10 +449,13 @@ class Engine:
         match action:
             case SetTimer(timer=timer, at_ms=at_ms):
                 self._timers.set(timer, at_ms)
-            case PublishResult(invocation_id=invocation_id):
-                for outcome in self._waiting.pop(invocation_id, ()):
-                    if outcome.set_running_or_notify_cancel():
-                        outcome.set_result(self.outcome(invocation_id))
+            case PublishResult(invocation_id=invocation_id, result=result):
+                waiting = self._waiting.pop(invocation_id, None)
+                if waiting:
+                    outcome = self._outcome_of(result)
+                    for asked in waiting:
+                        if asked.set_running_or_notify_cancel():
+                            asked.set_result(outcome)
             case AssignRevision():
                 link = self._links.get(action.link)
                 if link is not None:

@@ -96,6 +96,8 @@ class Process:
         self._engine_loop.close()
         self._handler_loop.close()
         self.engine.fail_all(EngineClosedError(CRASHED))
+        if self._running.done() and not self._running.cancelled():
+            self._running.exception()  # Seen: or it would be logged as never retrieved.
         for begins in (self.engine.ready, self.link.ready):
             if not begins.done():
                 begins.set_exception(EngineClosedError(CRASHED))

@@ -69,6 +69,10 @@ WEIGHTS = {
     "gather": 2,
     "finally": 1,
 }
+# What makes a future that is waited for at once, this often, or later, or never.
+BEGUN = ("sleep", "call", "slow call", "fail later", "run", "awakeable", "outside", "time")
+NOW = 0.5
+STOPS = 0.3
 STEPS = ("async", "def", "slow", "flaky", "stubborn", "terminal")
 OPS_MAX = (8, 4, 3)
 INACTIVITIES = tuple(timedelta(milliseconds=ms) for ms in (0, 1, 40, 60_000))
@@ -91,7 +95,7 @@ class Author:
 
     def program(self, layer: int = 0) -> Program:
         program = [self._op(layer) for _ in range(self._random.randint(1, OPS_MAX[layer]))]
-        if self._random.random() < 0.3:
+        if self._random.random() < STOPS:
             program.insert(0, ["stops when cancelled"])
         return program
 
@@ -100,6 +104,10 @@ class Author:
 
     def _op(self, layer: int) -> Op:
         kind = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        op = self._written(kind, layer)
+        return ["now", op] if kind in BEGUN and self._random.random() < NOW else op
+
+    def _written(self, kind: str, layer: int) -> Op:
         random = self._random
         self._count += 1
         match kind:
@@ -112,11 +120,11 @@ class Author:
             case "add later":
                 return [kind, random.randrange(LAYER_COUNT), self.key(), random.choice([1, 80])]
             case "sleep" | "doze and cancel":
-                return [kind, random.choice([0, 1, 30, 400, 3_600_000])]
+                return [kind, random.choice([0, 1, 5, 30, 400, 3_600_000])]
             case "call" | "fail later" | "recover":
                 return [kind, f"text {self._count}"]
             case "slow call":
-                return [kind, random.choice([1, 50]), f"text {self._count}"]
+                return [kind, random.choice([1, 10, 200]), f"text {self._count}"]
             case "run":
                 return [kind, random.choice(STEPS)]
             case "awakeable":
@@ -161,14 +169,13 @@ class Stage:
     Attributes:
         is_stormy: Whether steps and handlers fail at random.
         outside: Awakeables that somebody out there is asked to complete.
-        violations: What attempts observed that earlier ones had observed otherwise.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, tell: Callable[[BaseException], None] = print) -> None:
         self.random = random
+        self._tell = tell
         self.is_stormy = True
         self.outside: dict[str, None] = {}
-        self.violations: list[str] = []
         self.token_count = 0
         self._seen: dict[tuple[str, int], list[Any]] = {}
 
@@ -183,10 +190,9 @@ class Stage:
             if position < len(seen):
                 if seen[position] != value:
                     # Not raised: a handler's failure would be retried, and forgotten.
-                    self.violations.append(
-                        f"observation {position} of {ctx.request().id} is {value!r}, and was"
-                        f" {seen[position]!r} on an earlier attempt"
-                    )
+                    what = f"observation {position} of {ctx.request().id} is {value!r}, and was"
+                    earlier = f"{seen[position]!r} on an earlier attempt"
+                    self._tell(AssertionError(f"{what} {earlier}"))
             else:
                 seen.append(value)
             position += 1
@@ -349,7 +355,7 @@ class Performance:
             case ["chance"]:
                 self._observe([ctx.random().random(), str(ctx.uuid())])
             case ["stumble"]:
-                if self._stage.fails(0.3):
+                if self._stage.fails(0.5):
                     raise StageError("stumbled")
             case ["recover", text]:
                 await self._outcome(ctx.service_call(helper["terminal_failure"], text))
@@ -372,6 +378,8 @@ class Performance:
                 ]
             case ["await" | "finally" | "select" | "gather", *places]:
                 await self._wait(op[0], [f for place in places for f in self._future(place)])
+            case ["now", begun]:
+                await self._outcome(self._begin(begun))
             case _:
                 self._futures.append(self._begin(op))
 
@@ -410,11 +418,11 @@ class Performance:
             return stage.token()
 
         async def takes_long() -> int:
-            await asyncio.sleep(0.5 * stage.random.random())
+            await asyncio.sleep(0.2 * stage.random.random())
             return stage.token()
 
         def flaky() -> int:
-            if stage.fails(0.4):
+            if stage.fails(0.5):
                 raise StageError("flaky")
             return stage.token()
 

@@ -32,18 +32,24 @@ class DeadlockError(Exception):
     """Nothing is ready and no timer is set: what is waited for will never come."""
 
 
+class EndlessError(Exception):
+    """More callbacks have run than were allowed: something goes round in circles."""
+
+
 class Scheduler:
     """Mutable; owned by the one thread that everything runs on."""
 
     def __init__(self, random: Random | None = None, clock: VirtualClock | None = None) -> None:
         self.clock = clock or VirtualClock()
         self.callback_count = 0
+        self.callbacks_max: int | None = None
         # More lines for a DeadlockError: what the loops do not know of, such as invocations.
         self.explain: Callable[[], list[str]] = list
         self._random = random or Random(0)  # noqa: S311 - repeatable is the point.
         self._loops: list[VirtualLoop] = []
         self._favourite: VirtualLoop | None = None
         self._entered: VirtualLoop | None = None
+        self._failure: BaseException | None = None
         self._callbacks_at_this_time = 0
         self._when_idle: list[Callable[[], None]] = []
         self._outside: set[asyncio.Future[object]] = set()
@@ -58,12 +64,19 @@ class Scheduler:
         if self._favourite is loop:
             self._favourite = None
 
+    def fail(self, error: BaseException) -> None:
+        """Let the next step raise this, whoever is in the middle of what."""
+        self._failure = self._failure or error
+
     def step(self) -> None:
         """Run one callback, or let time pass.
 
         Raises:
             DeadlockError: Neither is possible.
+            EndlessError: That was one callback too many.
         """
+        if self._failure is not None:
+            raise self._failure
         ready = [loop for loop in self._loops if loop.ready]
         if not ready:
             self._pass_time()
@@ -73,6 +86,8 @@ class Scheduler:
         if handle.cancelled():
             return
         self.callback_count += 1
+        if self.callback_count == self.callbacks_max:
+            raise EndlessError(f"after {self.callback_count} callbacks there is no end in sight")
         self._callbacks_at_this_time += 1
         if self._callbacks_at_this_time > CALLBACKS_AT_ONE_TIME_MAX:
             self._move_to(self.clock.elapsed_s + POLLED_S)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -37,7 +37,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
 )
 from nbdurable.core.records import Record
-from nbdurable.core.state import Completed, Invocation
+from nbdurable.core.state import Invocation
 from nbdurable.core.values import ObjectId, Target
 from nbdurable.engine.loop import Outcome
 from nbdurable.errors import EngineClosedError, StoreError
@@ -51,6 +51,7 @@ from nbdurable.testing.programs import (
     Cast,
     Place,
     Stage,
+    StageError,
     increments,
     layer_name,
 )
@@ -59,15 +60,32 @@ from nbdurable.testing.store import NO_FAULTS, Faults, FaultyStore
 from nbdurable.testing.witness import Watcher
 
 T = TypeVar("T")
+Verb = (
+    CancelInvocation | KillInvocation | PauseInvocation | ResumeInvocation | PurgeInvocation
+)
 
-STEPS = 12
-KEYS = ("ada", "bob")
+STEPS = 8
+KEYS = (("ada",), ("ada", "bob"), ("ada", "bob", "cy"))
 # Longer than the longest sleep of a program, so that one round of calm lets every sleeper wake.
 ROUND_S = 40_000.0
 CALM_ROUNDS_MAX = 200
+# A hundred times what simulations take; more is a circle.
+CALLBACKS_MAX = 20_000
+CALLBACKS_PER_STEP_MAX = 10_000
 LATER = 0.1
-OUTSIDE = 0.5
-VERBS = (CancelInvocation, KillInvocation, PauseInvocation, ResumeInvocation, PurgeInvocation)
+ANSWERED = 0.3
+SUBMITTED = (1, 1, 1, 2, 4)
+ENDED = 0.2
+VERBS: tuple[type[Verb], ...] = (
+    CancelInvocation,
+    CancelInvocation,
+    CancelInvocation,
+    KillInvocation,
+    PauseInvocation,
+    PauseInvocation,
+    ResumeInvocation,
+    PurgeInvocation,
+)
 LAYERS = [layer_name(layer) for layer in range(LAYER_COUNT)]
 ANSWER_PAYLOAD = b'"from outside"'
 ANSWER = success_of(ANSWER_PAYLOAD)
@@ -85,8 +103,8 @@ class Weather:
     """How rough one simulation is, drawn at its beginning.
 
     Attributes:
-        crash: How likely a step of the storm is a crash.
-        people: How likely it is something that somebody does to an invocation.
+        crash: How likely a step of the storm sees a crash.
+        people: How likely it sees something that somebody does to an invocation.
         commit_s: The longest that half of a commit takes.
     """
 
@@ -101,7 +119,7 @@ class Weather:
     @classmethod
     def draw(cls, random: Random) -> Weather:
         def some(most: float) -> float:
-            return random.choice((0.0, 0.0, most / 4, most))
+            return random.choice((0.0, 0.0, most / 3, most))
 
         return cls(
             faults=Faults(
@@ -137,19 +155,21 @@ class Report:
     kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Report) -> None:
-        for name in (
-            "simulation_count",
-            "program_count",
-            "callback_count",
-            "commit_count",
-            "fact_count",
-            "crash_count",
-            "fault_count",
-            "intervention_count",
-            "virtual_s",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for counted in fields(self):
+            if counted.name != "kinds":
+                together = getattr(self, counted.name) + getattr(other, counted.name)
+                setattr(self, counted.name, together)
         self.kinds.update(other.kinds)
+
+    def summary(self, cpu_s: float) -> str:
+        return (
+            f"{self.program_count} programs in {self.simulation_count} simulations without a"
+            f" violation: {self.callback_count} steps, {self.commit_count} commits,"
+            f" {self.fact_count} facts, {self.fault_count} faults, {self.crash_count} crashes,"
+            f" {self.intervention_count} interventions, {self.virtual_s / 86_400:.0f} virtual days"
+            f" in {cpu_s:.1f} s of CPU: {self.program_count / cpu_s:.0f} programs and"
+            f" {self.callback_count / cpu_s:.0f} steps per second"
+        )
 
 
 def simulate(seed: int, steps: int = STEPS, cast: Cast | None = None) -> Report:
@@ -168,7 +188,7 @@ def simulate(seed: int, steps: int = STEPS, cast: Cast | None = None) -> Report:
         return simulation.run()
     except Exception as error:
         raise Violation(
-            f"seed {seed}: {error}\nsee it again: python -m nbdurable.testing {seed} --steps"
+            f"seed {seed}: {str(error) or repr(error)}\nsee it again: python -m nbdurable.testing {seed} --steps"
             f" {steps}\n{simulation.weather}"
         ) from error
 
@@ -181,18 +201,23 @@ class Simulation:
         self.weather = Weather.draw(self._random)
         self._steps = steps
         self._scheduler = Scheduler(self._fork())
+        self._scheduler.callbacks_max = CALLBACKS_MAX + steps * CALLBACKS_PER_STEP_MAX
         self._loop = VirtualLoop(self._scheduler, "driver")
-        # What a call meets is looked at by `_check_violated`, if nothing was met before it.
-        self._loop.set_exception_handler(lambda *_: None)
         self._memory = MemoryStore(absorb_commits=self.weather.absorb_commits)
         self._store = FaultyStore(self._memory, self._fork())
         self._watcher = Watcher(
-            self._memory, self._scheduler.clock, self._fork(), folds=FOLDS, states=STATES
+            self._memory,
+            self._scheduler.clock,
+            self._fork(),
+            self._scheduler.fail,
+            failures=[StageError.__name__],
+            folds=FOLDS,
+            states=STATES,
         )
         self._store.on_durable = self._watcher.on_durable
-        self._author = Author(self._fork(), KEYS)
+        self._author = Author(self._fork(), self._random.choice(KEYS))
         self._cast = cast
-        self._stage = cast.stage = Stage(self._fork())
+        self._stage = cast.stage = Stage(self._fork(), self._scheduler.fail)
         self._processes: list[Process] = []
         self._started = asyncio.Event()
         self._calls: list[asyncio.Task[None]] = []
@@ -232,7 +257,6 @@ class Simulation:
         self._store.faults = self.weather.faults
         for _ in range(self._steps):
             await self._step()
-            self._check_violated()
         self._store.faults = NO_FAULTS
         self._stage.is_stormy = False
         await self._calm_down()
@@ -240,15 +264,22 @@ class Simulation:
         self._check_the_end()
 
     async def _step(self) -> None:
-        chance = self._random.random()
-        if chance < self.weather.crash:
-            self._report.crash_count += 1
-            self._processes[-1].crash()
-        elif chance < self.weather.crash + self.weather.people:
-            await self._intervene()
-        else:
+        for _ in range(self._random.choice(SUBMITTED)):
             self._submit()
         await self._let_time_pass()
+        for likely, happen in (
+            (self.weather.crash, self._crash),
+            (self.weather.people, self._intervene),
+            (self.weather.people, self._intervene),
+            (ANSWERED, self._answer),
+        ):
+            if self._random.random() < likely:
+                await happen()
+                await self._let_time_pass()
+
+    async def _crash(self) -> None:
+        self._report.crash_count += 1
+        self._processes[-1].crash()
 
     def _submit(self) -> None:
         seed, place = self._random.getrandbits(63), (0, self._author.key())
@@ -265,7 +296,7 @@ class Simulation:
         )
         self._report.program_count += 1
         self._expected += increments(program, place)
-        self._calls.append(self._loop.create_task(self._call(invoke, len(program))))
+        self._begin_call(self._call(invoke, len(program)))
 
     async def _call(self, invoke: Invoke, op_count: int) -> None:
         """Ask until it is accepted, then until there is a result: as a careful caller would."""
@@ -283,13 +314,13 @@ class Simulation:
             assert outcome.payload == str(op_count).encode(), f"{of} ended with {outcome}"
 
     async def _let_time_pass(self) -> None:
-        match self._random.randrange(4):
-            case 0:
-                for _ in range(self._random.randrange(40)):
+        match self._random.randrange(8):
+            case 0 | 1 | 2:
+                for _ in range(self._random.randrange(60)):
                     await asyncio.sleep(0)
-            case 1:
+            case 3 | 4:
                 await asyncio.sleep(self._random.random() * 0.01)
-            case 2:
+            case 5:
                 await asyncio.sleep(self._random.random())
             case _:
                 pass
@@ -298,25 +329,27 @@ class Simulation:
         """What people do to any invocation there is, whatever it is doing."""
         process = await self._up()
         state = process.engine.machine.state
-        known: list[Invocation | Completed] = [
-            *state.invocations.values(),
-            *state.completed.values(),
-        ]
-        if not known:
+        live, ended = list(state.invocations), list(state.completed)
+        if live and self._random.random() >= ENDED:
+            # The busier of two: more hangs on it.
+            chosen = max(
+                self._random.choices(live, k=2), key=lambda of: len(state.invocations[of].open)
+            )
+        elif ended:
+            chosen = self._random.choice(ended)
+        else:
             return
         self._report.intervention_count += 1
-        inv = self._random.choice(known)
         verb = self._random.choice(VERBS)
-        if verb is PurgeInvocation and inv.status != "completed":
-            verb = PauseInvocation
         self._is_meddled_with |= verb in (CancelInvocation, KillInvocation, PurgeInvocation)
-        proposal = verb(invocation_id=inv.id)
         # People ask once, and look what became of it.
-        self._calls.append(self._loop.create_task(self._once(partial(_propose, proposal))))
-        if self._stage.outside and self._random.random() < OUTSIDE:
-            awakeable = self._random.choice(list(self._stage.outside))
-            answer = completion(awakeable)
-            self._calls.append(self._loop.create_task(self._once(partial(_propose, answer))))
+        self._begin_call(self._once(partial(_propose, verb(invocation_id=chosen))))
+
+    async def _answer(self) -> None:
+        """Complete an awakeable from outside, perhaps again."""
+        if self._stage.outside:
+            answer = completion(self._random.choice(list(self._stage.outside)))
+            self._begin_call(self._once(partial(_propose, answer)))
 
     # -- the process --------------------------------------------------------------------------
 
@@ -346,7 +379,7 @@ class Simulation:
             process.crash()
             # It may end of a fault that it cannot get over, and of nothing else.
             if why is not None and not isinstance(why, EngineClosedError | StoreError):
-                self._watcher.violation = self._watcher.violation or why
+                self._scheduler.fail(why)
 
     async def _up(self) -> Process:
         await self._started.wait()
@@ -372,13 +405,11 @@ class Simulation:
             process = await self._up()
             live = list(process.engine.machine.state.live())
             if not live and all(call.done() for call in self._calls):
-                self._check_violated()
                 return
             for inv in live:
                 for proposal in self._help_for(inv):
                     await self._insist(partial(_propose, proposal))
             await asyncio.sleep(ROUND_S)
-            self._check_violated()
         stuck = ", ".join(map(repr, live))
         raise AssertionError(f"nothing fails any more, and these do not end: {stuck}")
 
@@ -400,15 +431,15 @@ class Simulation:
                     payload=ANSWER_PAYLOAD,
                 )
 
-    def _check_violated(self) -> None:
-        if self._watcher.violation is not None:
-            raise self._watcher.violation
-        if self._stage.violations:
-            raise AssertionError(self._stage.violations[0])
-        for call in self._calls:
-            if call.done():
-                call.result()
-        self._calls = [call for call in self._calls if not call.done()]
+    def _begin_call(self, call: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(call)
+        task.add_done_callback(self._call_ended)
+        self._calls.append(task)
+
+    def _call_ended(self, call: asyncio.Task[None]) -> None:
+        error = None if call.cancelled() else call.exception()
+        if error is not None:
+            self._scheduler.fail(error)
 
     def _check_the_end(self) -> None:
         self._watcher.check_everything()
