@@ -1,8 +1,8 @@
 """`DurableEnv`: a journal, an engine and a client for one test, in virtual time.
 
-Waiting takes no time: a workflow that sleeps for thirty days ends in a millisecond. What runs is the
-engine of production on a store in memory. Everything happens on the test's own thread, one callback
-at a time, so that a test that passes once passes always.
+Waiting takes no time: a workflow that sleeps for thirty days ends in a millisecond. What runs is
+the engine of production on a store in memory. Everything happens on the test's own thread, one
+callback at a time, so that a test that passes once passes always.
 """
 
 from __future__ import annotations
@@ -24,16 +24,10 @@ from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing.clock import BEGINS_AT, VirtualClock
 from nbdurable.testing.loop import VirtualLoop
-from nbdurable.testing.process import Process
+from nbdurable.testing.process import Process, check_virtual
 from nbdurable.testing.scheduler import Scheduler
 
 T = TypeVar("T")
-
-NOT_VIRTUAL = (
-    "this test runs on an event loop in real time. Use the fixture `durable_env`, which runs an"
-    " `async def` test on one in virtual time (leave out any mark of another asyncio plugin), or"
-    " write a plain `def` test with `durable_env.run(...)`"
-)
 
 
 class DurableEnv:
@@ -79,7 +73,9 @@ class DurableEnv:
 
     def __repr__(self) -> str:
         state = "closed" if self._process is None else "open"
-        return f"<DurableEnv {state} at {self.now:%Y-%m-%d %H:%M:%S}, {len(self._services)} services>"
+        return (
+            f"<DurableEnv {state} at {self.now:%Y-%m-%d %H:%M:%S}, {len(self._services)} services>"
+        )
 
     # -- what tests use -----------------------------------------------------------------------
 
@@ -114,8 +110,8 @@ class DurableEnv:
         Raises:
             DeadlockError: It waits for what will never come; the text says who waits for what.
         """
-        if self._runner is None:
-            raise RuntimeError("`run` is for plain `def` tests; in an `async def` one: await it")
+        if self._runner is None or check_virtual() is not None:
+            raise RuntimeError("`run` is for plain `def` tests; in an `async def` one, await it")
         awaitable = what() if callable(what) else what
         result = self._runner.run(_awaited(awaitable))
         self._check_registered()
@@ -128,7 +124,7 @@ class DurableEnv:
 
     async def settle(self) -> None:
         """Let everything happen that can without time passing."""
-        loop = self._running_loop()
+        loop = running_loop()
         idle = loop.create_future()
         loop.scheduler.when_idle(partial(_settle, idle))
         await idle
@@ -148,7 +144,7 @@ class DurableEnv:
     # -- opening and closing ------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._loop = self._running_loop()
+        self._loop = running_loop()
         self._loop.scheduler.explain = self._live_invocations
         try:
             await self._start()
@@ -195,12 +191,6 @@ class DurableEnv:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _running_loop(self) -> VirtualLoop:
-        loop = asyncio.get_running_loop()
-        if not isinstance(loop, VirtualLoop):
-            raise RuntimeError(NOT_VIRTUAL)
-        return loop
-
     async def _start(self) -> None:
         loop = self._loop
         assert loop is not None
@@ -238,6 +228,13 @@ class DurableEnv:
         return [_said(invocation_view(state, inv)) for inv in state.live()]
 
 
+def running_loop() -> VirtualLoop:
+    loop = check_virtual()
+    if loop is None:
+        raise RuntimeError("no event loop runs; use `durable_env.run(...)`")
+    return loop
+
+
 class EnvClient(LocalClient):
     """Mutable: which process it speaks to."""
 
@@ -262,7 +259,6 @@ async def _awaited(what: Awaitable[T]) -> T:
 
 
 def _said(view: InvocationView) -> str:
-    waits_for = [f"promise {name!r}" for name in view.open_promises]
-    waits_for += [f"awakeable {awakeable_id}" for awakeable_id in view.open_awakeables]
     said = f"{view.target} is {view.headline}"
-    return f"{said}; open: {', '.join(waits_for)}" if waits_for else said
+    awakeables = ", ".join(view.open_awakeables)
+    return f"{said}; nobody has completed awakeable {awakeables}" if awakeables else said

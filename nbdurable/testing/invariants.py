@@ -264,7 +264,9 @@ def an_attempt_is_given_what_is_committed(start: AttemptStart, journal: Sequence
 def a_delivery_is_committed(entry: JournalEntry, journal: Sequence[Record]) -> None:
     """Nothing is told before its commit, and then as it was committed."""
     committed = [known for record in journal if (known := _entry_of(record)) is not None]
-    assert entry._replace(payload=entry.payload or b"") in committed, f"{entry} was delivered, and is not committed"
+    assert entry._replace(payload=entry.payload or b"") in committed, (
+        f"{entry} was delivered, and is not committed"
+    )
 
 
 def _entry_of(record: Record) -> JournalEntry | None:

@@ -13,7 +13,6 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from nbdurable import __version__
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, Proposal
 from nbdurable.engine.loop import Engine, Outcome
@@ -27,6 +26,13 @@ from nbdurable.testing.store import InlineWriter
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NOT_VIRTUAL = (
+    "this test runs on an event loop in real time. Use the fixture `durable_env`, which runs an"
+    " `async def` test on one in virtual time (leave out any mark of another asyncio plugin), or"
+    " write a plain `def` test with `durable_env.run(...)`"
+)
+# Of no release: what wrote this journal is gone with the test.
+VERSION = "0"
 CRASHED = "the process crashed before this was answered; ask the next one"
 
 
@@ -59,7 +65,7 @@ class Process:
             store,
             clock,
             "a simulated process",
-            __version__,
+            VERSION,
             logs_failures=logs_failures,
             make_writer=partial(InlineWriter, latency_s=commit_s),
             # Virtual time never jumps by itself, so that nobody need look whether it did.
@@ -127,6 +133,14 @@ class Process:
             self.engine.post(proposal)
 
 
+def check_virtual() -> VirtualLoop | None:
+    """The running loop, if any runs. On one in real time nothing asked here would be answered."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - the documented way to ask for none.
+    if loop is not None and not isinstance(loop, VirtualLoop):
+        raise RuntimeError(NOT_VIRTUAL)
+    return loop
+
+
 class AnsweringEngine(Engine):
     """Mutable: an engine that knows who waits for it, so that they hear of a crash."""
 
@@ -150,6 +164,7 @@ class AnsweringEngine(Engine):
                 future.set_exception(error)
 
     def _await(self, future: Future[T]) -> Future[T]:
+        check_virtual()
         if not future.done():
             self._asked.add(future)
             future.add_done_callback(self._asked.discard)

@@ -1,9 +1,9 @@
 """Random programs over three layers of objects, and the handlers that perform them.
 
-A program is a list of operations, itself the argument of a call: `interpret` of an object of layer 0
-performs it, calls objects of layer 1 with programs of theirs, and so on. What each attempt observes
-is noted outside of the journal: a later attempt must observe the same, and how often each counter
-ought to have been increased can be told from the programs alone.
+A program is a list of operations, itself the argument of a call: `interpret` of an object of layer
+0 performs it, calls objects of layer 1 with programs of theirs, and so on. What each attempt
+observes is noted outside of the journal: a later attempt must observe the same, and how often each
+counter ought to have been increased can be told from the programs alone.
 
 Source: restate-semantics.md, 6 (`ObjectInterpreterL0-L2`, `ServiceInterpreterHelper`).
 """
@@ -130,7 +130,7 @@ class Author:
             case "awakeable":
                 return [kind, random.choice(["resolve", "reject"])]
             case "next" if layer + 1 < LAYER_COUNT:
-                return [kind, self.key(), self.program(layer + 1), random.random() < 0.5]
+                return [kind, self.key(), self.program(layer + 1), random.choice((True, False))]
             case "next":
                 return ["add"]
             case "latch" | "twice":
@@ -242,9 +242,7 @@ class Cast:
         return [*layers, helper, latch]
 
 
-def _add_layer(
-    cast: Cast, layer: int, definition: VirtualObject, helper: dict[str, Any]
-) -> None:
+def _add_layer(cast: Cast, layer: int, definition: VirtualObject, helper: dict[str, Any]) -> None:
     async def interpret(ctx: ObjectContext, program: Program) -> int:
         return await Performance(cast.stage, ctx, layer, helper).play(program)
 
@@ -256,7 +254,7 @@ def _add_layer(
 
 
 def _add_helpers(service: Service) -> dict[str, Any]:
-    async def echo(ctx: Context, text: str) -> str:
+    async def echo(ctx: Context, text: str) -> str:  # noqa: ARG001 - handlers take one.
         return text
 
     async def echo_later(ctx: Context, asked: list[Any]) -> str:
@@ -264,7 +262,7 @@ def _add_helpers(service: Service) -> dict[str, Any]:
         await ctx.sleep(timedelta(milliseconds=ms))
         return str(text)
 
-    async def terminal_failure(ctx: Context, text: str) -> None:
+    async def terminal_failure(ctx: Context, text: str) -> None:  # noqa: ARG001 - the same.
         raise TerminalError(text, 418)
 
     async def add_to(ctx: Context, place: list[Any]) -> None:
@@ -429,9 +427,7 @@ class Performance:
         def terminal() -> int:
             raise TerminalError(f"terminal {stage.token()}", 422)
 
-        retried = RunOptions[int](
-            max_attempts=3, initial_retry_interval=timedelta(milliseconds=10)
-        )
+        retried = RunOptions[int](max_attempts=3, initial_retry_interval=timedelta(milliseconds=10))
         match how:
             case "async":
                 return ctx.run_typed(how, takes_a_while)

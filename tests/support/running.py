@@ -39,6 +39,19 @@ def durable(*services: Definition, store: Any = None, clock: Any = None) -> Dura
     return DurableEngine(services=services, store=store or MemoryStore(), clock=clock)
 
 
+class AlwaysReplaying(DurableEngine):
+    """Suspends wherever it can, so that whatever follows an await runs on a replayed journal."""
+
+    def start(self) -> None:
+        super().start()
+        assert self._link is not None
+        self._link.always_replay = True
+
+
+def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
+    return AlwaysReplaying(services=services, store=store or MemoryStore(), clock=clock)
+
+
 async def until(
     opened: DurableEngine,
     invocation_id: str,

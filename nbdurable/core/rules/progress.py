@@ -132,9 +132,7 @@ def complete(
         waiters.insert(0, waiter)
     held = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
     lsn = draft.record(fact, payload)
-    draft.act(
-        PublishResult(invocation_id=inv.id, result=draft.state.completed[inv.id].result)
-    )
+    draft.act(PublishResult(invocation_id=inv.id, result=draft.state.completed[inv.id].result))
     for waiter in waiters:
         complete_future(draft, waiter, fact.result, copy_of(fact.result, lsn))
     if held is not None:
