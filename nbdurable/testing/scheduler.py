@@ -124,13 +124,16 @@ class Scheduler:
         return self._random.choice(ready)
 
     def _pass_time(self) -> None:
+        due = [at_s for loop in self._loops if (at_s := loop.next_timer_s()) is not None]
+        at_s = min(due, default=None)
+        if at_s is not None and at_s <= self.clock.elapsed_s:
+            self._ring_timers()
+            return
         if self._when_idle:
             telling, self._when_idle = self._when_idle, []
             for tell in telling:
                 tell()
             return
-        due = [at_s for loop in self._loops if (at_s := loop.next_timer_s()) is not None]
-        at_s = min(due, default=None)
         if self._outside:
             timeout_s = None if at_s is None else at_s - self.clock.elapsed_s
             if self._bell.wait(timeout_s):
@@ -143,6 +146,9 @@ class Scheduler:
     def _move_to(self, at_s: float) -> None:
         self._callbacks_at_this_time = 0
         self.clock.move_to(at_s)
+        self._ring_timers()
+
+    def _ring_timers(self) -> None:
         for loop in self._loops:
             loop.ring_timers()
 
