@@ -444,10 +444,15 @@ class LocalClient:
             DefinitionError: It cannot be served.
         """
         manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
-        self._link.offer(definition, manifest.digest)
-        answer = await self._do(LoadCode(link=self._link.name, manifest=manifest, pin=pin))
+        answer = await self._do(self._offered(definition, manifest, pin=pin))
         assert isinstance(answer, Loaded)
         return answer
+
+    def _offered(
+        self, definition: Definition, manifest: ServiceManifest, *, pin: bool = False
+    ) -> LoadCode:
+        self._link.offer(definition, manifest.digest)
+        return LoadCode(link=self._link.name, manifest=manifest, pin=pin)
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
@@ -17,8 +18,9 @@ from typing import Any, Self, TypeVar
 
 from nbdurable.client.local import SEED_BITS, LocalClient
 from nbdurable.client.views import InvocationView, invocation_view
+from nbdurable.core.proposals import Answer, Refused
 from nbdurable.engine.ports import Store
-from nbdurable.errors import EngineClosedError
+from nbdurable.errors import DefinitionError, EngineClosedError
 from nbdurable.invoker.manifest import manifest_of
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
@@ -64,7 +66,7 @@ class DurableEnv:
         self._random = Random(seed)  # noqa: S311 - repeatable is the point.
         self._clock = VirtualClock(begins_at)
         self._services = list(services)
-        self._registering: list[asyncio.Task[Any]] = []
+        self._serving: list[Future[Answer]] = []
         self._loop: VirtualLoop | None = None
         self._runner: asyncio.Runner | None = None
         self._process: Process | None = None
@@ -101,8 +103,8 @@ class DurableEnv:
             same_name = [known for known in self._services if known.name == service.name]
             self._services = [known for known in self._services if known not in same_name]
             self._services.append(service)
-            if self._process is not None:
-                self._register(service)
+            if self._client is not None:
+                self._serving.append(self._client.serve(service))
 
     def run(self, what: Awaitable[T] | Callable[[], Awaitable[T]]) -> T:
         """Run something awaitable, or an async function, to its end: for plain `def` tests.
@@ -114,7 +116,7 @@ class DurableEnv:
             raise RuntimeError("`run` is for plain `def` tests; in an `async def` one, await it")
         awaitable = what() if callable(what) else what
         result = self._runner.run(_awaited(awaitable))
-        self._check_registered()
+        self._check_served()
         return result
 
     async def advance(self, delta: timedelta) -> None:
@@ -128,7 +130,7 @@ class DurableEnv:
         idle = loop.create_future()
         loop.scheduler.when_idle(partial(_settle, idle))
         await idle
-        self._check_registered()
+        self._check_served()
 
     async def crash(self) -> None:
         """Kill the process as it stands and start the next one on the same journal.
@@ -207,16 +209,12 @@ class DurableEnv:
         for service in self._services:
             await self._client.register(service)
 
-    def _register(self, service: Definition) -> None:
-        """Before anything the test does next: its proposal is the first in the mailbox."""
-        assert self._loop is not None
-        self._registering.append(self._loop.create_task(self.client.register(service)))
-
-    def _check_registered(self) -> None:
-        done = [task for task in self._registering if task.done()]
-        self._registering = [task for task in self._registering if not task.done()]
-        for task in done:
-            task.result()
+    def _check_served(self) -> None:
+        answered = [served.result() for served in self._serving if served.done()]
+        self._serving = [served for served in self._serving if not served.done()]
+        for answer in answered:
+            if isinstance(answer, Refused):
+                raise DefinitionError(answer.message)
 
     def draw_seed(self) -> int:
         return self._random.getrandbits(SEED_BITS)
@@ -244,6 +242,10 @@ class EnvClient(LocalClient):
 
     def speak_to(self, process: Process) -> None:
         self._engine, self._link = process.engine, process.link
+
+    def serve(self, service: Definition) -> Future[Answer]:
+        """Before whatever is asked next: its proposal is in the mailbox when this returns."""
+        return self._engine.propose(self._offered(service, manifest_of(service)))
 
     def wait(self, asked: Coroutine[Any, Any, T]) -> T:
         return self._env.run(asked)

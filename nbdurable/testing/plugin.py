@@ -38,7 +38,7 @@ def durable_env(request: pytest.FixtureRequest) -> Iterator[DurableEnv]:
     """
     from nbdurable.testing.env import DurableEnv
 
-    options = {"always_replay": request.config.getoption("--durable-always-replay")}
+    options = {"always_replay": request.config.getoption("--durable-always-replay", default=False)}
     marker = request.node.get_closest_marker("durable_env")
     if marker is not None:
         options.update(marker.kwargs)

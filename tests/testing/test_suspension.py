@@ -87,7 +87,7 @@ def test_what_except_base_exception_returns_is_dropped(env: DurableEnv):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("awaits", ["a future", "state"])
 def test_trying_again_for_ever_gets_nowhere_and_stops_nobody(env: DurableEnv, awaits: str):
-    """Told ever so often that the attempt was over, it once kept all other handlers from running."""
+    """However often it was told that it is over, it once kept all other handlers from running."""
     obj = an_object()
 
     @obj.handler()
