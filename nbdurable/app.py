@@ -20,11 +20,14 @@ from nbdurable import __version__
 from nbdurable.client.local import LocalClient
 from nbdurable.core.proposals import Loaded
 from nbdurable.engine.clock import WallClock
-from nbdurable.engine.loop import Engine
+from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.options import settings_of
+from nbdurable.invoker.payloads import ms_of
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions
 
 JOURNAL_FOLDER = ".nbdurable"
 
@@ -44,12 +47,15 @@ class DurableEngine:
         *,
         store: Store | None = None,
         clock: Clock | None = None,
+        options: EngineOptions | None = None,
         logs_failures: bool = True,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
         self._store = store
         self._clock = clock or WallClock()
+        self._options = options or EngineOptions()
+        self._settings = settings_of(self._options)
         self._logs_failures = logs_failures
         self._engine: Engine | None = None
         self._link: LocalLink | None = None
@@ -81,7 +87,16 @@ class DurableEngine:
         """
         store = self._store or _duck_store(self.path)
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
-        engine = Engine(store, self._clock, owner, __version__, logs_failures=self._logs_failures)
+        interval = self._options.cleanup_interval
+        engine = Engine(
+            store,
+            self._clock,
+            owner,
+            __version__,
+            settings=self._settings,
+            cleanup_interval_ms=CLEANUP_INTERVAL_MS if interval is None else ms_of(interval),
+            logs_failures=self._logs_failures,
+        )
         engine.start()
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
         link.start()
@@ -132,7 +147,10 @@ class DurableEngine:
 
 
 def open(
-    path: str | os.PathLike[str] | None = None, *, services: Iterable[Definition] = ()
+    path: str | os.PathLike[str] | None = None,
+    *,
+    services: Iterable[Definition] = (),
+    options: EngineOptions | None = None,
 ) -> DurableEngine:
     """Open the journal and run an engine on it in this process.
 
@@ -141,7 +159,7 @@ def open(
         await engine.client.workflow_send(run, "order-456", {"amount": 100})
     ```
     """
-    return DurableEngine(path, services)
+    return DurableEngine(path, services, options=options)
 
 
 def _look_after(opened: DurableEngine) -> None:

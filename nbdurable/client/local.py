@@ -15,15 +15,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
+    AcceptMismatch,
     Answer,
     CancelInvocation,
+    Cleaned,
+    CleanUp,
     CompleteAwakeable,
     CompletePromise,
     Invoke,
@@ -34,8 +37,10 @@ from nbdurable.core.proposals import (
     PauseInvocation,
     Proposal,
     PurgeInvocation,
+    PurgeJournal,
     Refused,
     ResumeInvocation,
+    SendSignal,
 )
 from nbdurable.core.state import Completed, Invocation
 from nbdurable.core.values import ErrorReport, Failure, Target
@@ -254,13 +259,91 @@ class LocalClient:
     async def pause(self, invocation_id: str) -> None:
         await self._do(PauseInvocation(invocation_id=InvocationId(invocation_id)))
 
-    async def resume(self, invocation_id: str) -> None:
-        """Try again now what is paused or backs off."""
-        await self._do(ResumeInvocation(invocation_id=InvocationId(invocation_id)))
+    async def resume(
+        self, invocation_id: str, revision: int | Literal["keep", "latest"] = "keep"
+    ) -> None:
+        """Try again now what is paused or backs off, perhaps on another revision of its code."""
+        await self._do(
+            ResumeInvocation(invocation_id=InvocationId(invocation_id), revision=revision)
+        )
+
+    async def accept_mismatch(self, invocation_id: str) -> None:
+        """Let what is recorded stand for what the code asks now, and go on behind it.
+
+        Raises:
+            ConflictError: It is not paused by a journal mismatch, or by one of another kind.
+        """
+        await self._do(AcceptMismatch(invocation_id=InvocationId(invocation_id)))
+
+    async def restart_as_new(
+        self,
+        invocation_id: str,
+        from_entry: int = 1,
+        revision: int | Literal["keep", "latest"] = "latest",
+    ) -> InvocationId:
+        """Start a completed invocation anew: its input, and its journal before `from_entry`.
+
+        Args:
+            invocation_id: The completed one; it stays as it is.
+            from_entry: Index of the first entry that is not taken over; 1 takes the input only.
+            revision: Of the code that the new one runs.
+
+        Returns:
+            The id of the new invocation.
+
+        Raises:
+            InvocationNotFoundError: There is no such invocation.
+            ConflictError: It has not completed.
+            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
+        """
+        of = InvocationId(invocation_id)
+        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision))
+        if proposal is None:
+            known = await self._ask(lambda: self._invocation(invocation_id))
+            raise ConflictError(f"The invocation '{known.id}' is not yet completed.")
+        answer = await self._do(proposal)
+        assert isinstance(answer, Invoked)
+        return answer.invocation_id
 
     async def purge(self, invocation_id: str) -> None:
         """Forget a completed invocation; with a workflow's run, its state and promises too."""
         await self._do(PurgeInvocation(invocation_id=InvocationId(invocation_id)))
+
+    async def purge_journal(self, invocation_id: str) -> None:
+        """Forget what a completed invocation did; that it was, and its result, stay."""
+        await self._do(PurgeJournal(invocation_id=InvocationId(invocation_id)))
+
+    async def clean_up(self) -> int:
+        """Purge now what has been kept for as long as it should be; how many were."""
+        purged_count = 0
+        while True:
+            answer = await self._do(CleanUp())
+            assert isinstance(answer, Cleaned)
+            purged_count += answer.purged_count
+            if answer.is_done:
+                return purged_count
+
+    async def resolve_signal(
+        self, invocation_id: str, name: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
+    ) -> None:
+        """Send a value under a name; the next wait for this name takes it, also if that is later.
+
+        Raises:
+            InvocationNotFoundError: There is no such invocation.
+            ConflictError: It has ended.
+        """
+        payload = serialize(serde, value, f"signal {name!r}")
+        result = success_of(payload, comparable=serde.canonical)
+        of = InvocationId(invocation_id)
+        await self._do(SendSignal(invocation_id=of, name=name, result=result, payload=payload))
+
+    async def reject_signal(
+        self, invocation_id: str, name: str, message: str, code: int = 500
+    ) -> None:
+        """Whoever takes this signal sees a TerminalError."""
+        failure = Failure(code=code, message=message)
+        of = InvocationId(invocation_id)
+        await self._do(SendSignal(invocation_id=of, name=name, result=failure))
 
     async def resolve_awakeable(
         self, awakeable_id: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE

@@ -30,6 +30,7 @@ from nbdurable.core.facts import (
     AttemptLost,
     AttemptStarted,
     CodeLoaded,
+    EngineConfigured,
     EntryAppended,
     EpochStarted,
     InvocationCompleted,
@@ -41,7 +42,6 @@ from nbdurable.core.facts import (
     InvocationReadied,
     InvocationSuspended,
     JournalPurged,
-    LimitsSet,
     LinkClosed,
     MismatchAccepted,
     NotificationAppended,
@@ -91,8 +91,8 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
         case LinkClosed():
             for service in state.services.values():
                 service.loaded = {r: k for r, k in service.loaded.items() if k != fact.link}
-        case LimitsSet():
-            state.limits = fact.limits
+        case EngineConfigured():
+            state.settings = fact.settings
             state.running = {}
             for inv in state.live():
                 if inv.status == "running":
@@ -149,7 +149,9 @@ def _evolve_invocation(
             _turn(state, inv, "ready")
             inv.next_retry_at_ms = None
         case InvocationMoved():
+            _leave_ready(state, inv)
             inv.revision = fact.revision
+            _join_ready(state, inv)
         case AttemptStarted():
             _take_lock(state, inv)
             _leave_pause(inv)
@@ -165,7 +167,7 @@ def _evolve_invocation(
             assert fact.entry_index == inv.entry_count, (fact, inv)
             inv.entry_count += 1
             inv.notification_count += 1
-            _notify(inv, fact)
+            _notify(state, inv, fact)
         case RunAttemptFailed():
             step = inv.open[fact.completion_id]
             assert isinstance(step, OpenRun), (fact, step)
@@ -197,18 +199,29 @@ def _turn(state: EngineState, inv: Invocation, status: Status) -> None:
     if inv.status == "running":
         inv.link = None
         _count(state, inv, -1)
-    elif inv.status == "ready":
-        state.ready.pop(inv.id, None)
+    _leave_ready(state, inv)
     inv.status = status
+    _join_ready(state, inv)
     if status == "running":
         _count(state, inv, 1)
-    elif status == "ready":
-        state.ready[inv.id] = None
+
+
+def _leave_ready(state: EngineState, inv: Invocation) -> None:
+    if inv.status == "ready":
+        waiting = state.ready[inv.bucket]
+        del waiting[inv.id]
+        if not waiting:
+            del state.ready[inv.bucket]
+
+
+def _join_ready(state: EngineState, inv: Invocation) -> None:
+    if inv.status == "ready":
+        state.ready.setdefault(inv.bucket, {})[inv.id] = None
 
 
 def _count(state: EngineState, inv: Invocation, change: int) -> None:
     """Nothing is counted while nothing is limited."""
-    if not state.limits:
+    if not state.settings.limits:
         return
     for counter in counters(inv.target, inv.limit_key):
         count = state.running.get(counter, 0) + change
@@ -307,7 +320,7 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
             if callee is not None and latches:
                 _wait_for(callee, Waiter(inv.id, inv.seed, command.completion_id, "Call"))
         case AttachInvocationCommand():
-            inv.open[command.completion_id] = OpenCall(command.invocation_id)
+            inv.open[command.completion_id] = OpenCall(command.invocation_id, "AttachInvocation")
             target = state.invocations.get(command.invocation_id)
             if target is not None:
                 waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
@@ -350,12 +363,19 @@ def _await(inv: Invocation, leaf: Leaf) -> None:
         inv.awaited[leaf] = None
 
 
-def _notify(inv: Invocation, fact: NotificationAppended) -> None:
+def _notify(state: EngineState, inv: Invocation, fact: NotificationAppended) -> None:
     notification = fact.notification
     leaf = leaf_of(notification)
     succeeded = isinstance(notification.result, Success)
     if isinstance(leaf, Completion):
-        inv.open.pop(leaf.id, None)
+        was_open = inv.open.pop(leaf.id, None)
+        if isinstance(was_open, OpenPromise):
+            # The fact that completed the promise may have been purged with its workflow since.
+            _promise_no_more(_object_of(state, inv), was_open.key, inv, leaf.id)
+        elif isinstance(was_open, OpenCall):
+            # It got its answer from elsewhere: its wait was refused.
+            waiter = Waiter(inv.id, inv.seed, leaf.id, was_open.of)
+            _wait_no_more(state.invocations.get(was_open.invocation_id), waiter)
     elif inv.awaited is not None:
         inv.awaited.pop(leaf, None)
         inv.awaited = inv.awaited or None
@@ -383,7 +403,8 @@ def _complete(
     # Recovery does not read the journal of a finished invocation, so it must leave no trace.
     for completion_id, awaited in inv.open.items():
         if isinstance(awaited, OpenCall):
-            _wait_no_more(state.invocations.get(awaited.invocation_id), inv, completion_id)
+            waiter = Waiter(inv.id, inv.seed, completion_id, awaited.of)
+            _wait_no_more(state.invocations.get(awaited.invocation_id), waiter)
         elif isinstance(awaited, OpenPromise) and obj is not None:
             _promise_no_more(obj, awaited.key, inv, completion_id)
     _turn(state, inv, "completed")
@@ -413,12 +434,10 @@ def _complete(
     _forget_if_empty(state, inv.object)
 
 
-def _wait_no_more(awaited: Invocation | None, inv: Invocation, completion_id: int) -> None:
-    if awaited is None or awaited.waiters is None:
-        return
-    for of in ("Call", "AttachInvocation"):
-        awaited.waiters.pop(Waiter(inv.id, inv.seed, completion_id, of), None)
-    awaited.waiters = awaited.waiters or None
+def _wait_no_more(awaited: Invocation | None, waiter: Waiter) -> None:
+    if awaited is not None and awaited.waiters is not None:
+        awaited.waiters.pop(waiter, None)
+        awaited.waiters = awaited.waiters or None
 
 
 def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id: int) -> None:

@@ -16,9 +16,9 @@ import msgspec
 from nbdurable.core.commands import AnyCommand, payload_ref
 from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.limits import Limits
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.notifications import AnyNotification, notified_payload
+from nbdurable.core.settings import Settings
 from nbdurable.core.values import (
     ErrorReport,
     HandlerType,
@@ -67,10 +67,10 @@ class LinkClosed(Fact, frozen=True, kw_only=True):
     link: str
 
 
-class LimitsSet(Fact, frozen=True, kw_only=True):
-    """How many attempts may run at once; replaces the limits before it."""
+class EngineConfigured(Fact, frozen=True, kw_only=True):
+    """From now on these settings hold, in place of those before."""
 
-    limits: Limits
+    settings: Settings
 
 
 # -- scope: an object key ---------------------------------------------------------------------
@@ -122,7 +122,7 @@ class InvocationCreated(InvocationFact, frozen=True, kw_only=True):
     limit_key: str | None = None
     caller: Caller | None = None
     start_at_ms: int | None = None
-    # How long after its end its result and its journal are kept; None: as long as they are let.
+    # How long after its end its result and its journal are kept; None: until somebody purges it.
     completion_retention_ms: int | None = None
     journal_retention_ms: int | None = None
     restarted_from: InvocationId | None = None
@@ -235,7 +235,7 @@ AnyFact = (
     | ServiceRegistered
     | CodeLoaded
     | LinkClosed
-    | LimitsSet
+    | EngineConfigured
     | PromiseCompleted
     | StateRestored
     | InvocationCreated

@@ -44,3 +44,5 @@ class AttemptStart(NamedTuple):
     failed_runs: tuple[FailedRun, ...]
     # Commands, by index, at which a person has accepted what differs from the journal.
     accepted: tuple[int, ...] = ()
+    # None: it may stand still for as long as it likes.
+    abort_timeout_ms: int | None = None

@@ -18,18 +18,23 @@ from nbdurable.core.draft import Decision, Draft
 from nbdurable.core.evolve import evolve
 from nbdurable.core.facts import StateRestored
 from nbdurable.core.proposals import (
+    AcceptMismatch,
     Answer,
     AttemptSteps,
     CancelInvocation,
+    CleanUp,
     CloseLink,
     CompleteAwakeable,
     CompletePromise,
+    ConfigureEngine,
     Invoke,
     KillInvocation,
     LoadCode,
     PauseInvocation,
     Proposal,
     PurgeInvocation,
+    PurgeJournal,
+    RestartInvocation,
     ResumeInvocation,
     SendSignal,
     StartEpoch,
@@ -37,7 +42,16 @@ from nbdurable.core.proposals import (
     TimerFired,
 )
 from nbdurable.core.records import Record
-from nbdurable.core.rules import attempt, control, deployment, external, invoke
+from nbdurable.core.rules import (
+    attempt,
+    control,
+    deployment,
+    external,
+    invoke,
+    restart,
+    retention,
+)
+from nbdurable.core.rules.limits import start_waiting
 from nbdurable.core.state import EngineState
 
 Rule = Callable[[Draft, Any], Answer]
@@ -53,8 +67,13 @@ RULES: Final[dict[type[Proposal], Rule]] = {
     KillInvocation: control.kill_invocation,
     PauseInvocation: control.pause_invocation,
     ResumeInvocation: control.resume_invocation,
-    PurgeInvocation: control.purge_invocation,
+    AcceptMismatch: control.accept_mismatch,
+    RestartInvocation: restart.restart_invocation,
+    PurgeInvocation: retention.purge_invocation,
+    PurgeJournal: retention.purge_journal,
+    CleanUp: retention.clean_up,
     StartEpoch: deployment.start_epoch,
+    ConfigureEngine: deployment.configure_engine,
     LoadCode: deployment.load_code,
     CloseLink: deployment.close_link,
 }
@@ -70,6 +89,7 @@ class EngineMachine:
         """Decide one proposal. Its facts are already in the state; commit them before acting."""
         draft = Draft(self.state, now_ms)
         answer = RULES[type(proposal)](draft, proposal)
+        start_waiting(draft)
         return Decision(draft.records, draft.actions, answer)
 
     def resume(self) -> list[AnyAction]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from nbdurable.core.values import HandlerType, RetryPolicy, ServiceType, Value
 
-DEFAULT_INACTIVITY_MS = 60_000
-# Longer than Restate's day: a notebook's history is its user's, and a workflow key that was
-# forgotten would run, and be paid for, again.
-DEFAULT_RETENTION_MS = 30 * 24 * 3_600_000
-
 
 class HandlerManifest(Value, frozen=True, kw_only=True):
+    """What is None is the engine's affair, see `settings.py`."""
+
     name: str
     type: HandlerType | None = None
-    retry: RetryPolicy = RetryPolicy()
-    inactivity_timeout_ms: int = DEFAULT_INACTIVITY_MS
-    # How long an attempt that shows no progress lives on after that; None: as long as it likes.
+    retry: RetryPolicy | None = None
+    inactivity_timeout_ms: int | None = None
     abort_timeout_ms: int | None = None
-    journal_retention_ms: int = DEFAULT_RETENTION_MS
-    # Of the result: of a workflow's run, and of a call with an idempotency key.
-    workflow_retention_ms: int = DEFAULT_RETENTION_MS
-    idempotency_retention_ms: int = DEFAULT_RETENTION_MS
+    journal_retention_ms: int | None = None
+    workflow_retention_ms: int | None = None
+    idempotency_retention_ms: int | None = None
     ingress_private: bool = False
     # Steps found by key instead of by position: how a notebook's cells are journaled.
     keyed: bool = False

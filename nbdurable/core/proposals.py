@@ -7,12 +7,15 @@ on to the records and never looks inside.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from nbdurable.core.commands import AnyCommand
 from nbdurable.core.facts import Caller
 from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.restart import PrefixEntry
+from nbdurable.core.settings import Settings
 from nbdurable.core.values import ErrorReport, PayloadRef, Result, RetryPolicy, Target, Value
 
 
@@ -75,11 +78,49 @@ class PauseInvocation(Proposal, frozen=True, kw_only=True):
 
 
 class ResumeInvocation(Proposal, frozen=True, kw_only=True):
+    """On the revision it has, unless another (or the latest) is named."""
+
     invocation_id: InvocationId
+    revision: int | Literal["keep", "latest"] = "keep"
+
+
+class AcceptMismatch(Proposal, frozen=True, kw_only=True):
+    """What is recorded stands for what the code asks now; go on behind it."""
+
+    invocation_id: InvocationId
+
+
+class RestartInvocation(Proposal, frozen=True, kw_only=True):
+    """A new invocation with the input of a completed one, and perhaps the beginning of its journal.
+
+    `seed` tells which life was read, `new_seed` and `new_invocation_id` are drawn by whoever asks.
+    The prefix is read by the shell (see `restart.py`), for the core keeps no finished journals.
+    """
+
+    invocation_id: InvocationId
+    seed: int
+    new_invocation_id: InvocationId
+    new_seed: int
+    argument: PayloadRef
+    headers: Mapping[str, str] = {}
+    prefix: tuple[PrefixEntry, ...] = ()
+    revision: int | Literal["keep", "latest"] = "latest"
 
 
 class PurgeInvocation(Proposal, frozen=True, kw_only=True):
     invocation_id: InvocationId
+
+
+class PurgeJournal(Proposal, frozen=True, kw_only=True):
+    """Forget what it did; that it was, and its result, stay."""
+
+    invocation_id: InvocationId
+
+
+class CleanUp(Proposal, frozen=True, kw_only=True):
+    """Purge what has been kept for long enough; one commit of some hundred facts is no stall."""
+
+    purges_max: int = 500
 
 
 class TimerFired(Proposal, frozen=True, kw_only=True):
@@ -107,6 +148,10 @@ class LoadCode(Proposal, frozen=True, kw_only=True):
     link: str
     manifest: ServiceManifest
     pin: bool = False
+
+
+class ConfigureEngine(Proposal, frozen=True, kw_only=True):
+    settings: Settings
 
 
 class CloseLink(Proposal, frozen=True, kw_only=True):
@@ -186,6 +231,13 @@ class Loaded(Answer, frozen=True, kw_only=True):
     is_new: bool
     moved: tuple[InvocationId, ...] = ()
     staying: tuple[InvocationId, ...] = ()
+
+
+class Cleaned(Answer, frozen=True, kw_only=True):
+    """`is_done` is false when there was more than one decision should hold: ask again."""
+
+    purged_count: int
+    is_done: bool
 
 
 class Refused(Answer, frozen=True, kw_only=True):

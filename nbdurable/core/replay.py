@@ -33,6 +33,11 @@ class Mismatch(NamedTuple):
     recorded_payload: bytes = b""
     attempted_payload: bytes = b""
 
+    @property
+    def can_accept(self) -> bool:
+        """Whether the recorded entry could stand for the attempted one: it is of the same kind."""
+        return self.attempted is not None and type(self.recorded) is type(self.attempted)
+
     def describe(self) -> str:
         lines = [f"journal mismatch at command {self.command_index}: {self.why}"]
         if self.recorded is not None:

@@ -14,8 +14,9 @@ from typing import Final, Literal, NamedTuple
 from nbdurable.core.facts import Caller
 from nbdurable.core.futures import Completion, FutureTree, Leaf, NamedSignal, Outcome, Signal, Watch
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.limits import NO_LIMITS, Limits, counters
+from nbdurable.core.limits import counters
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
+from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.core.values import (
     ErrorReport,
     HandlerType,
@@ -32,6 +33,16 @@ Status = Literal[
 
 # In place of headers, which few have. Never changed: many share it.
 NO_HEADERS: Final[dict[str, str]] = {}
+
+
+class Bucket(NamedTuple):
+    """What an attempt needs: code that can be run, and slots under the limits."""
+
+    service: str
+    handler: str
+    revision: int | None
+    scope: str | None
+    limit_key: str | None
 
 
 class Waiter(NamedTuple):
@@ -65,6 +76,7 @@ class OpenCall(NamedTuple):
     """Of a call, or an attachment: the invocation whose result it gets."""
 
     invocation_id: InvocationId
+    of: str = "Call"
 
 
 class OpenPromise(NamedTuple):
@@ -136,6 +148,11 @@ class Invocation:
     @property
     def object(self) -> ObjectId | None:
         return self.target.object
+
+    @property
+    def bucket(self) -> Bucket:
+        target = self.target
+        return Bucket(target.service, target.handler, self.revision, target.scope, self.limit_key)
 
     @property
     def waiting_for(self) -> FutureTree | None:
@@ -267,7 +284,8 @@ class EngineState:
     Attributes:
         invocations: Those that have not ended.
         completed: Those that have, until they are purged.
-        ready: Those that want an attempt, in the order in which they came to want it.
+        ready: Those that want an attempt, in the order in which they came to want it; apart by
+            what must be there for them, so that one look tells it of all that wait for the same.
         running: How many attempts run, by what limits count (see `limits.counters`).
     """
 
@@ -277,8 +295,8 @@ class EngineState:
     invocations: dict[InvocationId, Invocation] = field(default_factory=dict)
     completed: dict[InvocationId, Completed] = field(default_factory=dict)
     objects: dict[ObjectId, ObjectState] = field(default_factory=dict)
-    limits: Limits = NO_LIMITS
-    ready: dict[InvocationId, None] = field(default_factory=dict)
+    settings: Settings = DEFAULT_SETTINGS
+    ready: dict[Bucket, dict[InvocationId, None]] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
 
     def handler(self, target: Target, revision: int | None = None) -> HandlerManifest | None:
@@ -297,10 +315,11 @@ class EngineState:
 
     def is_full(self, inv: Invocation) -> bool:
         """Whether a limit keeps it from having an attempt now."""
-        if not self.limits:
+        limits = self.settings.limits
+        if not limits:
             return False
         for counter in counters(inv.target, inv.limit_key):
-            bound = self.limits.of(counter)
+            bound = limits.of(counter)
             if bound is not None and self.running.get(counter, 0) >= bound:
                 return True
         return False

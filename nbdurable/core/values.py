@@ -47,6 +47,8 @@ class Failure(Value, frozen=True, kw_only=True, tag="failure"):
 Result = Success | Failure
 
 
+# Restate's code for a replay that met another command than the recorded one.
+MISMATCH_CODE = 570
 # What became of a step that was open when its invocation was cancelled.
 ABANDONED = "abandoned: it was cancelled"
 
@@ -65,6 +67,8 @@ class ErrorReport(Value, frozen=True, kw_only=True):
     completion_id: int | None = None
     # Retrying cannot heal a mismatch or a value that has no bytes; such an attempt pauses at once.
     heals_by_retry: bool = True
+    # Of a mismatch: whether what is recorded could stand for what the code asks.
+    can_accept: bool = False
     # Asked for by RetryableError; overrides the policy's delay.
     retry_after_ms: int | None = None
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from nbdurable.core.actions import (
     AnyAction,
@@ -30,21 +31,28 @@ from nbdurable.core.actions import (
     StopAttempt,
 )
 from nbdurable.core.draft import Decision
-from nbdurable.core.ids import InvocationId
+from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.journal import FailedRun, JournalEntry
 from nbdurable.core.machine import EngineMachine
 from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
+    Cleaned,
+    CleanUp,
     CloseLink,
+    ConfigureEngine,
     FailAttempt,
     LoadCode,
     Proposal,
+    RestartInvocation,
     StartEpoch,
     Timer,
     TimerFired,
 )
 from nbdurable.core.records import Record, Row, encode
+from nbdurable.core.restart import prefix_of
+from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.core.state import Invocation
 from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
@@ -69,6 +77,8 @@ T = TypeVar("T")
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
 BATCH_PROPOSALS_MAX = 256
+# Source: restate-semantics.md, 1.7. What has expired lingers for so long at most.
+CLEANUP_INTERVAL_MS = 3_600_000
 # A store that fails this often in a row is not going to come back by opening it again.
 RECOVERIES_MAX = 3
 
@@ -113,6 +123,8 @@ class Engine:
         owner: str,
         version: str,
         *,
+        settings: Settings = DEFAULT_SETTINGS,
+        cleanup_interval_ms: int | None = CLEANUP_INTERVAL_MS,
         logs_failures: bool = True,
         make_writer: Callable[[Store, asyncio.AbstractEventLoop], Writer] = WriterThread,
         look_again_s: float = LOOK_AGAIN_S,
@@ -121,6 +133,8 @@ class Engine:
         self._clock = clock
         self._owner = owner
         self._version = version
+        self._settings = settings
+        self._cleanup_interval_ms = cleanup_interval_ms
         self._make_writer = make_writer
         self._look_again_s = look_again_s
         self._thread: threading.Thread | None = None
@@ -249,10 +263,12 @@ class Engine:
         self._timers = Timers(self._clock, self._fire, self._look_again_s)
         self._store.open()
         self._writer = self._make_writer(self._store, self.loop)
+        cleaning: asyncio.Task[None] | None = None
         try:
             await self._begin_epoch()
             self.ready.set_result(None)
             serving = asyncio.create_task(self._serve())
+            cleaning = asyncio.create_task(self._clean_up_now_and_then())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -265,6 +281,8 @@ class Engine:
             self._die(error)
             raise
         finally:
+            if cleaning is not None:
+                cleaning.cancel()
             self._timers.clear()
             for link in self._links.values():
                 link.stop_all("the engine is closing")
@@ -284,6 +302,35 @@ class Engine:
         if isinstance(result, Failure):
             return Outcome(result, b"")
         return Outcome(result, self.vault.payload(result.value.lsn))
+
+    def restart(
+        self,
+        invocation_id: InvocationId,
+        from_entry: int,
+        revision: int | Literal["keep", "latest"],
+    ) -> RestartInvocation | None:
+        """The proposal that starts a completed invocation anew; None when there is none.
+
+        Raises:
+            JournalDamagedError: Its journal cannot be read.
+        """
+        old = self.machine.state.completed.get(invocation_id)
+        if old is None:
+            return None
+        records = self.vault.journal(old)
+        created = records[0].fact
+        assert isinstance(created, InvocationCreated), created
+        seed = secrets.randbits(63)
+        return RestartInvocation(
+            invocation_id=invocation_id,
+            seed=old.seed,
+            new_invocation_id=random_invocation_id(seed),
+            new_seed=seed,
+            argument=created.argument,
+            headers=created.headers,
+            prefix=prefix_of(records, from_entry),
+            revision=revision,
+        )
 
     def check_alive(self) -> None:
         """Raises why the engine takes no more work, if it does not."""
@@ -306,6 +353,16 @@ class Engine:
     def _live(self) -> None:
         with suppress(BaseException):  # border: `run` has told everyone.
             asyncio.run(self.run())
+
+    async def _clean_up_now_and_then(self) -> None:
+        """Purge what has expired, a commit at a time, so that everybody else gets their turn."""
+        while True:
+            answer = await asyncio.wrap_future(self.propose(CleanUp()))
+            if isinstance(answer, Cleaned) and not answer.is_done:
+                continue
+            if self._cleanup_interval_ms is None:
+                return
+            await asyncio.sleep(self._cleanup_interval_ms / 1000)
 
     async def _serve(self) -> None:
         while True:
@@ -337,6 +394,7 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
+        self._prefetch(decisions)
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
                 self._act(action)
@@ -364,9 +422,14 @@ class Engine:
         self.machine: EngineMachine = recover(self._store)
         self.vault = Vault(self._store)
         self.vault.settle(self._store.last_lsn())
-        beginning = StartEpoch(owner=self._owner, version=self._version)
-        decision = self.machine.decide(beginning, self._clock.now_ms())
-        await self._commit(self._rows(decision.records))
+        beginning: tuple[Proposal, ...] = (
+            StartEpoch(owner=self._owner, version=self._version),
+            ConfigureEngine(settings=self._settings),
+        )
+        decisions = [self.machine.decide(first, self._clock.now_ms()) for first in beginning]
+        await self._commit(
+            self._rows([record for decision in decisions for record in decision.records])
+        )
         for action in self.machine.resume():
             self._act(action)
 
@@ -444,6 +507,17 @@ class Engine:
 
     def _fire(self, timer: Timer) -> None:
         self._mailbox.put(_Letter(TimerFired(timer=timer), None))
+
+    def _prefetch(self, decisions: list[Decision]) -> None:
+        starting = [
+            inv
+            for decision in decisions
+            for action in decision.actions
+            if isinstance(action, StartAttempt)
+            and (inv := self.machine.state.invocations.get(action.invocation_id)) is not None
+        ]
+        if len(starting) > 1:
+            self.vault.prefetch(starting)
 
     def _act(self, action: AnyAction) -> None:
         match action:

@@ -75,8 +75,10 @@ class Store(Protocol):
     def load_state(self) -> Iterator[StateRow]:
         """All state of all object keys, ordered by service and key; how long, not what."""
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        """All rows of one invocation in this range, in lsn order.
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        """All rows of these invocations in this range, in lsn order.
 
         Raises:
             JournalDamagedError: A payload among them is lost or not what was written.

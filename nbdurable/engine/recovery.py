@@ -49,8 +49,9 @@ def _states(store: Store) -> Iterator[StateRestored]:
         return row.service, row.key
 
     for (service, key), rows in groupby(store.load_state(), object_of):
+        scope, _, name = service.rpartition("/")
         yield StateRestored(
-            object=ObjectId(service=service, key=key),
+            object=ObjectId(service=name, key=key, scope=scope or None),
             entries={
                 row.name: PayloadRef(
                     bytes=row.value_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbdurable.core.facts import EntryAppended, NotificationAppended
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.limits import IDLE_MS_MAX
 from nbdurable.core.state import EngineState, Invocation
 from nbdurable.engine.vault import Vault
 
@@ -12,6 +13,9 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
     handler = state.handler(inv.target, inv.revision)
     assert handler is not None, f"{inv} was started without a handler"
     assert inv.revision is not None, f"{inv} was started without a revision"
+    settings = state.settings
+    # It holds a slot that those it waits for may need.
+    idle_ms_max = IDLE_MS_MAX if settings.limits else settings.inactivity_ms_of(handler)
     argument = b""
     journal: list[JournalEntry] = []
     for _, _, fact, payload in vault.journal(inv):
@@ -34,7 +38,8 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
         idempotency_key=inv.idempotency_key,
         seed=inv.seed,
         keyed=handler.keyed,
-        inactivity_timeout_ms=handler.inactivity_timeout_ms,
+        inactivity_timeout_ms=min(settings.inactivity_ms_of(handler), idle_ms_max),
+        abort_timeout_ms=settings.abort_ms_of(handler),
         journal=tuple(journal),
         state=_state_of(state, inv, vault),
         failed_runs=tuple(

@@ -38,7 +38,7 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
 from nbdurable.core.proposals import AppendCommand, AttemptSteps
-from nbdurable.core.values import ErrorReport, Result, RetryPolicy, Target
+from nbdurable.core.values import MISMATCH_CODE, ErrorReport, Result, RetryPolicy, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.report import failure_of, find_terminal, is_loop, is_users, report_of
@@ -436,21 +436,25 @@ def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator
 
 
 def _mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
+    accept = ""
+    if error.mismatch.can_accept:
+        accept = ", or accept what is recorded in its place"
     ways_out = (
-        "Three ways out: run the revision that wrote this journal again; restart the invocation"
-        " as new; or undo the change to the handler and resume."
+        "Ways out: resume it on the revision that wrote this journal; end it and restart it as new"
+        f" from an entry before this one{accept}."
     )
     where = f"\n  at {line}" if line else ""
     attempted = error.mismatch.attempted
     was, now = error.mismatch.recorded_payload, error.mismatch.attempted_payload
     values = f"\n  value: recorded {_shown(was)}, attempted {_shown(now)}" if was != now else ""
     return ErrorReport(
-        code=570,
+        code=MISMATCH_CODE,
         message=f"{error}{values}{where}\n{ways_out}",
         type_name="JournalMismatchError",
         command_index=error.mismatch.command_index,
         command_name=None if attempted is None else attempted.name,
         heals_by_retry=False,
+        can_accept=error.mismatch.can_accept,
     )
 
 

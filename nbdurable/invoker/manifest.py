@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from nbdurable.core.manifest import DEFAULT_INACTIVITY_MS, HandlerManifest, ServiceManifest
-from nbdurable.core.values import INVOCATION_RETRY_DEFAULT, RetryPolicy, ServiceType
+from nbdurable.core.manifest import HandlerManifest, ServiceManifest
+from nbdurable.core.values import ServiceType
 from nbdurable.errors import DefinitionError
+from nbdurable.invoker.options import retry_policy
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.digest import handler_digest
 from nbdurable.sdk.handler import Handler
-from nbdurable.sdk.options import InvocationRetryPolicy
 
 _TYPES: dict[str, ServiceType] = {
     "service": "service",
@@ -72,31 +72,24 @@ def _example(kind: str) -> str:
 def _handler_manifest(
     definition: Definition, handler: Handler[Any, Any], *, keyed: bool
 ) -> HandlerManifest:
-    inactivity = handler.inactivity_timeout or definition.inactivity_timeout
     private = handler.ingress_private
     return HandlerManifest(
         name=handler.name,
         type=handler.kind,
-        retry=_retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
-        inactivity_timeout_ms=_ms_or(inactivity, DEFAULT_INACTIVITY_MS),
+        retry=retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
+        inactivity_timeout_ms=_ms(handler.inactivity_timeout, definition.inactivity_timeout),
+        abort_timeout_ms=_ms(handler.abort_timeout, definition.abort_timeout),
+        journal_retention_ms=_ms(handler.journal_retention, definition.journal_retention),
+        workflow_retention_ms=_ms(handler.workflow_retention, None),
+        idempotency_retention_ms=_ms(
+            handler.idempotency_retention, definition.idempotency_retention
+        ),
         ingress_private=bool(definition.ingress_private if private is None else private),
         keyed=keyed and handler.kind == "workflow",
         has_input=handler.arity > 1,
     )
 
 
-def _retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy:
-    default = INVOCATION_RETRY_DEFAULT
-    if policy is None:
-        return default
-    return RetryPolicy(
-        initial_interval_ms=_ms_or(policy.initial_interval, default.initial_interval_ms),
-        factor=policy.exponentiation_factor or default.factor,
-        max_interval_ms=_ms_or(policy.max_interval, default.max_interval_ms),
-        max_attempts=policy.max_attempts or default.max_attempts,
-        on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
-    )
-
-
-def _ms_or(delta: timedelta | None, default_ms: int) -> int:
-    return default_ms if delta is None else ms_of(delta)
+def _ms(own: timedelta | None, of_service: timedelta | None) -> int | None:
+    delta = of_service if own is None else own
+    return None if delta is None else ms_of(delta)

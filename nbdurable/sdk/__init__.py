@@ -48,7 +48,7 @@ from nbdurable.sdk.handler import (
     invoke_handler,
 )
 from nbdurable.sdk.object import VirtualObject
-from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
+from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy, RunOptions
 from nbdurable.sdk.serde import (
     BytesSerde,
     DefaultSerde,
@@ -67,6 +67,7 @@ __all__ = [
     "DefaultSerde",
     "DurableFuture",
     "DurablePromise",
+    "EngineOptions",
     "FutureContext",
     "FutureLeaf",
     "Handler",

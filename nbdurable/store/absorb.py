@@ -17,7 +17,7 @@ from nbdurable.store.sql import QUERIES
 
 # The three kinds of statement that a group without state or purges can do without.
 _STATE = ("forget_state", "absorb_state")
-_PURGE = ("purge_facts", "purge_promises")
+_PURGE = ("purge_facts", "purge_journals", "purge_promises")
 
 
 class Switch:

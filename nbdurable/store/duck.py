@@ -179,10 +179,13 @@ class DuckStore:
     def load_state(self) -> Iterator[StateRow]:
         return map(StateRow._make, self._stream("load_state"))
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        span = {"invocation_id": invocation_id, "first_lsn": first_lsn, "last_lsn": last_lsn}
-        with self._snapshot("reading a journal") as reader:
-            return self._rows(reader.execute(QUERIES["read_journal"], span))
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        ids = list(invocation_ids)
+        span = {"invocation_ids": ids, "first_lsn": first_lsn, "last_lsn": last_lsn}
+        with self._snapshot("reading journals") as reader:
+            return self._rows(reader.execute(QUERIES["read_journals"], span))
 
     def read_payload(self, lsn: int) -> bytes | None:
         with self._snapshot("reading a payload") as reader:

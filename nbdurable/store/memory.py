@@ -20,7 +20,7 @@ from nbdurable.errors import StoreError
 ABSORB_COMMITS: Final = 5_000
 
 # All that is left in the state of an invocation that has completed.
-_LASTING_KINDS = ("InvocationCreated", "InvocationCompleted")
+_LASTING_KINDS = ("InvocationCreated", "InvocationCompleted", "JournalPurged")
 
 
 class _Value(msgspec.Struct):
@@ -36,6 +36,12 @@ class _Command(msgspec.Struct):
 class _Object(msgspec.Struct):
     service: str
     key: str
+    scope: str | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """As the projection has it: a scope is no part of any service's name."""
+        return (self.service if self.scope is None else f"{self.scope}/{self.service}", self.key)
 
 
 class _Change(msgspec.Struct):
@@ -112,6 +118,8 @@ class MemoryStore:
                     self._fold_state(row)
                 case "InvocationPurged":
                     self._purge(row)
+                case "JournalPurged":
+                    self._purge_journal(row)
         self.absorbed_lsn = self._last_lsn
         self._commit_count = 0
 
@@ -128,9 +136,11 @@ class MemoryStore:
         for _, (value, _) in sorted(self._state.items()):
             yield value
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        rows = self.read_rows(first_lsn, last_lsn)
-        return [row for row in rows if row.invocation_id == invocation_id]
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        wanted = frozenset(invocation_ids)
+        return [row for row in self.read_rows(first_lsn, last_lsn) if row.invocation_id in wanted]
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._check_usable()
@@ -154,7 +164,7 @@ class MemoryStore:
         if row.kind == "Command: ClearAllState" or command.key is None:
             self._forget_key(of)
             return
-        place = (of.service, of.key, command.key)
+        place = (*of.place, command.key)
         self._state.pop(place, None)
         if row.kind == "Command: SetState":
             ref = command.value
@@ -170,8 +180,15 @@ class MemoryStore:
             self._forget_key(of)
         self.durable = [row for row in self.durable if not _goes_with(row, purge, of)]
 
+    def _purge_journal(self, purge: Row) -> None:
+        self.durable = [
+            row
+            for row in self.durable
+            if row.kind in _LASTING_KINDS or not _goes_with(row, purge, None)
+        ]
+
     def _forget_key(self, of: _Object) -> None:
-        gone = [place for place in self._state if place[:2] == (of.service, of.key)]
+        gone = [place for place in self._state if place[:2] == of.place]
         for place in gone:
             del self._state[place]
 

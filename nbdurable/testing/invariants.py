@@ -47,7 +47,7 @@ from nbdurable.core.machine import EngineMachine, fold
 from nbdurable.core.notifications import CompletionNotification, leaf_of
 from nbdurable.core.proposals import Timer
 from nbdurable.core.records import Record, Row, decode, encode
-from nbdurable.core.state import EngineState, Invocation
+from nbdurable.core.state import EngineState, Invocation, ObjectState
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.recovery import recover
 from nbdurable.store.memory import MemoryStore
@@ -435,11 +435,14 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     """Equal, but for objects that are empty and those that never were: these say the same."""
     assert (one.epoch, one.last_lsn) == (other.epoch, other.last_lsn)
     assert one.services == other.services
-    assert {i: o for i, o in one.objects.items() if not o.is_empty} == {
-        i: o for i, o in other.objects.items() if not o.is_empty
-    }
-    assert list(one.ready) == list(other.ready), "they became ready in another order"
-    assert (one.limits, one.running) == (other.limits, other.running)
+    for object_id in one.objects.keys() | other.objects.keys():
+        was = one.objects.get(object_id, ObjectState())
+        now = other.objects.get(object_id, ObjectState())
+        assert was == now, f"{object_id}: {was} is not {now}"
+    assert one.ready == other.ready
+    for bucket, waiting in one.ready.items():
+        assert list(waiting) == list(other.ready[bucket]), "they became ready in another order"
+    assert (one.settings, one.running) == (other.settings, other.running)
     for known, again in ((one.invocations, other.invocations), (one.completed, other.completed)):
         assert known.keys() == again.keys()
         for invocation_id, inv in known.items():

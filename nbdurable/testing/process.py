@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.proposals import Answer, Proposal
+from nbdurable.core.proposals import Answer, CloseLink, Proposal
+from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.engine.ports import Link, Store
 from nbdurable.errors import EngineClosedError
@@ -48,6 +49,7 @@ class Process:
         scheduler: Scheduler,
         store: Store,
         *,
+        settings: Settings = DEFAULT_SETTINGS,
         always_replay: bool = False,
         commit_s: Callable[[], float] = no_time,
         step_s: Callable[[], float] = no_time,
@@ -66,6 +68,9 @@ class Process:
             clock,
             "a simulated process",
             VERSION,
+            settings=settings,
+            # Time would always have somewhere to go, and nobody would be told that nothing comes.
+            cleanup_interval_ms=None,
             logs_failures=logs_failures,
             make_writer=partial(InlineWriter, latency_s=commit_s),
             # Virtual time never jumps by itself, so that nobody need look whether it did.
@@ -93,6 +98,12 @@ class Process:
             self.crash()
             self.bury()
             raise
+
+    async def lose_link(self) -> None:
+        """The handlers' side is gone and is there again, as an attached process may be."""
+        self.link.stop_all("the link was lost")
+        await asyncio.wrap_future(self.engine.propose(CloseLink(link=self.link.name)))
+        await asyncio.wrap_future(self.engine.add_link(self._around_link(self.link)))
 
     def crash(self) -> None:
         """Stop between two callbacks, for good. Whoever waits is told."""

@@ -103,12 +103,14 @@ class Weather:
     Attributes:
         crash: How likely a step of the storm sees a crash.
         people: How likely it sees something that somebody does to an invocation.
+        changes: How likely it sees a new revision, and how likely a lost link.
         commit_s: The longest that half of a commit takes.
     """
 
     faults: Faults
     crash: float
     people: float
+    changes: float
     commit_s: float
     inactivity: timedelta
     always_replay: bool
@@ -130,6 +132,7 @@ class Weather:
             ),
             crash=some(0.3),
             people=some(0.5),
+            changes=some(0.2),
             commit_s=random.choice((0.0, 0.001, 0.05)),
             inactivity=random.choice(INACTIVITIES),
             always_replay=random.choice((True, False, False, False, False)),
@@ -222,6 +225,7 @@ class Simulation:
         self._calls: list[asyncio.Task[None]] = []
         self._expected: Counter[Place] = Counter()
         self._is_meddled_with = False
+        self._revision = 1
         self._report = Report(simulation_count=1)
 
     def _fork(self) -> Random:
@@ -271,6 +275,8 @@ class Simulation:
             (self.weather.people, self._intervene),
             (self.weather.people, self._intervene),
             (ANSWERED, self._answer),
+            (self.weather.changes, self._deploy),
+            (self.weather.changes, self._lose_link),
         ):
             if self._random.random() < likely:
                 await happen()
@@ -344,6 +350,23 @@ class Simulation:
         # People ask once, and look what became of it.
         self._begin_call(self._once(partial(_propose, verb(invocation_id=chosen))))
 
+    async def _deploy(self) -> None:
+        """The same code as a new revision: who failed goes on with it, the healthy stay."""
+        self._revision += 1
+        self._begin_call(self._once(self._load))
+
+    async def _lose_link(self) -> None:
+        async def lose(process: Process) -> None:
+            await process.lose_link()
+            await self._load(process)
+
+        self._begin_call(self._once(lose))
+
+    async def _load(self, process: Process) -> None:
+        client, digest = LocalClient(process.engine, process.link), f"revision {self._revision}"
+        for definition in self._cast.services[self.weather.inactivity]:
+            await client.register(definition, digest=digest)
+
     async def _answer(self) -> None:
         """Complete an awakeable from outside, perhaps again."""
         if self._stage.outside:
@@ -367,9 +390,7 @@ class Simulation:
             self._watcher.watch(process.engine)
             try:
                 await process.start()
-                client = LocalClient(process.engine, process.link)
-                for definition in self._cast.services[self.weather.inactivity]:
-                    await client.register(definition, digest="simulated")
+                await self._load(process)
                 self._started.set()
                 why = await asyncio.wrap_future(process.over)
             except (EngineClosedError, StoreError) as error:
@@ -391,7 +412,7 @@ class Simulation:
             except (EngineClosedError, StoreError):
                 await asyncio.sleep(0.001)
 
-    async def _once(self, ask: Callable[[Process], Awaitable[T]]) -> None:
+    async def _once(self, ask: Callable[[Process], Awaitable[object]]) -> None:
         with suppress(EngineClosedError, StoreError):
             await ask(await self._up())
 

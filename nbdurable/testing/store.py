@@ -95,9 +95,11 @@ class FaultyStore:
     def load_state(self) -> Iterator[StateRow]:
         return self.inner.load_state()
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        self._maybe(self.faults.read, "reading a journal")
-        return self.inner.read_journal(invocation_id, first_lsn, last_lsn)
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        self._maybe(self.faults.read, "reading journals")
+        return self.inner.read_journals(invocation_ids, first_lsn, last_lsn)
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._maybe(self.faults.read, "reading a payload")

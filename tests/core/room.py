@@ -98,7 +98,7 @@ def value(data: bytes = b"1") -> Success:
 
 
 def error(message: str = "boom", **fields: Any) -> ErrorReport:
-    return ErrorReport(code=500, message=message, **fields)
+    return ErrorReport(message=message, **{"code": 500, **fields})
 
 
 def kinds(things: list[Any]) -> list[str]:

@@ -32,7 +32,6 @@ from nbdurable.core.commands import (
     OutputCommand,
     PeekPromiseCommand,
     RunCommand,
-    SendSignalCommand,
     SetStateCommand,
     SleepCommand,
 )
@@ -534,16 +533,6 @@ def test_a_call_to_what_is_not_registered_backs_off(room: Room):
     assert [type(a) for a in room.actions] == [StopAttempt, SetTimer]
     assert room.inv(one).last_error.type_name == "RT0018"  # type: ignore[union-attr]
     assert room.inv(one).entry_count == 1
-
-
-def test_a_call_to_ones_own_key_waits_until_cancelled(room: Room):
-    """The deadlock is Restate's; cancelling the caller ends it."""
-    one = room.invoke(add())
-    room.append(one, call(target=add()), b"arg")
-    assert (room.status(one), room.status(CHILD)) == ("running", "pending")
-    room.append(one, SendSignalCommand(invocation_id=CHILD, signal_id=1))
-    assert room.inv(CHILD).result == Failure(code=409, message="canceled")
-    assert result_in(room) == Failure(code=409, message="canceled")
 
 
 # -- promises ---------------------------------------------------------------------------------

@@ -28,8 +28,10 @@ from nbdurable.core.commands import (
     RunCommand,
     SendSignalCommand,
     SetStateCommand,
+    SignalCommand,
     SleepCommand,
 )
+from nbdurable.core.facts import EntryAppended, InvocationCreated
 from nbdurable.core.futures import AllCompleted, Completion, FirstCompleted, Signal
 from nbdurable.core.ids import (
     InvocationId,
@@ -37,21 +39,30 @@ from nbdurable.core.ids import (
     keyed_invocation_id,
     random_invocation_id,
 )
+from nbdurable.core.limits import Limits
 from nbdurable.core.proposals import (
+    AcceptMismatch,
     AppendCommand,
     AttemptSteps,
     CancelInvocation,
+    CleanUp,
     CompleteAwakeable,
     CompletePromise,
     CompleteRun,
+    ConfigureEngine,
     FailAttempt,
     FailRun,
     KillInvocation,
     PauseInvocation,
     PurgeInvocation,
+    PurgeJournal,
+    RestartInvocation,
     ResumeInvocation,
+    SendSignal,
     Suspend,
 )
+from nbdurable.core.restart import prefix_of
+from nbdurable.core.settings import Settings
 from nbdurable.core.state import Completed, Invocation
 from nbdurable.core.values import Failure, Result, RetryPolicy, Target
 
@@ -109,6 +120,18 @@ class EngineLife(RuleBasedStateMachine):
     def next_completion_id(self) -> int:
         self.completion_id += 1
         return self.completion_id
+
+    def next_wait(self, pick: int, name: str) -> int:
+        of = self.running()
+        inv = of[pick % len(of)]
+        return sum(
+            isinstance(record.fact, EntryAppended)
+            and record.fact.invocation_id == inv.id
+            and record.lsn > inv.first_lsn
+            and getattr(record.fact.command, "signal_name", None) == name
+            and isinstance(record.fact.command, SignalCommand)
+            for record in self.room.records
+        )
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -169,6 +192,55 @@ class EngineLife(RuleBasedStateMachine):
         of = awakeable_id(one, self.seed_of(one), signal_id)
         self.room.decide(CompleteAwakeable(awakeable_id=of, result=result, payload=payload))
 
+    @rule(pick=PICK, name=KEYS, fails=st.booleans())
+    def send_a_signal(self, pick: int, name: str, fails: bool) -> None:  # noqa: FBT001
+        result, payload = outcome(fails=fails)
+        of = self.some(pick)
+        self.room.decide(SendSignal(invocation_id=of, name=name, result=result, payload=payload))
+
+    @rule(pick=PICK, verb=st.sampled_from([PurgeJournal, AcceptMismatch]))
+    def press_a_rarer_button(self, pick: int, verb: type) -> None:
+        self.room.decide(verb(invocation_id=self.some(pick)))
+
+    @rule(days=st.sampled_from([0, 1, 40]), purges_max=st.integers(1, 3))
+    def clean_up(self, days: int, purges_max: int) -> None:
+        self.room.now_ms += days * 24 * 3_600_000
+        before = {inv.id: inv.seed for inv in self.known()}
+        self.room.decide(CleanUp(purges_max=purges_max))
+        self.former += [
+            (one, seed) for one, seed in before.items() if self.room.state.find(one) is None
+        ]
+
+    @precondition(lambda self: self.room.state.completed)
+    @rule(pick=PICK, from_entry=st.integers(1, 9))
+    def restart(self, pick: int, from_entry: int) -> None:
+        of = list(self.room.state.completed.values())
+        old = of[pick % len(of)]
+        records = [
+            record
+            for record in self.room.records
+            if getattr(record.fact, "invocation_id", None) == old.id and record.lsn >= old.first_lsn
+        ]
+        created = records[0].fact
+        assert isinstance(created, InvocationCreated)
+        self.seed += 1
+        self.room.decide(
+            RestartInvocation(
+                invocation_id=old.id,
+                seed=old.seed,
+                new_invocation_id=random_invocation_id(self.seed),
+                new_seed=self.seed,
+                argument=created.argument,
+                prefix=prefix_of(records, from_entry),
+            )
+        )
+
+    @rule(engine=st.sampled_from([None, 1, 3]), service=st.sampled_from([None, 1, 2]))
+    def set_limits(self, engine: int | None, service: int | None) -> None:
+        services = {} if service is None else {"Counter": service}
+        limits = Limits(engine=engine, services=services)
+        self.room.decide(ConfigureEngine(settings=Settings(limits=limits)))
+
     # -- attempts -----------------------------------------------------------------------------
 
     @precondition(lambda self: self.running())
@@ -208,7 +280,11 @@ class EngineLife(RuleBasedStateMachine):
         self.append(pick, command, b"arg")
 
     @precondition(lambda self: self.running())
-    @rule(pick=PICK, other=PICK, kind=st.sampled_from(["run", "sleep", "attach", "signal"]))
+    @rule(
+        pick=PICK,
+        other=PICK,
+        kind=st.sampled_from(["run", "sleep", "attach", "cancel", "wait", "signal"]),
+    )
     def ask_for(self, pick: int, other: int, kind: str) -> None:
         match kind:
             case "run":
@@ -219,6 +295,16 @@ class EngineLife(RuleBasedStateMachine):
             case "attach":
                 command = AttachInvocationCommand(
                     completion_id=self.next_completion_id(), invocation_id=self.some(other)
+                )
+            case "wait":
+                name = "xy"[other % 2]
+                command = SignalCommand(signal_name=name, index=self.next_wait(pick, name))
+            case "signal":
+                command = SendSignalCommand(
+                    invocation_id=self.some(other),
+                    signal_id=0,
+                    signal_name="xy"[other % 2],
+                    result=Failure(code=500, message="no"),
                 )
             case _:
                 command = SendSignalCommand(invocation_id=self.some(other), signal_id=1)

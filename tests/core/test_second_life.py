@@ -124,3 +124,18 @@ def test_an_awakeable_id_says_whose_it_is():
     named = parse_awakeable_id(awakeable_id(one, 5, 18))
     assert named[:2] == (one, 18)
     assert [named.is_of(seed) for seed in (5, 6)] == [True, False]
+
+
+def test_a_purged_promise_leaves_no_waiter_behind():
+    """Its completion goes from the log with the workflow; whoever it reached waits no more."""
+    room = Room(payment())
+    one = room.invoke(run_of())
+    other = room.invoke(approve_of())
+    room.append(other, GetPromiseCommand(completion_id=1, key="p"))
+    promise = CompletePromise(
+        service="Payment", key="order", promise="p", result=value(), payload=b"1"
+    )
+    room.decide(promise)
+    # Every decision is checked against a reload; the last of these removes the promise's fact.
+    live_again(room, one)
+    assert not room.state.objects

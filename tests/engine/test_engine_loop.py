@@ -652,10 +652,12 @@ class LossyStore(MemoryStore):
 
     lost: str | None = None
 
-    def read_journal(self, invocation_id: str, first_lsn: int, last_lsn: int) -> list[Row]:
-        if invocation_id == self.lost:
+    def read_journals(
+        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+    ) -> list[Row]:
+        if self.lost in invocation_ids:
             raise JournalDamagedError("blobs/ab is missing")
-        return super().read_journal(invocation_id, first_lsn, last_lsn)
+        return super().read_journals(invocation_ids, first_lsn, last_lsn)
 
 
 @pytest.mark.parametrize("how", ["missing", "changed"])

@@ -19,6 +19,7 @@ from nbdurable.core.facts import (
     InvocationCompleted,
     InvocationCreated,
     InvocationPurged,
+    JournalPurged,
     NotificationAppended,
     PromiseCompleted,
 )
@@ -120,6 +121,9 @@ class Log:
     def promise(self, promise: str, value: bytes, of: ObjectId = CART) -> Row:
         result = Success(value=ref(value))
         return self.row(PromiseCompleted(object=of, promise=promise, result=result, by="x"), value)
+
+    def journal_purged(self, invocation: InvocationId) -> Row:
+        return self.row(JournalPurged(invocation_id=invocation))
 
     def purged(self, invocation: InvocationId, of: ObjectId | None = None) -> Row:
         return self.row(InvocationPurged(invocation_id=invocation, object=of))

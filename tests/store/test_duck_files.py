@@ -446,14 +446,14 @@ def test_a_harmed_blob_harms_only_whoever_reads_it(folder: Path, harm: str):
     assert recover(store).state.invocations.keys() == {ONE, TWO}
     for read in (
         lambda: store.read_payload(1),
-        lambda: store.read_journal(ONE, 1, 9),
+        lambda: store.read_journals([ONE], 1, 9),
         lambda: store.read_rows(1, 9),
     ):
         with pytest.raises(JournalDamagedError, match=rf"{blob.name} is damaged.*aside.*backup"):
             read()
-    assert store.read_journal(TWO, 1, 9) == rows[1:2]
+    assert store.read_journals([TWO], 1, 9) == rows[1:2]
     assert store.read_payload(2) == b"y" * 100_000
-    assert store.read_journal(ONE, 2, 9) == rows[2:]
+    assert store.read_journals([ONE], 2, 9) == rows[2:]
     store.append([log.run(TWO)])
     store.close()
 
@@ -465,7 +465,7 @@ def test_a_blob_that_cannot_be_read_is_no_damage_and_no_error_of_the_system(fold
     blob = folder / "blobs" / digest_of(b"x" * 100_000)
     blob.unlink()
     blob.mkdir()
-    for read in (lambda: store.read_payload(1), lambda: store.read_journal(ONE, 1, 9)):
+    for read in (lambda: store.read_payload(1), lambda: store.read_journals([ONE], 1, 9)):
         with pytest.raises(StoreError, match="Is a directory"):
             read()
     store.close()

@@ -121,8 +121,8 @@ def test_absorbing_keeps_every_row_and_reads_join_both_sides_of_it(store: Store,
     store.absorb()
     store.append(after)
     assert store.read_rows(1, 5) == before + after
-    assert store.read_journal(ONE, 1, 5) == [before[0], before[1], *after]
-    assert store.read_journal(ONE, 2, 4) == [before[1], after[0]]
+    assert store.read_journals([ONE], 1, 5) == [before[0], before[1], *after]
+    assert store.read_journals([ONE], 2, 4) == [before[1], after[0]]
     assert store.read_payload(2) == b"1"
     assert store.read_payload(5) == b"r"
     assert store.read_payload(4) is None
@@ -239,6 +239,27 @@ def test_a_workflow_key_that_runs_again_keeps_its_second_life(store: Store, log:
     assert [row.lsn for row in store.load()] == second_lsns
 
 
+def test_a_journal_goes_and_how_it_began_and_ended_stays(store: Store, log: Log):
+    """What it wrote stays as well: state outlives the journal that set it."""
+    store.append([log.created(ONE), log.set("n", b"kept"), log.started(ONE), log.completed(ONE)])
+    store.append([log.created(TWO), log.journal_purged(ONE)])
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 9)] == [1, 4, 5, 6]
+    assert store.read_payload(2) == b"kept"
+    store.reopen()
+    assert [row.lsn for row in store.load()] == [1, 4, 5, 6]
+
+
+def test_the_same_key_in_another_scope_is_another_key(store: Store, log: Log):
+    scoped = ObjectId(service="Cart", key="ada", scope="eu")
+    store.append([log.set("n", b"1"), log.set("n", b"2", scoped)])
+    store.absorb()
+    assert state_of(store) == {("Cart", "ada", "n"): b"1", ("eu/Cart", "ada", "n"): b"2"}
+    store.append([log.purged(TWO, scoped)])
+    store.absorb()
+    assert state_of(store) == {("Cart", "ada", "n"): b"1"}
+
+
 def test_the_newest_facts_can_be_purged_without_the_lsn_going_back(store: Store, log: Log):
     store.append([log.created(ONE), log.purged(ONE)])
     store.reopen()
@@ -286,12 +307,18 @@ def test_reads_of_another_thread_are_exact_while_facts_are_absorbed(store: Store
 
 
 NAMES = st.sampled_from(["a", "b", "", "ä/'\"", "\x00"])
-KEYS = st.builds(ObjectId, service=st.sampled_from(["S", "T"]), key=st.sampled_from(["", "k", "%"]))
+KEYS = st.builds(
+    ObjectId,
+    service=st.sampled_from(["S", "T"]),
+    key=st.sampled_from(["", "k", "%"]),
+    scope=st.sampled_from([None, "S"]),
+)
 STEPS = st.one_of(
     st.tuples(st.just("set"), NAMES, KEYS, st.binary(max_size=3)),
     st.tuples(st.just("clear"), NAMES, KEYS),
     st.tuples(st.just("clear_all"), KEYS),
     st.tuples(st.just("purge"), st.sampled_from([ONE, TWO]), st.none() | KEYS),
+    st.tuples(st.just("journal purged"), st.sampled_from([ONE, TWO])),
     st.tuples(st.just("created"), st.sampled_from([ONE, TWO])),
     st.tuples(st.just("started"), st.sampled_from([ONE, TWO])),
     st.tuples(st.just("completed"), st.sampled_from([ONE, TWO])),
@@ -312,6 +339,8 @@ def next_row(log: Log, step: tuple):
             return log.clear_all(of)
         case ("purge", invocation, of):
             return log.purged(invocation, of)
+        case ("journal purged", invocation):
+            return log.journal_purged(invocation)
         case ("created", invocation):
             return log.created(invocation)
         case ("started", invocation):

@@ -132,7 +132,7 @@ def fail_attempt(draft: Draft, inv: Invocation, error: ErrorReport) -> None:
     """Back off, or pause, or end: by the handler's policy, with a count that outlives us."""
     handler = draft.state.handler(inv.target, inv.revision)
     assert handler is not None, f"{inv} runs a handler that was never registered"
-    policy, count = handler.retry, inv.failure_count + 1
+    policy, count = draft.state.settings.retry_of(handler), inv.failure_count + 1
     spent = policy.gives_up(count, 0)
     delay_ms = policy.delay_ms(count) if error.retry_after_ms is None else error.retry_after_ms
     backs_off = error.heals_by_retry and not spent

@@ -26,6 +26,7 @@ from nbdurable.core.ids import child_seed
 from nbdurable.core.proposals import CompleteAwakeable, CompletePromise, Invoke
 from nbdurable.core.records import CopyOf
 from nbdurable.core.rules.control import cancel
+from nbdurable.core.rules.deadlock import refuse_deadlock, refuse_queueing
 from nbdurable.core.rules.external import complete_awakeable, complete_promise
 from nbdurable.core.rules.invoke import create, refuse_target
 from nbdurable.core.rules.progress import (
@@ -38,7 +39,7 @@ from nbdurable.core.rules.progress import (
     terminal,
 )
 from nbdurable.core.state import Completed, Invocation, Waiter
-from nbdurable.core.values import ErrorReport, Success
+from nbdurable.core.values import ErrorReport, Failure, Success
 
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
 
@@ -115,6 +116,11 @@ def _call(
     """Begin the callee, or latch on to the one that has its idempotency or workflow key."""
     completion_id = command.completion_id if isinstance(command, CallCommand) else None
     existing = draft.state.find(command.invocation_id)
+    if completion_id is not None:
+        deadlock = _refuse_deadlock(draft, inv, command)
+        if deadlock is not None:
+            complete_future(draft, Waiter(inv.id, inv.seed, completion_id, "Call"), deadlock)
+            return
     if existing is None:
         proposal = Invoke(
             invocation_id=command.invocation_id,
@@ -139,6 +145,18 @@ def _call(
         complete_future(draft, waiter, conflict)
     elif isinstance(existing, Completed):
         complete_future(draft, waiter, existing.result, copy_of(existing.result))
+
+
+def _refuse_deadlock(
+    draft: Draft, inv: Invocation, command: CallCommand | OneWayCallCommand
+) -> Failure | None:
+    if draft.state.find(command.invocation_id) is not None:
+        # Without an idempotency key it is a workflow's run, which answers at once.
+        latches = command.idempotency_key is not None
+        return refuse_deadlock(draft, inv, command.invocation_id) if latches else None
+    handler = draft.state.handler(command.target)
+    exclusive = handler is not None and handler.type == "exclusive"
+    return refuse_queueing(draft, inv, command.target) if exclusive else None
 
 
 def _complete_promise(
@@ -176,7 +194,10 @@ def _send_signal(draft: Draft, command: SendSignalCommand, lsn: int) -> None:
 def _attach(draft: Draft, inv: Invocation, command: AttachInvocationCommand) -> None:
     waiter = Waiter(inv.id, inv.seed, command.completion_id, "AttachInvocation")
     target = draft.state.find(command.invocation_id)
+    deadlock = refuse_deadlock(draft, inv, command.invocation_id)
     if target is None:
         complete_future(draft, waiter, terminal(404, "not found"))
+    elif deadlock is not None:
+        complete_future(draft, waiter, deadlock)
     elif isinstance(target, Completed):
         complete_future(draft, waiter, target.result, copy_of(target.result))

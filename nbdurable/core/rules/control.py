@@ -1,4 +1,4 @@
-"""What people do to an invocation: cancel, kill, pause, resume, purge.
+"""What people do to an invocation that has not ended: cancel, kill, pause, resume, accept.
 
 Source: restate-semantics.md, 1.5; restate-http-observed.md, "Admin" (codes and texts).
 """
@@ -6,18 +6,25 @@ Source: restate-semantics.md, 1.5; restate-http-observed.md, "Admin" (codes and 
 from __future__ import annotations
 
 from nbdurable.core.draft import Draft
-from nbdurable.core.facts import Caller, InvocationCompleted, InvocationPaused, InvocationPurged
+from nbdurable.core.facts import (
+    Caller,
+    InvocationCompleted,
+    InvocationMoved,
+    InvocationPaused,
+    MismatchAccepted,
+)
 from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
 from nbdurable.core.proposals import (
+    AcceptMismatch,
     Answer,
     CancelInvocation,
     Done,
     KillInvocation,
     PauseInvocation,
-    PurgeInvocation,
     Refused,
     ResumeInvocation,
 )
+from nbdurable.core.rules.deployment import named_revision
 from nbdurable.core.rules.progress import (
     VOID,
     complete,
@@ -28,7 +35,7 @@ from nbdurable.core.rules.progress import (
     wake,
 )
 from nbdurable.core.state import Invocation, Waiter
-from nbdurable.core.values import ABANDONED
+from nbdurable.core.values import ABANDONED, MISMATCH_CODE
 
 _NOT_BEGUN = ("scheduled", "pending")
 
@@ -99,18 +106,33 @@ def resume_invocation(draft: Draft, proposal: ResumeInvocation) -> Answer:
     inv = draft.live(proposal.invocation_id)
     if inv is None:
         return refuse_ended(draft, proposal.invocation_id)
+    revision = named_revision(draft, inv.target, inv.revision, proposal.revision)
+    if isinstance(revision, Refused):
+        return revision
     if inv.status in ("paused", "backing-off", "suspended"):
+        if revision is not None and revision != inv.revision:
+            draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
         wake(draft, inv, "it was resumed")
         return Done()
     return Refused(code=409, message=f"it is {inv.status}, there is nothing to resume")
 
 
-def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
-    inv = draft.state.completed.get(proposal.invocation_id)
+def accept_mismatch(draft: Draft, proposal: AcceptMismatch) -> Answer:
+    """The recorded result stands for what the code asks now; only of the same kind of entry."""
+    inv = draft.live(proposal.invocation_id)
     if inv is None:
-        return refuse_unended(draft, proposal.invocation_id)
-    is_run = inv.handler_type == "workflow"
-    draft.record(InvocationPurged(invocation_id=inv.id, object=inv.object if is_run else None))
+        return refuse_ended(draft, proposal.invocation_id)
+    error = inv.last_error
+    if inv.status != "paused" or error is None or error.code != MISMATCH_CODE:
+        return Refused(code=409, message="it is not paused by a journal mismatch")
+    if error.command_index is None or not error.can_accept:
+        return Refused(
+            code=409,
+            message="this mismatch cannot be accepted, because nothing recorded could stand for"
+            " what the code asks. Resume it on an earlier revision, or end it and start it anew.",
+        )
+    draft.record(MismatchAccepted(invocation_id=inv.id, command_index=error.command_index))
+    wake(draft, inv, "its mismatch was accepted")
     return Done()
 
 

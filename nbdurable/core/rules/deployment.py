@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from nbdurable.core.actions import AssignRevision
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import (
     AttemptLost,
     CodeLoaded,
+    EngineConfigured,
     EpochStarted,
     InvocationMoved,
     LinkClosed,
     ServiceRegistered,
 )
 from nbdurable.core.manifest import ServiceManifest
-from nbdurable.core.proposals import Answer, CloseLink, Done, LoadCode, Loaded, Refused, StartEpoch
+from nbdurable.core.proposals import (
+    Answer,
+    CloseLink,
+    ConfigureEngine,
+    Done,
+    LoadCode,
+    Loaded,
+    Refused,
+    StartEpoch,
+)
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.rules.progress import wake
 from nbdurable.core.state import Invocation
+from nbdurable.core.values import Target
 
 
 def start_epoch(draft: Draft, proposal: StartEpoch) -> Answer:
@@ -85,6 +98,34 @@ def close_link(draft: Draft, proposal: CloseLink) -> Answer:
         )
         wake(draft, inv, "its process is gone")
     return Done()
+
+
+def configure_engine(draft: Draft, proposal: ConfigureEngine) -> Answer:
+    if proposal.settings != draft.state.settings:
+        draft.record(EngineConfigured(settings=proposal.settings))
+    return Done()
+
+
+def named_revision(
+    draft: Draft, target: Target, own: int | None, wanted: int | Literal["keep", "latest"]
+) -> int | Refused | None:
+    """The revision somebody asks for; None for one that never ran and shall take the latest."""
+    service = draft.state.services.get(target.service)
+    if wanted == "keep" or service is None:
+        return own
+    revision = service.latest if wanted == "latest" else wanted
+    manifest = service.revisions.get(revision)
+    if manifest is None:
+        known = ", ".join(map(str, service.revisions))
+        return Refused(
+            code=404, message=f"{target.service} has no revision {revision}; it has: {known}"
+        )
+    if manifest.handler(target.handler) is None:
+        return Refused(
+            code=409,
+            message=f"revision {revision} of {target.service} has no handler '{target.handler}'",
+        )
+    return revision
 
 
 def _same(known: ServiceManifest, offered: ServiceManifest) -> bool:

@@ -30,6 +30,7 @@ from nbdurable.core.rules.progress import (
     signal,
     wake,
 )
+from nbdurable.core.rules.retention import expire
 from nbdurable.core.state import OpenSleep, Waiter
 from nbdurable.core.values import ObjectId
 
@@ -112,6 +113,7 @@ def timer_fired(draft: Draft, proposal: TimerFired) -> Answer:
     timer = proposal.timer
     inv = draft.live(timer.invocation_id)
     if inv is None:
+        expire(draft, timer.invocation_id)
         return Done()
     if timer.completion_id:
         sleep = inv.open.get(timer.completion_id)

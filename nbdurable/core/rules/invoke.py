@@ -9,9 +9,12 @@ import msgspec
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.ids import InvocationId, keyed_invocation_id
+from nbdurable.core.manifest import HandlerManifest
 from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
 from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import set_timer, wake
+from nbdurable.core.settings import Retention
+from nbdurable.core.state import Invocation
 from nbdurable.core.values import Target
 
 
@@ -40,6 +43,7 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
     assert handler is not None, "refuse_target comes first"
     service = draft.state.services[proposal.target.service]
     exclusive = handler.type == "exclusive"
+    retention = retention_of(draft, handler, proposal.idempotency_key)
     later = proposal.start_at_ms is not None and proposal.start_at_ms > draft.now_ms
     draft.record(
         InvocationCreated(
@@ -48,7 +52,7 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             argument=proposal.argument,
             status="scheduled"
             if later
-            else _first_status(draft, proposal.target, exclusive=exclusive),
+            else first_status(draft, proposal.target, exclusive=exclusive),
             seed=proposal.seed,
             service_type=service.manifest.type,
             handler_type=handler.type,
@@ -57,15 +61,25 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             limit_key=proposal.limit_key,
             caller=proposal.caller,
             start_at_ms=proposal.start_at_ms if later else None,
+            completion_retention_ms=retention.completion_ms,
+            journal_retention_ms=retention.journal_ms,
         ),
         payload,
     )
-    inv = draft.state.invocations[proposal.invocation_id]
+    begin(draft, draft.state.invocations[proposal.invocation_id], "it was just called")
+
+
+def begin(draft: Draft, inv: Invocation, why: str) -> None:
+    """Set its timer, or give it an attempt if it may have one."""
     if inv.status == "scheduled":
         assert inv.start_at_ms is not None
         set_timer(draft, inv, 0, inv.start_at_ms)
     elif inv.status == "ready":
-        wake(draft, inv, "it was just called")
+        wake(draft, inv, why)
+
+
+def retention_of(draft: Draft, handler: HandlerManifest, idempotency_key: str | None) -> Retention:
+    return draft.state.settings.retention_ms(handler, idempotency_key)
 
 
 def refuse_target(draft: Draft, target: Target, invocation_id: InvocationId) -> Refused | None:
@@ -107,7 +121,7 @@ def _is_private(draft: Draft, target: Target) -> bool:
     return handler is not None and handler.ingress_private
 
 
-def _first_status(draft: Draft, target: Target, *, exclusive: bool) -> Literal["pending", "ready"]:
+def first_status(draft: Draft, target: Target, *, exclusive: bool) -> Literal["pending", "ready"]:
     if not exclusive or target.object is None:
         return "ready"
     obj = draft.state.objects.get(target.object)

@@ -34,7 +34,7 @@ def wake(draft: Draft, inv: Invocation, why: str) -> None:
             draft.record(InvocationPending(invocation_id=inv.id))
         return
     revision = runnable_revision(draft, inv)
-    if revision is None:
+    if revision is None or draft.state.is_full(inv):
         if inv.status != "ready":
             draft.record(InvocationReadied(invocation_id=inv.id, why=why))
         return
@@ -133,6 +133,8 @@ def complete(
     held = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
     lsn = draft.record(fact, payload)
     draft.act(PublishResult(invocation_id=inv.id, result=draft.state.completed[inv.id].result))
+    if inv.completion_retention_ms == 0:
+        set_timer(draft, inv, 0, draft.now_ms)
     for waiter in waiters:
         complete_future(draft, waiter, fact.result, copy_of(fact.result, lsn))
     if held is not None:

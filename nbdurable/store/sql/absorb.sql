@@ -36,15 +36,16 @@ from pending;
 -- name: count_changes
 -- Most groups change no state and purge nothing; then the four statements below are skipped.
 select
-    count(*) filter (kind <> 'InvocationPurged') as change_count,
-    count(*) filter (kind = 'InvocationPurged') as purge_count
+    count(*) filter (kind not in ('InvocationPurged', 'JournalPurged')) as change_count,
+    count(*) filter (kind in ('InvocationPurged', 'JournalPurged')) as purge_count
 from pending
 where
     kind in (
         'Command: SetState',
         'Command: ClearState',
         'Command: ClearAllState',
-        'InvocationPurged'
+        'InvocationPurged',
+        'JournalPurged'
     );
 
 -- name: forget_state
@@ -133,6 +134,20 @@ where exists (
         and purge.lsn >= fact.lsn
 );
 
+-- name: purge_journals
+-- The entries of an invocation that itself is kept: how it began and ended stays.
+delete from base.fact
+where
+    kind not in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
+    and exists (
+        select 1
+        from pending as purge
+        where
+            purge.kind = 'JournalPurged'
+            and purge.invocation_id = fact.invocation_id
+            and purge.lsn >= fact.lsn
+    );
+
 -- name: purge_promises
 -- Promises belong to the workflow key, not to an invocation, and go with its run.
 delete from base.fact
@@ -143,7 +158,11 @@ where
         from pending_change as purge
         where
             purge.kind = 'InvocationPurged'
-            and purge.service = json_extract_string(fact.body, '$.object.service')
+            and purge.service = concat_ws(
+                '/',
+                json_extract_string(fact.body, '$.object.scope'),
+                json_extract_string(fact.body, '$.object.service')
+            )
             and purge.key = json_extract_string(fact.body, '$.object.key')
             and purge.lsn > fact.lsn
     );

@@ -102,7 +102,7 @@ select
 from base.fact
 where
     invocation_id is null
-    or kind in ('InvocationCreated', 'InvocationCompleted')
+    or kind in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
     or invocation_id not in (
         select completed.invocation_id
         from base.fact as completed
@@ -126,8 +126,8 @@ order by
     key,
     name;
 
--- name: read_journal
--- One invocation's rows; the range lets the zone maps skip the rest of the log.
+-- name: read_journals
+-- The rows of some invocations; the range lets the zone maps skip the rest of the log.
 select
     lsn,
     epoch,
@@ -142,7 +142,7 @@ select
 from fact
 where
     lsn between $first_lsn and $last_lsn
-    and invocation_id = $invocation_id;
+    and invocation_id in (select unnest($invocation_ids));
 
 -- name: read_rows
 -- Everything of a range that has not been purged. In any order, as all that carries payloads.

@@ -32,7 +32,8 @@
 --   crc            CRC-32 over all the others but payload, whose digest is in body. So a row can be
 --                  trusted, and the state folded, without reading a payload.
 --
--- `base.state` is the state of all object keys, exact up to absorbed_lsn. It holds its own copy of
+-- `base.state` is the state of all object keys, exact up to absorbed_lsn. Its `service` is
+-- `scope/service` for keys in a scope; neither name may hold a slash. It holds its own copy of
 -- the bytes, because it outlives the invocations whose facts it was folded from. `comparable` is
 -- false when equal values need not have equal bytes; `value_bytes` is their count, so that opening
 -- a journal reads no value.
@@ -169,7 +170,11 @@ create view pending_change as
 select
     lsn,
     kind,
-    json_extract_string(body, '$.object.service') as service,
+    concat_ws(
+        '/',
+        json_extract_string(body, '$.object.scope'),
+        json_extract_string(body, '$.object.service')
+    ) as service,
     json_extract_string(body, '$.object.key') as key,
     json_extract_string(body, '$.command.key') as name,
     json_extract_string(body, '$.command.value.digest') as digest,

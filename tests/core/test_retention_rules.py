@@ -1,0 +1,286 @@
+"""How long what has ended is kept, and what starting it anew takes over."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from room import GREET, Room, add, counter, error, greeter, payment, run_of, value
+
+from nbdurable.core.attempt import ref_of
+from nbdurable.core.commands import (
+    AwakeableCommand,
+    CallCommand,
+    OutputCommand,
+    RunCommand,
+    SetStateCommand,
+    SleepCommand,
+)
+from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.ids import InvocationId, random_invocation_id
+from nbdurable.core.manifest import HandlerManifest
+from nbdurable.core.proposals import (
+    AcceptMismatch,
+    CancelInvocation,
+    Cleaned,
+    CleanUp,
+    CompleteRun,
+    Done,
+    FailAttempt,
+    Invoked,
+    KillInvocation,
+    PurgeJournal,
+    Refused,
+    RestartInvocation,
+    ResumeInvocation,
+)
+from nbdurable.core.restart import prefix_of
+from nbdurable.core.settings import RETENTION_MS, Settings
+from nbdurable.core.values import MISMATCH_CODE
+
+DAY_MS = 24 * 3_600_000
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room(greeter(), counter(), payment())
+
+
+def finish(room: Room, one: InvocationId) -> None:
+    room.append(one, OutputCommand(result=value()), b"1")
+
+
+def code_of(answer: object) -> int:
+    return answer.code if isinstance(answer, Refused) else 200
+
+
+# -- retention ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "idempotency_key", "completion_ms", "journal_ms"),
+    [
+        ("workflow", None, 3, 1),
+        ("exclusive", "k", 2, 1),
+        ("exclusive", None, 1, 1),
+    ],
+)
+def test_which_retention_counts(
+    type_: str, idempotency_key: str | None, completion_ms: int, journal_ms: int
+):
+    settings = Settings(journal_retention_ms=1, idempotency_retention_ms=2, workflow_retention_ms=3)
+    handler = HandlerManifest(name="h", type=type_)  # type: ignore[arg-type]
+    kept = settings.retention_ms(handler, idempotency_key)
+    assert (kept.completion_ms, kept.journal_ms) == (completion_ms, journal_ms)
+
+
+def test_a_journal_is_not_kept_longer_than_its_invocation():
+    handler = HandlerManifest(name="h", journal_retention_ms=9, idempotency_retention_ms=5)
+    assert Settings().retention_ms(handler, "k").journal_ms == 5
+
+
+def test_the_cleaner_purges_what_has_been_kept_for_long_enough(room: Room):
+    one, two = room.invoke(), room.invoke(run_of())
+    finish(room, one)
+    room.now_ms += RETENTION_MS - 1
+    assert room.decide(CleanUp()) == Cleaned(purged_count=0, is_done=True)
+    room.now_ms += 1
+    assert room.decide(CleanUp()) == Cleaned(purged_count=1, is_done=True)
+    assert room.state.find(one) is None
+    assert room.status(two) == "running"
+
+
+def test_the_cleaner_stops_before_it_stalls_everybody(room: Room):
+    for _ in range(3):
+        finish(room, room.invoke())
+    room.now_ms += RETENTION_MS
+    assert room.decide(CleanUp(purges_max=2)) == Cleaned(purged_count=2, is_done=False)
+    assert room.decide(CleanUp(purges_max=2)) == Cleaned(purged_count=1, is_done=True)
+
+
+def test_a_journal_may_go_before_its_result():
+    handler = HandlerManifest(name="greet", journal_retention_ms=DAY_MS)
+    service = msgspec.structs.replace(greeter(), handlers=(handler,))
+    room = Room(service)
+    one = room.invoke(idempotency_key="k")
+    finish(room, one)
+    room.now_ms += DAY_MS
+    assert room.decide(CleanUp()) == Cleaned(purged_count=1, is_done=True)
+    assert room.inv(one).journal_purged
+    assert room.decide(CleanUp()) == Cleaned(purged_count=0, is_done=True)
+    assert room.invoke(idempotency_key="k") == one
+
+
+def test_what_is_kept_for_no_time_goes_as_soon_as_its_callers_know():
+    handler = HandlerManifest(name="greet", journal_retention_ms=0)
+    room = Room(msgspec.structs.replace(greeter(), handlers=(handler,)))
+    one = room.invoke()
+    finish(room, one)
+    assert room.status(one) == "completed"
+    room.fire(one)
+    assert room.state.find(one) is None
+
+
+@pytest.mark.parametrize(("status", "code"), [("running", 409), ("completed", 200), ("gone", 404)])
+def test_purging_a_journal_is_for_what_is_completed(room: Room, status: str, code: int):
+    one = room.invoke()
+    if status == "completed":
+        finish(room, one)
+    of = InvocationId("inv_1gone") if status == "gone" else one
+    assert code_of(room.decide(PurgeJournal(invocation_id=of))) == code
+
+
+# -- restart as new -------------------------------------------------------------------------------
+
+
+def restart(room: Room, one: InvocationId, from_entry: int = 1, **options):
+    """As the shell does it: the prefix is read from the log."""
+    records = [r for r in room.records if getattr(r.fact, "invocation_id", None) == one]
+    created = records[0].fact
+    assert isinstance(created, InvocationCreated)
+    old = room.state.find(one)
+    proposal = RestartInvocation(
+        invocation_id=one,
+        seed=0 if old is None else old.seed,
+        new_invocation_id=random_invocation_id(777),
+        new_seed=777,
+        argument=created.argument,
+        headers=created.headers,
+        prefix=prefix_of(records, from_entry),
+        **options,
+    )
+    answer = room.decide(proposal)
+    return answer, proposal.new_invocation_id
+
+
+def begun(room: Room) -> InvocationId:
+    """Entries: 1 a finished step, 2 a set, 3 an open step."""
+    one = room.invoke(add())
+    room.append(one, RunCommand(completion_id=1, name="a"))
+    room.steps(one, CompleteRun(completion_id=1, result=value(b"x"), payload=b"x"))
+    room.append(one, SetStateCommand(key="n", value=ref_of(b"1")), b"1")
+    room.append(one, RunCommand(completion_id=2, name="b"))
+    return one
+
+
+def test_a_restart_from_the_beginning_takes_the_input_only(room: Room):
+    one = begun(room)
+    finish(room, one)
+    answer, new = restart(room, one)
+    assert answer == Invoked(invocation_id=new)
+    inv = room.inv(new)
+    assert (inv.status, inv.entry_count, inv.restarted_from) == ("running", 1, one)
+    assert room.status(one) == "completed"
+
+
+def test_a_restart_from_an_entry_keeps_what_came_before_with_its_results(room: Room):
+    one = begun(room)
+    finish(room, one)
+    _, new = restart(room, one, from_entry=4)
+    inv = room.inv(new)
+    # The step, its result and the set; the entry that is not taken over is the open step.
+    assert (inv.entry_count, inv.completion_count, inv.open) == (4, 1, {})
+
+
+def test_what_was_written_then_is_not_written_again(room: Room):
+    """The object may have changed since; a copy of the journal is no second write."""
+    one = begun(room)
+    finish(room, one)
+    other = room.invoke(add())
+    room.append(other, SetStateCommand(key="n", value=ref_of(b"2")), b"2")
+    finish(room, other)
+    before = dict(room.state.objects[add().object].state)
+    restart(room, one, from_entry=9)
+    assert room.state.objects[add().object].state == before
+
+
+def test_a_restart_takes_up_timers_and_results_of_those_it_called(room: Room):
+    one = room.invoke()
+    callee = InvocationId("inv_1callee")
+    called = CallCommand(
+        completion_id=1, invocation_id=callee, target=add("bob"), argument=ref_of(b"")
+    )
+    room.append(one, called, b"")
+    room.append(one, SleepCommand(completion_id=2, wake_up_at_ms=9_000))
+    room.decide(KillInvocation(invocation_id=one))
+    _, new = restart(room, one, from_entry=9)
+    inv = room.inv(new)
+    assert inv.sleeping == {2: 9_000}
+    # The callee was killed with its caller, and says so.
+    assert inv.open_calls == {}
+    assert inv.has_heard(next(iter(inv.heard)))
+
+
+def test_a_cancellation_and_old_awakeables_stay_with_the_one_they_were_for(room: Room):
+    one = room.invoke()
+    room.append(one, AwakeableCommand(signal_id=17))
+    room.decide(CancelInvocation(invocation_id=one))
+    finish(room, one)
+    _, new = restart(room, one, from_entry=9)
+    assert room.inv(new).heard is None
+    assert room.inv(new).open_awakeables == [17]
+
+
+def test_a_restart_queues_like_anybody(room: Room):
+    one = begun(room)
+    finish(room, one)
+    room.invoke(add())
+    _, new = restart(room, one)
+    assert room.status(new) == "pending"
+
+
+def test_deciding_a_restart_twice_is_deciding_it_once(room: Room):
+    one = begun(room)
+    finish(room, one)
+    _, new = restart(room, one)
+    answer, again = restart(room, one)
+    assert (answer, again) == (Invoked(invocation_id=new), new)
+
+
+@pytest.mark.parametrize(
+    ("which", "code"), [("running", 409), ("workflow", 422), ("journal gone", 410), ("gone", 404)]
+)
+def test_what_cannot_be_restarted(room: Room, which: str, code: int):
+    one = room.invoke(run_of() if which == "workflow" else GREET)
+    if which != "running":
+        finish(room, one)
+    if which == "journal gone":
+        room.decide(PurgeJournal(invocation_id=one))
+    if which == "gone":
+        room.now_ms += RETENTION_MS
+        room.decide(CleanUp())
+    answer, new = restart(room, one)
+    assert code_of(answer) == code
+    assert room.state.find(new) is None
+
+
+# -- revisions and mismatches ---------------------------------------------------------------------
+
+
+def test_resuming_on_another_revision():
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error(heals_by_retry=False)))
+    room.load(greeter(digest="v2"), pin=True)
+    assert code_of(room.decide(ResumeInvocation(invocation_id=one, revision=7))) == 404
+    room.decide(ResumeInvocation(invocation_id=one, revision="latest"))
+    assert (room.status(one), room.inv(one).revision) == ("running", 2)
+    room.steps(one, FailAttempt(error=error(heals_by_retry=False)))
+    room.decide(ResumeInvocation(invocation_id=one, revision=1))
+    assert (room.status(one), room.inv(one).revision) == ("running", 1)
+
+
+def test_accepting_a_mismatch_lets_the_recorded_entry_stand(room: Room):
+    one = room.invoke()
+    mismatch = error(heals_by_retry=False, code=MISMATCH_CODE, command_index=3, can_accept=True)
+    room.steps(one, FailAttempt(error=mismatch))
+    assert room.decide(AcceptMismatch(invocation_id=one)) == Done()
+    assert (room.status(one), room.inv(one).accepted) == ("running", (3,))
+
+
+@pytest.mark.parametrize("which", ["not paused", "another failure", "another kind of entry"])
+def test_what_cannot_be_accepted(room: Room, which: str):
+    one = room.invoke()
+    if which != "not paused":
+        code = 500 if which == "another failure" else MISMATCH_CODE
+        room.steps(one, FailAttempt(error=error(heals_by_retry=False, code=code, command_index=1)))
+    assert code_of(room.decide(AcceptMismatch(invocation_id=one))) == 409
