@@ -297,7 +297,8 @@ class LocalClient:
             HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
         """
         of = InvocationId(invocation_id)
-        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision))
+        seed = self._draw_seed()
+        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision, seed))
         if proposal is None:
             known = await self._ask(lambda: self._invocation(invocation_id))
             raise ConflictError(f"The invocation '{known.id}' is not yet completed.")

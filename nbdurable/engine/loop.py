@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -308,6 +307,7 @@ class Engine:
         invocation_id: InvocationId,
         from_entry: int,
         revision: int | Literal["keep", "latest"],
+        new_seed: int,
     ) -> RestartInvocation | None:
         """The proposal that starts a completed invocation anew; None when there is none.
 
@@ -320,12 +320,11 @@ class Engine:
         records = self.vault.journal(old)
         created = records[0].fact
         assert isinstance(created, InvocationCreated), created
-        seed = secrets.randbits(63)
         return RestartInvocation(
             invocation_id=invocation_id,
             seed=old.seed,
-            new_invocation_id=random_invocation_id(seed),
-            new_seed=seed,
+            new_invocation_id=random_invocation_id(new_seed),
+            new_seed=new_seed,
             argument=created.argument,
             headers=created.headers,
             prefix=prefix_of(records, from_entry),
@@ -538,6 +537,9 @@ class Engine:
                 link = self._links.get(action.link)
                 if link is not None:
                     self._order(link, action)
+                elif isinstance(action, StartAttempt):
+                    # It was lost when its code was still on its way here: as if it was lost now.
+                    self._mailbox.put(_Letter(CloseLink(link=action.link), None))
 
     def _order(
         self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt

@@ -9,7 +9,7 @@ Source: the list of the design, section 10.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -22,7 +22,7 @@ from nbdurable.core.actions import (
     StopAttempt,
 )
 from nbdurable.core.commands import SleepCommand
-from nbdurable.core.draft import Decision
+from nbdurable.core.draft import Decision, Draft
 from nbdurable.core.facts import (
     AttemptFailed,
     AttemptLost,
@@ -47,6 +47,7 @@ from nbdurable.core.machine import EngineMachine, fold
 from nbdurable.core.notifications import CompletionNotification, leaf_of
 from nbdurable.core.proposals import Timer
 from nbdurable.core.records import Record, Row, decode, encode
+from nbdurable.core.rules.progress import runnable_revision
 from nbdurable.core.state import EngineState, Invocation, ObjectState
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.recovery import recover
@@ -226,27 +227,37 @@ def every_caller_is_answered_once(records: Iterable[Record]) -> None:
     assert not owed, f"never told how their call ended: {owed}"
 
 
-def a_committed_prefix_never_changes(before: Iterable[Row], after: Iterable[Row]) -> None:
-    """What was durable once stays as it is, or is purged: all of an invocation, or none of it."""
+def a_committed_prefix_never_changes(before: Sequence[Row], after: Iterable[Row]) -> None:
+    """What was durable once stays as it is, or is purged: all of one life, or none of it."""
     found = {row.lsn: row for row in after}
-    gone: set[str | None] = set()
-    purged_until: dict[str | None, int] = {}
-    earlier = list(before)
-    for row in earlier:
-        if row.kind in ("InvocationPurged", "JournalPurged"):
-            purged_until[row.invocation_id] = row.lsn
-    for row in earlier:
-        now = found.get(row.lsn)
-        if now is not None:
-            assert now == row, f"fact {row.lsn} was {row} and is {now}"
-        elif row.kind != "PromiseCompleted":
-            gone.add(row.invocation_id)
-            assert row.lsn <= purged_until.get(row.invocation_id, 0), f"{row} is lost"
-    for row in earlier:
-        if row.invocation_id in gone and row.kind not in ("InvocationPurged", "JournalPurged"):
-            is_there = row.lsn in found and row.lsn < purged_until[row.invocation_id]
-            lasts = row.kind in ("InvocationCreated", "InvocationCompleted")
-            assert not is_there or lasts, f"{row} was left behind by a purge"
+    lives: dict[str, list[Row]] = defaultdict(list)
+    for row in before:
+        now = found.get(row.lsn, row)
+        assert now == row, f"fact {row.lsn} was {row} and is {now}"
+        if row.invocation_id is None:
+            # A promise goes with its workflow's run.
+            assert row.lsn in found or row.kind == "PromiseCompleted", f"{row} is lost"
+            continue
+        if row.kind == "InvocationCreated":
+            _check_life(lives[row.invocation_id], found)
+            lives[row.invocation_id] = []
+        lives[row.invocation_id].append(row)
+    for life in lives.values():
+        _check_life(life, found)
+
+
+def _check_life(life: list[Row], found: Mapping[int, Row]) -> None:
+    kinds = {row.kind for row in life}
+    lasting = ("InvocationCreated", "InvocationCompleted", "JournalPurged")
+    purgeable = [row for row in life if "InvocationPurged" in kinds or row.kind not in lasting]
+    gone = [row for row in purgeable if row.lsn not in found]
+    for row in life:
+        if row not in purgeable:
+            assert row.lsn in found, f"{row} is lost"
+    if gone:
+        assert kinds & {"InvocationPurged", "JournalPurged"}, f"{gone[0]} is lost"
+    if gone and "InvocationPurged" not in kinds:
+        assert len(gone) == len(purgeable), f"a purge has left some of {life[0]}"
 
 
 # -- what attempts are given -------------------------------------------------------------------
@@ -378,6 +389,20 @@ def the_called_die_with_the_killed(state: EngineState) -> None:
         ended = state.completed.get(caller.invocation_id)
         if ended is not None and ended.seed == caller.seed:
             assert ended.completed_by != "killed", f"{inv} works for {ended}, which was killed"
+
+
+def no_more_run_than_may(state: EngineState) -> None:
+    for counter, count in state.running.items():
+        bound = state.settings.limits.of(counter)
+        assert bound is None or count <= bound, f"{counter}: {count} run, {bound} may"
+
+
+def nobody_waits_for_a_free_slot(state: EngineState) -> None:
+    """Whoever is ready lacks a slot, or its code is not loaded."""
+    for inv in state.live():
+        if inv.status == "ready" and not state.is_full(inv):
+            runnable = runnable_revision(Draft(state, 0), inv)
+            assert runnable is None, f"{inv} could run, and waits"
 
 
 def waiters_live(state: EngineState) -> None:

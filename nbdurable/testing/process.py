@@ -60,6 +60,7 @@ class Process:
         # Why it ended by itself, or None when it crashed or was closed.
         self.over: Future[BaseException | None] = Future()
         self._around_link = around_link
+        self._link_count = 1
         self._engine_loop = VirtualLoop(scheduler, "engine")
         self._handler_loop = VirtualLoop(scheduler, "handlers")
         clock = scheduler.clock
@@ -77,7 +78,7 @@ class Process:
             look_again_s=float("inf"),
         )
         self.link = LocalLink(
-            "local",
+            "local 1",
             clock,
             self._post,
             pool=SteppingPool(self._handler_loop, step_s),
@@ -101,8 +102,11 @@ class Process:
 
     async def lose_link(self) -> None:
         """The handlers' side is gone and is there again, as an attached process may be."""
+        lost = self.link.name
+        self._link_count += 1
+        self.link.name = f"local {self._link_count}"
         self.link.stop_all("the link was lost")
-        await asyncio.wrap_future(self.engine.propose(CloseLink(link=self.link.name)))
+        await asyncio.wrap_future(self.engine.propose(CloseLink(link=lost)))
         await asyncio.wrap_future(self.engine.add_link(self._around_link(self.link)))
 
     def crash(self) -> None:

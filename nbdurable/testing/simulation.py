@@ -13,27 +13,23 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import TypeVar
 
 from nbdurable.client.local import LocalClient
-from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.attempt import ref_of
 from nbdurable.core.commands import SetStateCommand
 from nbdurable.core.facts import EntryAppended
 from nbdurable.core.ids import InvocationId, awakeable_id, random_invocation_id
 from nbdurable.core.proposals import (
     Answer,
-    CancelInvocation,
-    CompleteAwakeable,
+    CleanUp,
     CompletePromise,
     Invoke,
     Invoked,
     KillInvocation,
-    PauseInvocation,
     Proposal,
-    PurgeInvocation,
     ResumeInvocation,
 )
 from nbdurable.core.records import Record
@@ -43,9 +39,9 @@ from nbdurable.engine.loop import Outcome
 from nbdurable.errors import EngineClosedError, StoreError
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing.loop import VirtualLoop
+from nbdurable.testing.people import ANSWER, ANSWER_PAYLOAD, People
 from nbdurable.testing.process import Process
 from nbdurable.testing.programs import (
-    INACTIVITIES,
     LAYER_COUNT,
     Author,
     Cast,
@@ -56,11 +52,11 @@ from nbdurable.testing.programs import (
     layer_name,
 )
 from nbdurable.testing.scheduler import DeadlockError, Scheduler
-from nbdurable.testing.store import NO_FAULTS, Faults, FaultyStore
+from nbdurable.testing.store import NO_FAULTS, FaultyStore
+from nbdurable.testing.weather import draw_weather
 from nbdurable.testing.witness import Watcher
 
 T = TypeVar("T")
-Verb = CancelInvocation | KillInvocation | PauseInvocation | ResumeInvocation | PurgeInvocation
 
 STEPS = 8
 KEYS = (("ada",), ("ada", "bob"), ("ada", "bob", "cy"))
@@ -73,20 +69,7 @@ CALLBACKS_PER_STEP_MAX = 10_000
 LATER = 0.1
 ANSWERED = 0.3
 SUBMITTED = (1, 1, 1, 2, 4)
-ENDED = 0.2
-VERBS: tuple[type[Verb], ...] = (
-    CancelInvocation,
-    CancelInvocation,
-    CancelInvocation,
-    KillInvocation,
-    PauseInvocation,
-    PauseInvocation,
-    ResumeInvocation,
-    PurgeInvocation,
-)
 LAYERS = [layer_name(layer) for layer in range(LAYER_COUNT)]
-ANSWER_PAYLOAD = b'"from outside"'
-ANSWER = success_of(ANSWER_PAYLOAD)
 # Folding takes as long as the log; at this rate all of it is a tenth of the time.
 FOLDS = 0.03
 STATES = 0.3
@@ -94,50 +77,6 @@ STATES = 0.3
 
 class Violation(AssertionError):
     """An invariant does not hold. The text says which, and how to see it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weather:
-    """How rough one simulation is, drawn at its beginning.
-
-    Attributes:
-        crash: How likely a step of the storm sees a crash.
-        people: How likely it sees something that somebody does to an invocation.
-        changes: How likely it sees a new revision, and how likely a lost link.
-        commit_s: The longest that half of a commit takes.
-    """
-
-    faults: Faults
-    crash: float
-    people: float
-    changes: float
-    commit_s: float
-    inactivity: timedelta
-    always_replay: bool
-    absorb_commits: int
-
-    @classmethod
-    def draw(cls, random: Random) -> Weather:
-        def some(most: float) -> float:
-            return random.choice((0.0, 0.0, most / 3, most))
-
-        return cls(
-            faults=Faults(
-                append_before=some(0.1),
-                append_after=some(0.1),
-                absorb_before=some(0.1),
-                absorb_after=some(0.1),
-                read=some(0.02),
-                open=some(0.1),
-            ),
-            crash=some(0.3),
-            people=some(0.5),
-            changes=some(0.2),
-            commit_s=random.choice((0.0, 0.001, 0.05)),
-            inactivity=random.choice(INACTIVITIES),
-            always_replay=random.choice((True, False, False, False, False)),
-            absorb_commits=random.choice((1, 3, 10, 5_000)),
-        )
 
 
 @dataclass(slots=True)
@@ -200,7 +139,7 @@ class Simulation:
 
     def __init__(self, seed: int, steps: int, cast: Cast) -> None:
         self._random = Random(f"{seed}")  # noqa: S311 - repeatable is the point.
-        self.weather = Weather.draw(self._random)
+        self.weather = draw_weather(self._random)
         self._steps = steps
         self._scheduler = Scheduler(self._fork())
         self._scheduler.callbacks_max = CALLBACKS_MAX + steps * CALLBACKS_PER_STEP_MAX
@@ -224,9 +163,14 @@ class Simulation:
         self._started = asyncio.Event()
         self._calls: list[asyncio.Task[None]] = []
         self._expected: Counter[Place] = Counter()
-        self._is_meddled_with = False
+        self._people = People(self._fork())
         self._revision = 1
         self._report = Report(simulation_count=1)
+
+    @property
+    def _is_uncountable(self) -> bool:
+        """Whether a call may have ended otherwise than its program says."""
+        return self._people.has_meddled or self.weather.forgets
 
     def _fork(self) -> Random:
         """One stream per part, so that a part that draws more does not change the others."""
@@ -247,6 +191,7 @@ class Simulation:
         report.callback_count = self._scheduler.callback_count
         report.commit_count = self._watcher.commit_count
         report.fact_count = len(self._watcher.records)
+        report.intervention_count = self._people.deed_count
         report.fault_count = self._store.fault_count
         report.virtual_s = self._scheduler.clock.elapsed_s
         report.kinds.update(self._watcher.kinds())
@@ -312,10 +257,10 @@ class Simulation:
         try:
             outcome = await self._insist(partial(_attach, of))
         except KeyError:
-            assert self._is_meddled_with, f"{of} was accepted and is unknown"
+            assert self._is_uncountable, f"{of} was accepted and is unknown"
             return
         self._watcher.outcome_is_durable(of, outcome)
-        if not self._is_meddled_with:
+        if not self._is_uncountable:
             assert outcome.payload == str(op_count).encode(), f"{of} ended with {outcome}"
 
     async def _let_time_pass(self) -> None:
@@ -331,24 +276,17 @@ class Simulation:
                 pass
 
     async def _intervene(self) -> None:
-        """What people do to any invocation there is, whatever it is doing."""
         process = await self._up()
-        state = process.engine.machine.state
-        live, ended = list(state.invocations), list(state.completed)
-        if live and self._random.random() >= ENDED:
-            # The busier of two: more hangs on it.
-            chosen = max(
-                self._random.choices(live, k=2), key=lambda of: len(state.invocations[of].open)
+        # What people see was committed, and may not be true any more when they are heard.
+        try:
+            deed = await asyncio.wrap_future(
+                process.engine.ask(lambda: self._people.deed(process.engine))
             )
-        elif ended:
-            chosen = self._random.choice(ended)
-        else:
+        except (EngineClosedError, StoreError):
             return
-        self._report.intervention_count += 1
-        verb = self._random.choice(VERBS)
-        self._is_meddled_with |= verb in (CancelInvocation, KillInvocation, PurgeInvocation)
-        # People ask once, and look what became of it.
-        self._begin_call(self._once(partial(_propose, verb(invocation_id=chosen))))
+        if deed is not None:
+            # They ask once, and look what became of it.
+            self._begin_call(self._once(partial(_propose, deed)))
 
     async def _deploy(self) -> None:
         """The same code as a new revision: who failed goes on with it, the healthy stay."""
@@ -370,7 +308,7 @@ class Simulation:
     async def _answer(self) -> None:
         """Complete an awakeable from outside, perhaps again."""
         if self._stage.outside:
-            answer = completion(self._random.choice(list(self._stage.outside)))
+            answer = self._people.answer(self._random.choice(list(self._stage.outside)))
             self._begin_call(self._once(partial(_propose, answer)))
 
     # -- the process --------------------------------------------------------------------------
@@ -381,6 +319,7 @@ class Simulation:
             process = Process(
                 self._scheduler,
                 self._store,
+                settings=self.weather.settings,
                 always_replay=self.weather.always_replay,
                 commit_s=lambda: self._random.random() * self.weather.commit_s,
                 step_s=self._stage.delay_s,
@@ -426,6 +365,7 @@ class Simulation:
             live = list(process.engine.machine.state.live())
             if not live and all(call.done() for call in self._calls):
                 return
+            await self._insist(partial(_propose, CleanUp()))
             for inv in live:
                 for proposal in self._help_for(inv):
                     await self._insist(partial(_propose, proposal))
@@ -435,13 +375,16 @@ class Simulation:
 
     def _help_for(self, inv: Invocation) -> Iterator[Proposal]:
         """What it cannot do without. Those whose helpers were killed need more."""
-        if inv.status == "paused":
+        if inv.status == "paused" and inv.paused_by == "error":
+            # Restarted behind an awakeable, whose name is another now.
+            yield KillInvocation(invocation_id=inv.id)
+        elif inv.status == "paused":
             yield ResumeInvocation(invocation_id=inv.id)
         for signal_id in inv.open_awakeables:
             awakeable = awakeable_id(inv.id, inv.seed, signal_id)
-            if awakeable in self._stage.outside or self._is_meddled_with:
-                yield completion(awakeable)
-        if self._is_meddled_with and inv.object is not None:
+            if awakeable in self._stage.outside or self._is_uncountable:
+                yield self._people.answer(awakeable)
+        if self._is_uncountable and inv.object is not None:
             for promise in inv.open_promises.values():
                 yield CompletePromise(
                     service=inv.object.service,
@@ -464,7 +407,7 @@ class Simulation:
     def _check_the_end(self) -> None:
         self._watcher.check_everything()
         counted = last_counts(self._watcher.records)
-        if not self._is_meddled_with:
+        if not self._is_uncountable:
             assert counted == self._expected, f"counted {counted}, expected {self._expected}"
 
 
@@ -483,10 +426,6 @@ def last_counts(records: Iterable[Record]) -> Counter[Place]:
             case _:
                 pass
     return counted
-
-
-def completion(awakeable: str) -> CompleteAwakeable:
-    return CompleteAwakeable(awakeable_id=awakeable, result=ANSWER, payload=ANSWER_PAYLOAD)
 
 
 async def _propose(proposal: Proposal, process: Process) -> Answer:
