@@ -44,6 +44,7 @@ from nbdurable.core.proposals import (
     FailAttempt,
     LoadCode,
     Proposal,
+    Refused,
     RestartInvocation,
     StartEpoch,
     Timer,
@@ -381,10 +382,7 @@ class Engine:
     async def _serve_batch(self, letters: list[_Letter]) -> None:
         """Decide, commit, act: in this order, whatever happens."""
         now_ms = self._clock.now_ms()
-        decisions: list[Decision] = []
-        for letter in letters:
-            self._note(letter.proposal)
-            decisions.append(self.machine.decide(letter.proposal, now_ms))
+        decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
         rows = self._rows(records)
         try:
@@ -401,6 +399,14 @@ class Engine:
         self.feed.publish(records)
         if self._failures is not None:
             self._failures.say(records, self.machine.state)
+
+    def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
+        if isinstance(proposal, LoadCode) and proposal.link not in self._links:
+            # It was closed when its code was on its way here: nothing could be run over it.
+            gone = Refused(code=410, message=f"the link '{proposal.link}' is closed")
+            return Decision([], [], gone)
+        self._note(proposal)
+        return self.machine.decide(proposal, now_ms)
 
     def _rows(self, records: list[Record]) -> list[Row]:
         """The records as the store takes them. What fails here was never sent to it."""
@@ -537,9 +543,6 @@ class Engine:
                 link = self._links.get(action.link)
                 if link is not None:
                     self._order(link, action)
-                elif isinstance(action, StartAttempt):
-                    # It was lost when its code was still on its way here: as if it was lost now.
-                    self._mailbox.put(_Letter(CloseLink(link=action.link), None))
 
     def _order(
         self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt

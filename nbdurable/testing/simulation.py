@@ -165,6 +165,8 @@ class Simulation:
         self._expected: Counter[Place] = Counter()
         self._people = People(self._fork())
         self._revision = 1
+        # Over a link that is just being lost nobody loads code.
+        self._changing = asyncio.Lock()
         self._report = Report(simulation_count=1)
 
     @property
@@ -251,9 +253,8 @@ class Simulation:
     async def _call(self, invoke: Invoke, op_count: int) -> None:
         """Ask until it is accepted, then until there is a result: as a careful caller would."""
         of = invoke.invocation_id
-        answer = await self._insist(partial(_propose, invoke))
-        assert isinstance(answer, Invoked), f"{of} was refused: {answer}"
-        self._watcher.creation_is_durable(of)
+        await self._insist(partial(self._submit_once, invoke))
+        assert self._watcher.was_created(of), f"{of} was answered, and not committed"
         try:
             outcome = await self._insist(partial(_attach, of))
         except KeyError:
@@ -262,6 +263,12 @@ class Simulation:
         self._watcher.outcome_is_durable(of, outcome)
         if not self._is_uncountable:
             assert outcome.payload == str(op_count).encode(), f"{of} ended with {outcome}"
+
+    async def _submit_once(self, invoke: Invoke, process: Process) -> None:
+        # A caller cannot know; but where results are soon forgotten, asking again is a new call.
+        if not self._watcher.was_created(invoke.invocation_id):
+            answer = await _propose(invoke, process)
+            assert isinstance(answer, Invoked), f"{invoke.target} was refused: {answer}"
 
     async def _let_time_pass(self) -> None:
         match self._random.randrange(8):
@@ -290,13 +297,19 @@ class Simulation:
 
     async def _deploy(self) -> None:
         """The same code as a new revision: who failed goes on with it, the healthy stay."""
-        self._revision += 1
-        self._begin_call(self._once(self._load))
+
+        async def deploy(process: Process) -> None:
+            async with self._changing:
+                self._revision += 1
+                await self._load(process)
+
+        self._begin_call(self._once(deploy))
 
     async def _lose_link(self) -> None:
         async def lose(process: Process) -> None:
-            await process.lose_link()
-            await self._load(process)
+            async with self._changing:
+                await process.lose_link()
+                await self._load(process)
 
         self._begin_call(self._once(lose))
 

@@ -165,8 +165,8 @@ class Watcher:
     def kinds(self) -> Iterator[str]:
         return (row.kind for row in self._rows)
 
-    def creation_is_durable(self, invocation_id: InvocationId) -> None:
-        assert invocation_id in self._journals, f"{invocation_id} was answered, and not committed"
+    def was_created(self, invocation_id: InvocationId) -> bool:
+        return invocation_id in self._journals
 
     def outcome_is_durable(self, invocation_id: InvocationId, outcome: Outcome) -> None:
         """Some life of this id has ended so, and with these bytes."""

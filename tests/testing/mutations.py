@@ -189,10 +189,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
     async def serve_batch(self: Any, letters: Any) -> None:
         now_ms = self._clock.now_ms()
-        decisions = []
-        for letter in letters:
-            self._note(letter.proposal)
-            decisions.append(self.machine.decide(letter.proposal, now_ms))
+        decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
         rows = self._rows(records)
         for letter, decision in zip(letters, decisions, strict=True):
