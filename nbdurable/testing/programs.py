@@ -51,6 +51,8 @@ WEIGHTS = {
     "sleep": 2,
     "call": 2,
     "slow call": 2,
+    "peek": 1,
+    "call back": 2,
     "recover": 1,
     "fail later": 1,
     "run": 6,
@@ -70,7 +72,7 @@ WEIGHTS = {
     "finally": 1,
 }
 # What makes a future that is waited for at once, this often, or later, or never.
-BEGUN = ("sleep", "call", "slow call", "fail later", "run", "awakeable", "outside", "time")
+BEGUN = ("sleep", "peek", "call back", "call", "slow call", "fail later", "run", "awakeable", "outside", "time")
 NOW = 0.5
 STOPS = 0.3
 STEPS = ("async", "def", "slow", "flaky", "stubborn", "terminal")
@@ -86,11 +88,17 @@ def layer_name(layer: int) -> str:
 
 
 class Author:
-    """Mutable: its chance. Writes programs that end, whatever happens to them on the way."""
+    """Mutable: its chance. Writes programs that end, whatever happens to them on the way.
 
-    def __init__(self, random: Random, keys: tuple[str, ...]) -> None:
+    Where objects call back those that called them, some calls are refused, and it cannot be told
+    from the programs any more how far each counter is increased.
+    """
+
+    def __init__(self, random: Random, keys: tuple[str, ...], *, calls_back: bool) -> None:
         self._random = random
         self._keys = keys
+        self._kinds = [kind for kind in WEIGHTS if calls_back or kind != "call back"]
+        self._weights = [WEIGHTS[kind] for kind in self._kinds]
         self._count = 0
 
     def program(self, layer: int = 0) -> Program:
@@ -103,7 +111,7 @@ class Author:
         return self._random.choice(self._keys)
 
     def _op(self, layer: int) -> Op:
-        kind = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        kind = self._random.choices(self._kinds, self._weights)[0]
         op = self._written(kind, layer)
         return ["now", op] if kind in BEGUN and self._random.random() < NOW else op
 
@@ -119,6 +127,11 @@ class Author:
                 return [kind, random.randrange(LAYER_COUNT), self.key()]
             case "add later":
                 return [kind, random.randrange(LAYER_COUNT), self.key(), random.choice([1, 80])]
+            case "peek":
+                return [kind, random.randrange(LAYER_COUNT), self.key()]
+            case "call back":
+                # Where it may be called from: perhaps it waits for us.
+                return [kind, random.randint(0, layer), self.key()]
             case "sleep" | "doze and cancel":
                 return [kind, random.choice([0, 1, 5, 30, 400, 3_600_000])]
             case "call" | "fail later" | "recover":
@@ -250,7 +263,7 @@ def _add_layer(cast: Cast, layer: int, definition: VirtualObject, helper: dict[s
         return await ctx.get(COUNTER, type_hint=int) or 0
 
     helper[f"interpret {layer}"] = definition.handler()(interpret)
-    definition.handler(kind="shared")(counter)
+    helper[f"counter {layer}"] = definition.handler(kind="shared")(counter)
 
 
 def _add_helpers(service: Service) -> dict[str, Any]:
@@ -391,6 +404,10 @@ class Performance:
                 return ctx.service_call(helper["echo"], text)
             case ["slow call", ms, text]:
                 return ctx.service_call(helper["echo_later"], [ms, text])
+            case ["peek", layer, key]:
+                return ctx.object_call(helper[f"counter {layer}"], key, None)
+            case ["call back", layer, key]:
+                return ctx.object_call(helper[f"interpret {layer}"], key, [["get", "a"]])
             case ["fail later", text]:
                 return ctx.service_call(helper["terminal_failure"], text)
             case ["time"]:

@@ -156,7 +156,8 @@ class Simulation:
             states=STATES,
         )
         self._store.on_durable = self._watcher.on_durable
-        self._author = Author(self._fork(), self._random.choice(KEYS))
+        keys, calls_back = self._random.choice(KEYS), self.weather.calls_back
+        self._author = Author(self._fork(), keys, calls_back=calls_back)
         self._cast = cast
         self._stage = cast.stage = Stage(self._fork(), self._scheduler.fail)
         self._processes: list[Process] = []
@@ -172,7 +173,8 @@ class Simulation:
     @property
     def _is_uncountable(self) -> bool:
         """Whether a call may have ended otherwise than its program says."""
-        return self._people.has_meddled or self.weather.forgets
+        weather = self.weather
+        return self._people.has_meddled or weather.forgets or weather.calls_back
 
     def _fork(self) -> Random:
         """One stream per part, so that a part that draws more does not change the others."""
@@ -258,7 +260,7 @@ class Simulation:
         try:
             outcome = await self._insist(partial(_attach, of))
         except KeyError:
-            assert self._is_uncountable, f"{of} was accepted and is unknown"
+            assert self._people.has_meddled or self.weather.forgets, f"{of} was accepted and is unknown"
             return
         self._watcher.outcome_is_durable(of, outcome)
         if not self._is_uncountable:

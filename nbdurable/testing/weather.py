@@ -22,6 +22,7 @@ class Weather:
         changes: That the code is loaded anew as another revision, or that the link is lost.
         commit_s: The longest that half of a commit takes.
         settings: The engine's own: limits, and how long what has ended is kept.
+        calls_back: Whether objects call those that may be waiting for them.
     """
 
     faults: Faults
@@ -33,6 +34,7 @@ class Weather:
     always_replay: bool
     absorb_commits: int
     settings: Settings
+    calls_back: bool
 
     @property
     def forgets(self) -> bool:
@@ -63,6 +65,7 @@ def draw_weather(random: Random) -> Weather:
         always_replay=random.choice((True, False, False, False, False)),
         absorb_commits=random.choice((1, 3, 10, 5_000)),
         settings=_draw_settings(random),
+        calls_back=random.choice((True, False, False)),
     )
 
 
