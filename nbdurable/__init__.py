@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbdurable.errors import (
     ConflictError,
+    ContextMisuseError,
     DefinitionError,
     EngineClosedError,
     HttpError,
@@ -31,23 +32,34 @@ from nbdurable.errors import (
 )
 
 if TYPE_CHECKING:
-    from nbdurable.app import DurableEngine, open
+    from nbdurable.client.base import RestateClient, RestateClientSendHandle
+    from nbdurable.client.http import create_client
+    from nbdurable.client.sync import SyncClient
+    from nbdurable.deploy.endpoint import app
+    from nbdurable.harness import HarnessEnvironment, create_test_harness, test_harness
+    from nbdurable.logging import RestateLoggingFilter, getLogger
     from nbdurable.sdk import (
+        ArrowSerde,
         BytesSerde,
         Context,
         DefaultSerde,
         DurablePromise,
         EngineOptions,
         InvocationRetryPolicy,
+        JournalValueCodec,
+        JournalValueCodecProvider,
         JsonSerde,
         MsgspecJsonSerde,
         ObjectContext,
         ObjectSharedContext,
+        PickleSerde,
         PydanticJsonSerde,
         RestateDurableCallFuture,
         RestateDurableFuture,
         RestateDurableSleepFuture,
+        RestatePromise,
         RunOptions,
+        ScopedContext,
         SendHandle,
         Serde,
         Service,
@@ -59,21 +71,26 @@ if TYPE_CHECKING:
         current_context,
         gather,
         select,
+        wait,
         wait_completed,
     )
+    from nbdurable.wiring import DurableEngine, SyncDurableEngine, open, open_sync
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrowSerde",
     "BytesSerde",
     "ConflictError",
     "Context",
+    "ContextMisuseError",
     "DefaultSerde",
     "DefinitionError",
     "DurableEngine",
     "DurablePromise",
     "EngineClosedError",
     "EngineOptions",
+    "HarnessEnvironment",
     "HttpError",
     "InvocationNotFoundError",
     "InvocationNotReadyError",
@@ -82,51 +99,87 @@ __all__ = [
     "JournalGoneError",
     "JournalHeldError",
     "JournalMismatchError",
+    "JournalValueCodec",
+    "JournalValueCodecProvider",
     "JournalVersionError",
     "JsonSerde",
     "MsgspecJsonSerde",
     "NbdurableError",
     "ObjectContext",
     "ObjectSharedContext",
+    "PickleSerde",
     "PydanticJsonSerde",
+    "RestateClient",
+    "RestateClientSendHandle",
     "RestateDurableCallFuture",
     "RestateDurableFuture",
     "RestateDurableSleepFuture",
+    "RestateLoggingFilter",
+    "RestatePromise",
     "RetryableError",
     "RunOptions",
+    "ScopedContext",
     "SdkInternalBaseException",
     "SendHandle",
     "Serde",
     "SerializationError",
     "Service",
     "StoreError",
+    "SyncClient",
+    "SyncDurableEngine",
     "TerminalError",
     "VirtualObject",
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "app",
     "as_completed",
+    "create_client",
+    "create_test_harness",
     "current_context",
+    "durable",
     "gather",
+    "getLogger",
     "is_internal_exception",
+    "logging",
     "open",
+    "open_sync",
     "select",
+    "test_harness",
+    "wait",
     "wait_completed",
 ]
 
 # Written out, so that `import nbdurable` costs no asyncio, no duckdb and no IPython: each of these
 # is imported from its room at first use.
 _ROOMS = {
-    "DurableEngine": "nbdurable.app",
-    "open": "nbdurable.app",
+    "DurableEngine": "nbdurable.wiring",
+    "HarnessEnvironment": "nbdurable.harness",
+    "RestateClient": "nbdurable.client.base",
+    "RestateClientSendHandle": "nbdurable.client.base",
+    "RestateLoggingFilter": "nbdurable.logging",
+    "SyncClient": "nbdurable.client.sync",
+    "SyncDurableEngine": "nbdurable.wiring",
+    "app": "nbdurable.deploy.endpoint",
+    "create_client": "nbdurable.client.http",
+    "create_test_harness": "nbdurable.harness",
+    "getLogger": "nbdurable.logging",
+    "open": "nbdurable.wiring",
+    "open_sync": "nbdurable.wiring",
+    "test_harness": "nbdurable.harness",
     "load_ipython_extension": "nbdurable.notebook.extension",
     "unload_ipython_extension": "nbdurable.notebook.extension",
 }
+
+# Modules that are offered by name, as the official SDK offers them.
+_MODULES = ("durable", "exceptions", "extensions", "logging")
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(f"nbdurable.{name}")
     room = _ROOMS.get(name)
     if room is None:
         room = "nbdurable.sdk"

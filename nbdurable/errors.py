@@ -13,6 +13,7 @@
         ├── EngineClosedError          598  the engine no longer takes work
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
+        ├── ContextMisuseError         400  ctx was used where it can record nothing
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
@@ -21,6 +22,7 @@
     BaseException
     └── SdkInternalBaseException       500  control flow: never caught by user code
         ├── AttemptClosed              598  the attempt records nothing any more
+        ├── SdkInternalException       500  the attempt failed and is tried again
         └── SuspendedException         599  the attempt was parked until it can make progress
 
 Codes are Restate's where Restate has one (409 also is the code of a cancelled invocation's
@@ -167,6 +169,15 @@ class DefinitionError(NbdurableError, ValueError):
     code = 400
 
 
+class ContextMisuseError(NbdurableError):
+    """ctx, or a future of it, was used where it can record nothing; the text says what to write.
+
+    Code that does this does it on every attempt, so the invocation pauses at once.
+    """
+
+    code = 400
+
+
 class InvocationNotFoundError(NbdurableError):
     """There is no such invocation, or its journal was purged."""
 
@@ -224,6 +235,15 @@ class AttemptClosed(SdkInternalBaseException):
 
     def __init__(
         self, message: str = "This attempt is closed; nothing it does is recorded any more."
+    ) -> None:
+        super().__init__(message)
+
+
+class SdkInternalException(SdkInternalBaseException):
+    """The attempt failed in a way that another attempt may heal."""
+
+    def __init__(
+        self, message: str = "This attempt failed; the invocation goes on with another one."
     ) -> None:
         super().__init__(message)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from nbdurable.errors import (
     RetryableError,
     SdkInternalBaseException,
+    SdkInternalException,
+    SuspendedException,
     TerminalError,
     is_internal_exception,
 )
@@ -12,6 +14,8 @@ from nbdurable.errors import (
 __all__ = [
     "RetryableError",
     "SdkInternalBaseException",
+    "SdkInternalException",
+    "SuspendedException",
     "TerminalError",
     "is_internal_exception",
 ]

@@ -21,7 +21,6 @@ from papermill.exceptions import PapermillException
 from papermill.log import logger
 from papermill.utils import chdir
 
-from nbdurable.app import DurableEngine, journal_path
 from nbdurable.batch.cells import cells_of
 from nbdurable.batch.client import DurableClient
 from nbdurable.batch.manager import TrueManager, is_local, launch_folder
@@ -36,6 +35,7 @@ from nbdurable.errors import (
     NbdurableError,
     StoreError,
 )
+from nbdurable.wiring import DurableEngine, journal_path
 
 # Apart from the payloads' folder: no fact names these files, so its clean-up would take them.
 CHECKPOINTS_FOLDER = "checkpoints"

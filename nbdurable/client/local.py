@@ -12,11 +12,12 @@ import contextvars
 import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
+from nbdurable.client.base import RestateClientSendHandle
+from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
@@ -43,7 +44,7 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.state import Completed, Invocation
-from nbdurable.core.values import ErrorReport, Failure, Target
+from nbdurable.core.values import ErrorReport, Failure, Result, Success, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import (
     ConflictError,
@@ -55,18 +56,17 @@ from nbdurable.errors import (
 )
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.manifest import manifest_of
-from nbdurable.invoker.payloads import argument_of, ms_of, refuse_scope, serialize
+from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.report import terminal_error_of
+from nbdurable.invoker.wire import Written
+from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.context import HandlerType
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.handler import Handler, handler_from_callable
 from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - the official SDK's name for it.
-O = TypeVar("O")  # noqa: E741 - the official SDK's name for it.
 
-ACCEPTED = 202
 # A seed is stored as a signed number of 64 bits.
 SEED_BITS = 63
 # As often as a person can follow; each telling folds the whole journal again.
@@ -75,94 +75,44 @@ WATCH_PER_S_MAX = 20
 Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class RestateClientSendHandle:
-    """`existing`: the key was taken, and this is the invocation that has it."""
-
-    invocation_id: InvocationId
-    status_code: int = ACCEPTED
-    existing: bool = False
-
-
-class LocalClient:
+class LocalClient(CallingClient):
     """Stateless; every method is one proposal to the engine, or one look at it."""
 
     def __init__(
-        self, engine: Engine, link: LocalLink, draw_seed: Callable[[], int] | None = None
+        self,
+        engine: Engine,
+        link: LocalLink,
+        *,
+        wires: WireSource | None = None,
+        draw_seed: Callable[[], int] | None = None,
     ) -> None:
         self._engine = engine
         self._link = link
+        self._wires = wires or link.wires
         # Never drawn twice: it tells the lives of an id apart.
         self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
     # -- calls and sends ----------------------------------------------------------------------
 
-    async def service_call(
-        self,
-        tpe: HandlerType[I, O],
-        arg: I,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> O:
-        handler = handler_from_callable(tpe)
-        return await self._call(handler, None, arg, idempotency_key, headers)
+    async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:
+        sent = await self.send_handler(handler, arg, None, to)
+        if sent.existing and handler.kind == "workflow":
+            raise _already_invoked(handler.service_tag.name, to.key)
+        return await self.attach(sent.invocation_id, handler.handler_io.output_serde)
 
-    async def service_send(
-        self,
-        tpe: HandlerType[I, O],
-        arg: I,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
+    async def send_handler(
+        self, handler: Handler[Any, Any], arg: Any, send_delay: timedelta | None, to: Addressed
     ) -> RestateClientSendHandle:
-        handler = handler_from_callable(tpe)
-        return await self._send(handler, None, arg, send_delay, idempotency_key, headers)
-
-    async def object_call(
-        self,
-        tpe: HandlerType[I, O],
-        key: str,
-        arg: I,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> O:
-        handler = handler_from_callable(tpe)
-        return await self._call(handler, key, arg, idempotency_key, headers)
-
-    async def object_send(
-        self,
-        tpe: HandlerType[I, O],
-        key: str,
-        arg: I,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> RestateClientSendHandle:
-        handler = handler_from_callable(tpe)
-        return await self._send(handler, key, arg, send_delay, idempotency_key, headers)
-
-    async def workflow_call(
-        self,
-        tpe: HandlerType[I, O],
-        key: str,
-        arg: I,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> O:
-        handler = handler_from_callable(tpe)
-        return await self._call(handler, key, arg, idempotency_key, headers)
-
-    async def workflow_send(
-        self,
-        tpe: HandlerType[I, O],
-        key: str,
-        arg: I,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> RestateClientSendHandle:
-        handler = handler_from_callable(tpe)
-        return await self._send(handler, key, arg, send_delay, idempotency_key, headers)
+        wire = await self._wires.get()
+        written = wire.write_argument(handler, arg)
+        return await self._invoke(
+            handler.service_tag.name,
+            handler.name,
+            written,
+            send_delay,
+            to,
+            is_run=handler.kind == "workflow",
+        )
 
     async def generic_call(
         self,
@@ -175,11 +125,13 @@ class LocalClient:
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> bytes:
-        """Call by name, bytes in and out. `scope` and `limit_key` are refused unless None."""
-        refuse_scope(scope, limit_key)
-        target = Target(service=service, handler=handler, key=key)
-        is_run = await self._is_run_target(target)
-        invoked = await self._invoke(target, arg, idempotency_key, headers, None, is_run=is_run)
+        """Call by name, bytes in and out. `limit_key` needs a `scope`."""
+        to = Addressed(key, idempotency_key, headers, scope, limit_key)
+        invoked = await self._invoke_by_name(service, handler, arg, None, to)
+        if invoked.existing and await self._is_run_target(
+            Target(service=service, handler=handler, key=key)
+        ):
+            raise _already_invoked(service, key)
         return await self.attach(invoked.invocation_id, BytesSerde()) or b""
 
     async def generic_send(
@@ -194,11 +146,9 @@ class LocalClient:
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> RestateClientSendHandle:
-        """Send by name, bytes in. `scope` and `limit_key` are refused unless None."""
-        refuse_scope(scope, limit_key)
-        target = Target(service=service, handler=handler, key=key)
-        is_run = await self._is_run_target(target)
-        return await self._invoke(target, arg, idempotency_key, headers, send_delay, is_run=is_run)
+        """Send by name, bytes in. `limit_key` needs a `scope`."""
+        to = Addressed(key, idempotency_key, headers, scope, limit_key)
+        return await self._invoke_by_name(service, handler, arg, send_delay, to)
 
     # -- results ------------------------------------------------------------------------------
 
@@ -214,7 +164,7 @@ class LocalClient:
             outcome = await asyncio.wrap_future(attached)
         except KeyError:
             raise _not_found(invocation_id) from None
-        return _value(outcome, serde)
+        return await self._value(outcome, serde)
 
     async def output(self, invocation_id: str, serde: Serde[Any] = DEFAULT_SERDE) -> Any:
         """The result if there is one by now, else InvocationNotReadyError."""
@@ -228,7 +178,7 @@ class LocalClient:
             raise InvocationNotReadyError(
                 f"the invocation {invocation_id} exists but has not completed yet"
             )
-        return _value(outcome, serde)
+        return await self._value(outcome, serde)
 
     async def workflow_attach(
         self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
@@ -324,33 +274,10 @@ class LocalClient:
             if answer.is_done:
                 return purged_count
 
-    async def resolve_signal(
-        self, invocation_id: str, name: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
-    ) -> None:
-        """Send a value under a name; the next wait for this name takes it, also if that is later.
-
-        Raises:
-            InvocationNotFoundError: There is no such invocation.
-            ConflictError: It has ended.
-        """
-        payload = serialize(serde, value, f"signal {name!r}")
-        result = success_of(payload, comparable=serde.canonical)
-        of = InvocationId(invocation_id)
-        await self._do(SendSignal(invocation_id=of, name=name, result=result, payload=payload))
-
-    async def reject_signal(
-        self, invocation_id: str, name: str, message: str, code: int = 500
-    ) -> None:
-        """Whoever takes this signal sees a TerminalError."""
-        failure = Failure(code=code, message=message)
-        of = InvocationId(invocation_id)
-        await self._do(SendSignal(invocation_id=of, name=name, result=failure))
-
     async def resolve_awakeable(
         self, awakeable_id: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
     ) -> None:
-        payload = serialize(serde, value, "awakeable's value")
-        result = success_of(payload)
+        result, payload = await self._success(serde, value, "awakeable's value")
         await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=result, payload=payload))
 
     async def reject_awakeable(self, awakeable_id: str, message: str, code: int = 500) -> None:
@@ -366,14 +293,10 @@ class LocalClient:
         serde: Serde[Any] = DEFAULT_SERDE,
     ) -> None:
         """ConflictError when it was completed before: a promise is written once."""
-        payload = serialize(serde, value, f"promise {promise!r}")
+        result, payload = await self._success(serde, value, f"promise {promise!r}")
         await self._do(
             CompletePromise(
-                service=workflow,
-                key=key,
-                promise=promise,
-                result=success_of(payload),
-                payload=payload,
+                service=workflow, key=key, promise=promise, result=result, payload=payload
             )
         )
 
@@ -382,6 +305,24 @@ class LocalClient:
     ) -> None:
         failure = Failure(code=code, message=message)
         await self._do(CompletePromise(service=workflow, key=key, promise=promise, result=failure))
+
+    async def resolve_signal(
+        self, invocation_id: str, name: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
+    ) -> None:
+        """Send a value under a name; the next wait for this name takes it, also if that is later.
+
+        Raises:
+            InvocationNotFoundError: There is no such invocation.
+            ConflictError: It has ended.
+        """
+        result, payload = await self._success(serde, value, f"signal {name!r}")
+        await self._send_signal(invocation_id, name, result, payload)
+
+    async def reject_signal(
+        self, invocation_id: str, name: str, message: str, code: int = 500
+    ) -> None:
+        """Whoever takes this signal sees a TerminalError."""
+        await self._send_signal(invocation_id, name, Failure(code=code, message=message), None)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -510,6 +451,11 @@ class LocalClient:
             asking.cancel()
             raise
 
+    def without_codec(self) -> LocalClient:
+        """For an ingress: whoever sends values to it has applied the codec, and undoes it."""
+        wires = self._link.wires.without_codec()
+        return LocalClient(self._engine, self._link, wires=wires)
+
     # -- code ---------------------------------------------------------------------------------
 
     async def register(
@@ -540,59 +486,41 @@ class LocalClient:
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _call(
+    async def _invoke_by_name(
         self,
-        handler: Handler[Any, O],
-        key: str | None,
-        arg: Any,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
-    ) -> O:
-        sent = await self._send(handler, key, arg, None, idempotency_key, headers)
-        if sent.existing and handler.kind == "workflow":
-            raise ConflictError(
-                f"the workflow method was already invoked; wait for it with"
-                f" workflow_attach({handler.service_tag.name!r}, {key!r})"
-            )
-        result = await self.attach(sent.invocation_id, handler.handler_io.output_serde)
-        return cast("O", result)
-
-    async def _send(
-        self,
-        handler: Handler[Any, Any],
-        key: str | None,
-        arg: Any,
+        service: str,
+        handler: str,
+        arg: bytes,
         send_delay: timedelta | None,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
+        to: Addressed,
     ) -> RestateClientSendHandle:
-        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
-        payload = argument_of(handler, arg)
-        is_run = handler.kind == "workflow"
-        return await self._invoke(
-            target, payload, idempotency_key, headers, send_delay, is_run=is_run
-        )
+        wire = await self._wires.get()
+        written = wire.write(BytesSerde(), arg, f"argument of {handler!r}")
+        target = Target(service=service, handler=handler, key=to.key)
+        is_run = await self._is_run_target(target)
+        return await self._invoke(service, handler, written, send_delay, to, is_run=is_run)
 
     async def _invoke(
         self,
-        target: Target,
-        payload: bytes,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
+        service: str,
+        handler: str,
+        written: Written,
         send_delay: timedelta | None,
+        to: Addressed,
         *,
         is_run: bool,
     ) -> RestateClientSendHandle:
+        refuse_malformed(to.scope, to.limit_key)
         seed = self._draw_seed()
-        if is_run and idempotency_key is not None:
+        if is_run and to.idempotency_key is not None:
             raise HttpError(
                 400,
                 "cannot use the idempotency key with workflow handlers: the run is already"
                 " idempotent by the workflow key itself",
             )
         invocation_id = (
-            keyed_invocation_id(target.service, target.key, target.handler, idempotency_key)
-            if is_run or idempotency_key is not None
+            keyed_invocation_id(service, to.key, handler, to.idempotency_key, to.scope)
+            if is_run or to.idempotency_key is not None
             else random_invocation_id(seed)
         )
         start_at_ms = None
@@ -603,16 +531,32 @@ class LocalClient:
             Invoke(
                 invocation_id=invocation_id,
                 seed=seed,
-                target=target,
-                argument=ref_of(payload),
-                payload=payload,
-                headers=headers or {},
-                idempotency_key=idempotency_key,
+                target=Target(service=service, handler=handler, key=to.key, scope=to.scope),
+                argument=ref_of(written.payload, comparable=written.comparable),
+                payload=written.payload,
+                headers=to.headers or {},
+                idempotency_key=to.idempotency_key,
+                limit_key=to.limit_key,
                 start_at_ms=start_at_ms,
             )
         )
         assert isinstance(answer, Invoked)
         return RestateClientSendHandle(answer.invocation_id, existing=answer.existing)
+
+    async def _success(self, serde: Serde[Any], value: Any, root: str) -> tuple[Success, bytes]:
+        payload, comparable = (await self._wires.get()).write(serde, value, root)
+        return success_of(payload, comparable=comparable), payload
+
+    async def _send_signal(
+        self, invocation_id: str, name: str, result: Result, payload: bytes | None
+    ) -> None:
+        to = InvocationId(invocation_id)
+        await self._do(SendSignal(invocation_id=to, name=name, result=result, payload=payload))
+
+    async def _value(self, outcome: Outcome, serde: Serde[Any]) -> Any:
+        if isinstance(outcome.result, Failure):
+            raise terminal_error_of(outcome.result)
+        return await (await self._wires.get()).read(serde, outcome.payload)
 
     async def _do(self, proposal: Proposal) -> Answer:
         answer = await asyncio.wrap_future(self._engine.propose(proposal))
@@ -663,10 +607,11 @@ class LocalClient:
         return workflow, run, DEFAULT_SERDE
 
 
-def _value(outcome: Outcome, serde: Serde[Any]) -> Any:
-    if isinstance(outcome.result, Failure):
-        raise terminal_error_of(outcome.result)
-    return serde.deserialize(outcome.payload)
+def _already_invoked(workflow: str, key: str | None) -> ConflictError:
+    return ConflictError(
+        f"the workflow method was already invoked; wait for it with"
+        f" workflow_attach({workflow!r}, {key!r})"
+    )
 
 
 def _not_found(invocation_id: str) -> InvocationNotFoundError:

@@ -113,6 +113,8 @@ class EntryView:
     failure_count: int = 0
     next_retry_at_ms: int | None = None
     awakeable_id: str | None = None
+    # What a step's function was called with, as `('a', n=1)`.
+    arguments: str | None = None
 
 
 def invocation_view(state: EngineState, inv: Invocation | Completed) -> InvocationView:
@@ -304,6 +306,7 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
         started_at_ms=at_ms,
         ended_at_ms=None if is_open else at_ms,
         value=value,
+        arguments=getattr(command, "arguments", None),
     )
 
 

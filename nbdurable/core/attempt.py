@@ -182,6 +182,8 @@ class AttemptMachine:
                 self._remember_keyed(entry)
             else:
                 self._recorded.append(Recorded(entry, payload or b""))
+        # Up to the await that follows the last recorded command the code has been here before.
+        self._has_caught_up = not self._recorded
 
     # -- what the context asks ----------------------------------------------------------------
 
@@ -189,7 +191,7 @@ class AttemptMachine:
     def phase(self) -> Phase:
         if self._closed:
             return Phase.CLOSED
-        replaying = bool(self._recorded) or bool(self._unseen and not self._keyed)
+        replaying = bool(self._recorded) or not self._has_caught_up
         return Phase.REPLAYING if replaying else Phase.PROCESSING
 
     @property
@@ -197,13 +199,15 @@ class AttemptMachine:
         """Of the last command asked for; 0 is the input."""
         return self._command_index
 
-    def run(self, name: str, key: str | None = None) -> Completion:
+    def run(self, name: str, key: str | None = None, arguments: str | None = None) -> Completion:
         """A step. It is executed when it is waited for, never before."""
         if self._keyed:
             known = self._recorded_runs.get(key or name)
             if known is not None:
                 return self._wants_run(known.completion_id)
-        command = RunCommand(completion_id=self._completion_id(), name=name, step_key=key)
+        command = RunCommand(
+            completion_id=self._completion_id(), name=name, step_key=key, arguments=arguments
+        )
         self._append(command)
         if self._keyed:
             self._recorded_runs[key or name] = command
@@ -354,6 +358,7 @@ class AttemptMachine:
             MismatchError: Recorded commands are left, so the recorded code got past this await,
                 but nothing recorded satisfies it: the await was added, or its future changed.
         """
+        self._has_caught_up = not self._recorded
         watch = self._watch
         if watch is None or watch.tree is not tree:
             watch = self._watch = Watch(tree, self._outcome_of)
@@ -435,9 +440,11 @@ class AttemptMachine:
         """A step ended. Its value reaches the code once it comes back as a notification."""
         self._step(CompleteRun(completion_id=completion_id, result=result, payload=payload))
 
-    def fail_run(self, completion_id: int, error: ErrorReport, retry: RetryPolicy) -> None:
+    def fail_run(
+        self, completion_id: int, error: ErrorReport, retry: RetryPolicy, took_ms: int = 0
+    ) -> None:
         """A step with a retry policy of its own raised; the engine says when to try again."""
-        self._step(FailRun(completion_id=completion_id, error=error, retry=retry))
+        self._step(FailRun(completion_id=completion_id, error=error, retry=retry, took_ms=took_ms))
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ class RunCommand(Command, frozen=True, kw_only=True):
     completion_id: int
     # Set in a keyed journal (a notebook's cells), where a step is found by key, not by position.
     step_key: str | None = None
+    # For people: what the step's function was called with, as text. Not compared.
+    arguments: str | None = None
 
 
 class SleepCommand(Command, frozen=True, kw_only=True):

@@ -84,7 +84,10 @@ def node(
     flat: list[FutureTree] = []
     for child in of:
         flat += child.of if type(child) is kind else [child]
-    return flat[0] if len(flat) == 1 else kind(of=tuple(flat))
+    # Of one, all but this come to what the one comes to; this succeeds even if the one failed.
+    if len(flat) == 1 and kind is not AllCompleted:
+        return flat[0]
+    return kind(of=tuple(flat))
 
 
 def leaves(tree: FutureTree) -> Iterator[Leaf]:

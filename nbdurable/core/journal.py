@@ -47,5 +47,6 @@ class AttemptStart(NamedTuple):
     copied_count: int = 0
     # Commands, by index, at which a person has accepted what differs from the journal.
     accepted: tuple[int, ...] = ()
+    limit_key: str | None = None
     # None: it may stand still for as long as it likes.
     abort_timeout_ms: int | None = None

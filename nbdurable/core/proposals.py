@@ -177,11 +177,12 @@ class CompleteRun(Step, frozen=True, kw_only=True):
 
 
 class FailRun(Step, frozen=True, kw_only=True):
-    """A step raised. `retry` is None when the invocation's policy applies to its failures."""
+    """A step that has a retry policy of its own raised. Units: took_ms – of this one run."""
 
     completion_id: int
     error: ErrorReport
     retry: RetryPolicy
+    took_ms: int = 0
 
 
 class FailAttempt(Step, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
         ),
         copied_count=copied_count,
         accepted=inv.accepted,
+        limit_key=inv.limit_key,
     )
 
 

@@ -5,7 +5,8 @@ suspending is not something that user code can prevent: the machine is closed fi
 nothing is recorded, and only then is the coroutine unwound, so that `finally` and `async with`
 free what they hold.
 
-Everything here happens on the handler thread.
+Everything here happens on the handler thread. A `def` handler has a thread of its own besides,
+which asks this one.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import sys
+import threading
 import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nbdurable.core.attempt import (
     AttemptMachine,
@@ -33,7 +35,7 @@ from nbdurable.core.attempt import (
     success_of,
 )
 from nbdurable.core.commands import CallCommand, OneWayCallCommand
-from nbdurable.core.futures import FutureTree
+from nbdurable.core.futures import Completion, FutureTree
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
@@ -41,8 +43,20 @@ from nbdurable.core.proposals import AppendCommand, AttemptSteps
 from nbdurable.core.values import MISMATCH_CODE, ErrorReport, Result, RetryPolicy, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
-from nbdurable.invoker.report import failure_of, find_terminal, is_loop, is_users, report_of
-from nbdurable.sdk.serde import Serde
+from nbdurable.invoker.lines import calling_line, innermost_line
+from nbdurable.invoker.misuse import (
+    check_use,
+    never_awaited,
+    on_own_thread,
+    refuse_to_await,
+    refuse_to_block,
+)
+from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.invoker.thread import HandlerThread
+from nbdurable.invoker.wire import Written
+from nbdurable.sdk.context import executing_step_var
+
+T = TypeVar("T")
 
 logger = logging.getLogger("nbdurable")
 
@@ -64,8 +78,9 @@ class Action(NamedTuple):
     name: str
     call: Callable[[], Any]
     is_async: bool
-    serde: Serde[Any]
+    write: Callable[[Any], Written]
     retry: RetryPolicy | None
+    timeout: timedelta | None = None
 
 
 class Host(Protocol):
@@ -86,6 +101,8 @@ class Host(Protocol):
 
     def ended(self, attempt: Attempt) -> None: ...
 
+    def thread_runs(self, change: int) -> None: ...
+
 
 class Attempt:
     """Mutable; owned by the handler thread."""
@@ -94,12 +111,17 @@ class Attempt:
         self,
         start: AttemptStart,
         host: Host,
-        handle: Callable[[Attempt], Coroutine[Any, Any, bytes]],
+        handle: Callable[[Attempt], Coroutine[Any, Any, Written]],
         context: contextvars.Context,
     ) -> None:
         self.start = start
         self.machine = AttemptMachine(start)
         self.finished = asyncio.Event()
+        # The thread of a `def` handler, while there is one.
+        self.thread: HandlerThread | None = None
+        self.loop_thread_id = threading.get_ident()
+        # The handler came to its end by itself, so that using its ctx is a mistake.
+        self.has_returned = False
         self._host = host
         self._handle = handle
         self._context = context
@@ -114,8 +136,9 @@ class Attempt:
         self._executing: dict[int, asyncio.Task[None]] = {}
         # Failed steps that the engine will order to be tried again.
         self._retrying: set[int] = set()
+        self._begun: set[int] = set()
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
-        self._coroutine: Coroutine[Any, Any, bytes] | None = None
+        self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._task = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
@@ -124,6 +147,11 @@ class Attempt:
     @property
     def is_closed(self) -> bool:
         return self.machine.phase is Phase.CLOSED
+
+    @property
+    def label(self) -> str:
+        """What a person calls this invocation."""
+        return f"{self.start.target} ({self.start.invocation_id[:12]}…)"
 
     # -- orders of the engine -----------------------------------------------------------------
 
@@ -198,7 +226,14 @@ class Attempt:
         return self._host.is_run(target)
 
     def check_open(self) -> Generator[Any, None, None]:
-        """Raises AttemptClosed when the attempt is over; to whoever ignores that, never returns."""
+        """Whoever awaits is the handler, and its attempt goes on.
+
+        Raises:
+            AttemptClosed: It does not. To whoever ignores that again and again, never returns.
+            ContextMisuseError: Whoever awaits is not the handler.
+        """
+        check_use(self)
+        refuse_to_await(self)
         if not self.is_closed:
             return
         self._refusal_count += 1
@@ -206,13 +241,41 @@ class Attempt:
             yield from self._loop.create_future()
         raise AttemptClosed
 
-    def guard(self, ask: Callable[[], Any]) -> Any:
-        """Ask the machine; a mismatch ends the attempt in a way that user code cannot catch."""
+    def guard(self, ask: Callable[[], T]) -> T:
+        """Ask the machine; a mismatch ends the attempt in a way that user code cannot catch.
+
+        The machine is asked on the loop's thread, whichever of the two threads this is.
+
+        Raises:
+            ContextMisuseError: Whoever asks is not the handler.
+        """
+        check_use(self)
         try:
-            return ask()
+            return self._on_loop(ask)
         except MismatchError as error:
-            self.fail(_mismatch_report(error, self._user_line()))
+            report = _mismatch_report(error, self._user_line())
+            self._on_loop(lambda: self.fail(report))
             raise AttemptClosed from error
+
+    def block_on(self, awaitable: Awaitable[T]) -> T:
+        """Wait in a `def` handler as an `await` would in an `async def` one."""
+        refuse_to_block(self, awaitable)
+        assert self.thread is not None
+        return self.thread.wait(awaitable)
+
+    async def run_on_thread(self, handler: Callable[[], T]) -> T:
+        """Run a `def` handler on a thread of its own."""
+        self.thread = HandlerThread(f"nbdurable {self.start.target}", self)
+        return await self.thread.run(handler)
+
+    def thread_runs(self, change: int) -> None:
+        """The handler's own thread goes on (1), or stands still (-1)."""
+        self._host.thread_runs(change)
+
+    def was_asked(self) -> None:
+        """By the handler's own thread, which computes on: what it did waits for no `await`."""
+        if self._flush_later is None and self.machine.has_steps:
+            self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
 
     def fail(self, report: ErrorReport) -> None:
         """The attempt ends here: propose that, and unwind."""
@@ -246,18 +309,31 @@ class Attempt:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _on_loop(self, ask: Callable[[], T]) -> T:
+        if on_own_thread(self):
+            assert self.thread is not None
+            return self.thread.ask(ask)
+        return ask()
+
     async def _live(self) -> None:
         self._coroutine = self._handle(self)
         try:
-            payload = await _drive(self, self._coroutine)
+            output = await _drive(self, self._coroutine)
         except (AttemptClosed, asyncio.CancelledError):
             if not self.is_closed:
                 # User code cancelled its own task: to the journal, a failure like any other.
                 self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
+            by_itself = not self.is_closed
             self._raised(error)
+            self.has_returned = by_itself
         else:
-            self._end(success_of(payload), payload)
+            by_itself = not self.is_closed
+            if by_itself:
+                self._warn_of_unawaited_steps()
+            payload, comparable = output
+            self._end(success_of(payload, comparable=comparable), payload)
+            self.has_returned = by_itself
         self.flush()
 
     def _over(self, task: asyncio.Task[None]) -> None:
@@ -289,6 +365,12 @@ class Attempt:
             self._end(failure_of(terminal))
         else:
             self.machine.fail(report_of(error, command_index=self.machine.command_index))
+
+    def _warn_of_unawaited_steps(self) -> None:
+        for completion_id, action in self._actions.items():
+            begun = completion_id in self._begun
+            if not begun and not self.machine.is_settled(Completion(id=completion_id)):
+                logger.warning("%s", never_awaited(action.name, self.label))
 
     def step_ended(self) -> None:
         """The coroutine has yielded. What it did is proposed now, or a moment later."""
@@ -339,10 +421,12 @@ class Attempt:
             self._host.ended(self)
 
     def _user_line(self) -> str | None:
-        return _calling_line() or innermost_line(self._coroutine)
+        own = None if self.thread is None else self.thread.line()
+        return calling_line() or own or innermost_line(self._coroutine)
 
     def _execute(self, completion_id: int) -> None:
         action = self._actions[completion_id]
+        self._begun.add(completion_id)
         self._retrying.discard(completion_id)
         self._executing[completion_id] = self._loop.create_task(
             self._run(completion_id, action),
@@ -355,20 +439,22 @@ class Attempt:
         delay_ms = self._not_before_ms.pop(completion_id, 0) - self.now_ms()
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
+        executing_step_var.set(action.name)
+        begun_ms = self.now_ms()
         try:
-            payload = bytes(action.serde.serialize(await self._call(action)))
+            payload, comparable = action.write(await self._call_in_time(action))
         except asyncio.CancelledError as error:
             if self.is_closed or completion_id not in self._executing:
                 return
             # Nobody stopped it: something inside of it was cancelled, which is its failure.
             self._executing.pop(completion_id, None)
-            self._run_raised(completion_id, action, error)
+            self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
             self._executing.pop(completion_id, None)
-            self._run_raised(completion_id, action, error)
+            self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         else:
             self._executing.pop(completion_id, None)
-            result = success_of(payload, comparable=action.serde.canonical)
+            result = success_of(payload, comparable=comparable)
             self.machine.complete_run(completion_id, result, payload)
         if self._host.always_replay:
             self._replay_what_ended()
@@ -379,6 +465,20 @@ class Attempt:
         if self._waiting_for is not None and not self._executing and not self._retrying:
             self._suspend(self._waiting_for)
 
+    async def _call_in_time(self, action: Action) -> Any:
+        if action.timeout is None:
+            return await self._call(action)
+        limit = asyncio.timeout(action.timeout.total_seconds())
+        try:
+            async with limit:
+                return await self._call(action)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"the step {action.name!r} took longer than {action.timeout}"
+            ) from None
+
     async def _call(self, action: Action) -> Any:
         if action.is_async:
             return await action.call()
@@ -388,7 +488,9 @@ class Attempt:
         # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
         return await value if isawaitable(value) else value
 
-    def _run_raised(self, completion_id: int, action: Action, error: BaseException) -> None:
+    def _run_raised(
+        self, completion_id: int, action: Action, error: BaseException, took_ms: int
+    ) -> None:
         terminal = find_terminal(error)
         if terminal is not None:
             self.machine.complete_run(completion_id, failure_of(terminal))
@@ -398,7 +500,7 @@ class Attempt:
         report = report_of(error, command_name=action.name, completion_id=completion_id)
         if action.retry is not None and report.heals_by_retry:
             self._retrying.add(completion_id)
-            self.machine.fail_run(completion_id, report, action.retry)
+            self.machine.fail_run(completion_id, report, action.retry, took_ms)
         else:
             self.fail(report)
 
@@ -409,7 +511,9 @@ def is_coroutine_function(call: Callable[..., Any]) -> bool:
 
 
 @types.coroutine
-def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
+def _drive(
+    attempt: Attempt, coroutine: Coroutine[Any, Any, Written]
+) -> Generator[Any, Any, Written]:
     """Step the coroutine; whatever it waits for besides us goes up to the loop unseen."""
     value: Any = None
     thrown: BaseException | None = None
@@ -417,7 +521,7 @@ def _drive(attempt: Attempt, coroutine: Coroutine[Any, Any, bytes]) -> Generator
         try:
             yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
         except StopIteration as stop:
-            returned: bytes = stop.value
+            returned: Written = stop.value
             return returned
         attempt.step_ended()
         value, thrown = None, None
@@ -473,30 +577,3 @@ def _two_awaits_report(line: str | None) -> ErrorReport:
 def _shown(payload: bytes) -> str:
     text = payload.decode(errors="replace")
     return f"{text[:VALUE_CHARS_MAX]}…" if len(text) > VALUE_CHARS_MAX else text or "nothing"
-
-
-def _calling_line() -> str | None:
-    """File and line of the user's code that called us, if any did."""
-    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack reads all source to tell.
-    while frame is not None and not is_loop(frame.f_code.co_filename):
-        if is_users(frame.f_code.co_filename):
-            return _line(frame)
-        frame = frame.f_back
-    return None
-
-
-def _line(frame: types.FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-
-
-def innermost_line(coroutine: Any) -> str | None:
-    """File and line of the user's innermost frame: where the handler waits."""
-    found = None
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is None:
-            break
-        if is_users(frame.f_code.co_filename):
-            found = _line(frame)
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return found

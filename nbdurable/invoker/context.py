@@ -3,61 +3,55 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
-from nbdurable.core.attempt import success_of
+from nbdurable.core.attempt import Phase, success_of
 from nbdurable.core.commands import RunCommand
-from nbdurable.core.futures import AllCompleted, FirstCompleted, Leaf
+from nbdurable.core.futures import Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
-from nbdurable.core.values import Failure, Success, Target
+from nbdurable.core.values import Failure, Result, Success
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
+from nbdurable.invoker.calls import Calls, ScopedInvoked
+from nbdurable.invoker.combined import Combined, Timed
 from nbdurable.invoker.futures import (
     AttemptFinished,
-    CallFuture,
     Future,
+    OwnFuture,
     Promise,
-    Sent,
     SleepFuture,
     StateFuture,
-    Waiting,
-    leaves_of,
 )
-from nbdurable.invoker.payloads import (
-    argument_of,
-    ms_of,
-    refuse_scope,
-    retry_policy_of,
-    run_serde,
-    serialize,
-    typed,
-)
+from nbdurable.invoker.misuse import check_use, on_own_thread
+from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
+from nbdurable.invoker.wire import Wire
 from nbdurable.sdk.context import (
     DEFAULT_RUN_OPTIONS,
     Context,
     HandlerType,
     ObjectContext,
     ObjectSharedContext,
+    ScopedContext,
     WorkflowContext,
     WorkflowSharedContext,
 )
 from nbdurable.sdk.future import (
+    Combination,
     DurableFuture,
     DurablePromise,
     RestateDurableCallFuture,
     RestateDurableFuture,
-    RestateDurableSleepFuture,
     SendHandle,
 )
-from nbdurable.sdk.handler import Handler, handler_from_callable
+from nbdurable.sdk.handler import Handler
 from nbdurable.sdk.options import RunOptions
 from nbdurable.sdk.request import Request
-from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
+from nbdurable.sdk.serde import DEFAULT_SERDE, Serde
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the official SDK's name for it.
@@ -74,26 +68,29 @@ _HAS = {
 }
 
 
-def context_of(attempt: Attempt, handler: Handler[Any, Any]) -> Context:
+def context_of(attempt: Attempt, handler: Handler[Any, Any], wire: Wire) -> Invoked:
     """The context that this kind of handler is given."""
     match handler.service_tag.kind, handler.kind:
         case "object", "shared":
-            return ObjectSharedInvoked(attempt)
+            return ObjectSharedInvoked(attempt, wire)
         case "object", _:
-            return ObjectInvoked(attempt)
+            return ObjectInvoked(attempt, wire)
         case "workflow", "workflow":
-            return WorkflowInvoked(attempt)
+            return WorkflowInvoked(attempt, wire)
         case "workflow", _:
-            return WorkflowSharedInvoked(attempt)
+            return WorkflowSharedInvoked(attempt, wire)
         case _:
-            return Invoked(attempt)
+            return Invoked(attempt, wire)
 
 
 class Invoked(Context):
     """What every handler can do, and all that a plain service's can."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, wire: Wire) -> None:
         self.attempt = attempt
+        self.wire = wire
+        self.extension_data: dict[str, Any] = {}
+        self._calls = Calls(self)
         self._random = Random(attempt.start.seed)  # noqa: S311 - repeatable is the point.
 
     # -- the invocation itself ----------------------------------------------------------------
@@ -113,17 +110,31 @@ class Invoked(Context):
             attempt_headers={},
             body=start.argument,
             attempt_finished_event=AttemptFinished(self.attempt),
+            scope=start.target.scope,
+            limit_key=start.limit_key,
             idempotency_key=start.idempotency_key,
         )
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the code has been here before; `RestateLoggingFilter` mutes logs meanwhile."""
+        return self.attempt.machine.phase is Phase.REPLAYING
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether this is the thread of a `def` handler, which waits by blocking."""
+        return on_own_thread(self.attempt)
+
     def random(self) -> Random:
+        check_use(self.attempt)
         return self._random
 
     def uuid(self) -> UUID:
+        check_use(self.attempt)
         return UUID(int=self._random.getrandbits(128), version=4)
 
     def time(self) -> RestateDurableFuture[float]:
-        return self.run_typed("time", lambda: self.attempt.now_ms() / 1000)
+        return self.run_typed("timestamp", lambda: self.attempt.now_ms() / 1000)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -156,12 +167,15 @@ class Invoked(Context):
     ) -> RestateDurableFuture[T]:
         return self._step(None, name, partial(action, *args, **kwargs), options)
 
-    def sleep(self, delta: timedelta, name: str | None = None) -> RestateDurableSleepFuture:
+    def sleep(self, delta: timedelta, name: str | None = None) -> SleepFuture:
         wake_up_at_ms = self.attempt.now_ms() + ms_of(delta)
         leaf = self.attempt.guard(lambda: self.attempt.machine.sleep(wake_up_at_ms, name))
-        return SleepFuture(self, leaf, None)
+        return SleepFuture(self, leaf, None, f"a sleep of {delta}")
 
     # -- calls and sends ----------------------------------------------------------------------
+
+    def scope(self, scope: str) -> ScopedContext:
+        return ScopedInvoked(self, scope)
 
     def service_call(
         self,
@@ -170,7 +184,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateDurableCallFuture[O]:
-        return self._call(handler_from_callable(tpe), None, arg, idempotency_key, headers)
+        return self._calls.call(tpe, None, arg, idempotency_key, headers)
 
     def service_send(
         self,
@@ -180,8 +194,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
-        handler = handler_from_callable(tpe)
-        return self._send(handler, None, arg, send_delay, idempotency_key, headers)
+        return self._calls.send(tpe, None, arg, send_delay, idempotency_key, headers)
 
     def object_call(
         self,
@@ -191,7 +204,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateDurableCallFuture[O]:
-        return self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+        return self._calls.call(tpe, key, arg, idempotency_key, headers)
 
     def object_send(
         self,
@@ -202,8 +215,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
-        handler = handler_from_callable(tpe)
-        return self._send(handler, key, arg, send_delay, idempotency_key, headers)
+        return self._calls.send(tpe, key, arg, send_delay, idempotency_key, headers)
 
     def workflow_call(
         self,
@@ -213,7 +225,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> RestateDurableCallFuture[O]:
-        return self._call(handler_from_callable(tpe), key, arg, idempotency_key, headers)
+        return self._calls.call(tpe, key, arg, idempotency_key, headers)
 
     def workflow_send(
         self,
@@ -224,8 +236,7 @@ class Invoked(Context):
         idempotency_key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
-        handler = handler_from_callable(tpe)
-        return self._send(handler, key, arg, send_delay, idempotency_key, headers)
+        return self._calls.send(tpe, key, arg, send_delay, idempotency_key, headers)
 
     def generic_call(
         self,
@@ -238,10 +249,8 @@ class Invoked(Context):
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> RestateDurableCallFuture[bytes]:
-        refuse_scope(scope, limit_key)
-        target = Target(service=service, handler=handler, key=key)
-        return self._call_target(
-            target, arg, BytesSerde(), idempotency_key, headers, is_run=self._is_run(target)
+        return Calls(self, scope).call_by_name(
+            service, handler, key, arg, idempotency_key, headers, limit_key
         )
 
     def generic_send(
@@ -256,23 +265,23 @@ class Invoked(Context):
         scope: str | None = None,
         limit_key: str | None = None,
     ) -> SendHandle:
-        refuse_scope(scope, limit_key)
-        target = Target(service=service, handler=handler, key=key)
-        return self._send_target(
-            target, arg, send_delay, idempotency_key, headers, is_run=self._is_run(target)
+        return Calls(self, scope).send_by_name(
+            service, handler, key, arg, send_delay, idempotency_key, headers, limit_key
         )
 
-    # -- awakeables and other invocations -----------------------------------------------------
+    # -- awakeables, signals and other invocations --------------------------------------------
 
     def awakeable(
         self, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> tuple[str, RestateDurableFuture[T]]:
         awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
-        return awakeable_id, Future(self, leaf, typed(serde, type_hint))
+        return awakeable_id, Future(
+            self, leaf, typed(serde, type_hint), f"awakeable {awakeable_id}"
+        )
 
     def resolve_awakeable(self, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE) -> None:
-        payload = serialize(serde, value, "awakeable's value")
-        result = success_of(payload, comparable=serde.canonical)
+        payload, comparable = self.wire.write(serde, value, "awakeable's value")
+        result = success_of(payload, comparable=comparable)
         machine = self.attempt.machine
         self.attempt.guard(lambda: machine.complete_awakeable(name, result, payload))
 
@@ -280,6 +289,25 @@ class Invoked(Context):
         result = Failure(code=failure_code, message=failure_message)
         machine = self.attempt.machine
         self.attempt.guard(lambda: machine.complete_awakeable(name, result, b""))
+
+    def signal(
+        self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
+    ) -> RestateDurableFuture[T]:
+        machine = self.attempt.machine
+        serde = typed(serde, type_hint)
+        return self.future(lambda: machine.signal(name), serde, f"signal {name!r}")
+
+    def resolve_signal(
+        self, invocation_id: str, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE
+    ) -> None:
+        payload, comparable = self.wire.write(serde, value, f"signal {name!r}")
+        self._send_signal(invocation_id, name, success_of(payload, comparable=comparable), payload)
+
+    def reject_signal(
+        self, invocation_id: str, name: str, failure_message: str, failure_code: int = 500
+    ) -> None:
+        failure = Failure(code=failure_code, message=failure_message)
+        self._send_signal(invocation_id, name, failure, b"")
 
     def cancel_invocation(self, invocation_id: str) -> None:
         machine = self.attempt.machine
@@ -295,125 +323,67 @@ class Invoked(Context):
         return self.future(
             lambda: machine.attach_invocation(InvocationId(invocation_id)),
             typed(serde, type_hint),
+            f"the result of {invocation_id}",
         )
 
     # -- for the combinators ------------------------------------------------------------------
 
     async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
-        await Waiting(self.attempt, FirstCompleted(of=leaves_of(futures)))
+        await _Settling(self.combine("race", futures))
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
-        await Waiting(self.attempt, AllCompleted(of=leaves_of(futures)))
+        await _Settling(self.combine("all_settled", futures))
+
+    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
+        ours = _own(futures)
+        return self.attempt.guard(lambda: [future.settling() is not None for future in ours])
+
+    def combine(self, combination: Combination, futures: list[DurableFuture[Any]]) -> Combined:
+        return Combined(self, combination, _own(futures))
+
+    def or_timeout(self, future: DurableFuture[T], delta: timedelta) -> DurableFuture[T]:
+        (timed,) = _own([future])
+        return Timed(self, timed, self.sleep(delta, f"timeout of {timed.what}"), delta)
+
+    def block_on(self, awaitable: Awaitable[T]) -> T:
+        """Wait in a `def` handler; `nbdurable.wait` says it for the handler's own ctx."""
+        return self.attempt.block_on(awaitable)
 
     # -- inside -------------------------------------------------------------------------------
 
-    def future(self, begin: Callable[[], Leaf], serde: Serde[Any] | None) -> Future[Any]:
-        return Future(self, self.attempt.guard(begin), serde)
+    def future(self, begin: Callable[[], Leaf], serde: Serde[Any] | None, what: str) -> Future[Any]:
+        return Future(self, self.attempt.guard(begin), serde, what)
+
+    def _send_signal(self, invocation_id: str, name: str, result: Result, payload: bytes) -> None:
+        to = InvocationId(invocation_id)
+        machine = self.attempt.machine
+        self.attempt.guard(lambda: machine.send_signal(to, name, result, payload))
 
     def _step(
         self, key: str | None, name: str, action: partial[Any], options: RunOptions[Any]
     ) -> Future[Any]:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"a step's name is a text, not {name!r}; write: ctx.run_typed('name', …)"
+            )
         serde = run_serde(options, action)
         step = Action(
             name=name,
             call=action,
             is_async=is_coroutine_function(action),
-            serde=serde,
+            write=lambda value: self.wire.write(serde, value, "result"),
             retry=retry_policy_of(options),
+            timeout=getattr(options, "timeout", None),
         )
+        # What a codec hides in values must not stand in the clear beside them.
+        arguments = None if self.wire.codec else getattr(options, "arguments", None)
 
         def begin() -> Leaf:
-            leaf = self.attempt.machine.run(name, key)
+            leaf = self.attempt.machine.run(name, key, arguments)
             self.attempt.will_run(leaf.id, step)
             return leaf
 
-        return self.future(begin, serde)
-
-    def _call(
-        self,
-        handler: Handler[Any, Any],
-        key: str | None,
-        arg: Any,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
-    ) -> CallFuture[Any]:
-        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
-        payload = argument_of(handler, arg)
-        return self._call_target(
-            target,
-            payload,
-            handler.handler_io.output_serde,
-            idempotency_key,
-            headers,
-            is_run=handler.kind == "workflow",
-        )
-
-    def _call_target(
-        self,
-        target: Target,
-        payload: bytes,
-        serde: Serde[Any],
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
-        *,
-        is_run: bool,
-    ) -> CallFuture[Any]:
-        leaf, invocation_id = self.attempt.guard(
-            lambda: self.attempt.machine.call(
-                target,
-                payload,
-                idempotency_key=idempotency_key,
-                headers=headers,
-                is_run=is_run,
-            )
-        )
-        return CallFuture(self, leaf, serde, invocation_id)
-
-    def _send(
-        self,
-        handler: Handler[Any, Any],
-        key: str | None,
-        arg: Any,
-        send_delay: timedelta | None,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
-    ) -> Sent:
-        target = Target(service=handler.service_tag.name, handler=handler.name, key=key)
-        return self._send_target(
-            target,
-            argument_of(handler, arg),
-            send_delay,
-            idempotency_key,
-            headers,
-            is_run=handler.kind == "workflow",
-        )
-
-    def _send_target(
-        self,
-        target: Target,
-        payload: bytes,
-        send_delay: timedelta | None,
-        idempotency_key: str | None,
-        headers: dict[str, str] | None,
-        *,
-        is_run: bool,
-    ) -> Sent:
-        invoke_at_ms = None if send_delay is None else self.attempt.now_ms() + ms_of(send_delay)
-        invocation_id = self.attempt.guard(
-            lambda: self.attempt.machine.send(
-                target,
-                payload,
-                invoke_at_ms=invoke_at_ms,
-                idempotency_key=idempotency_key,
-                headers=headers,
-                is_run=is_run,
-            )
-        )
-        return Sent(self, invocation_id)
-
-    def _is_run(self, target: Target) -> bool:
-        """Whether a handler known by name only is a workflow's run."""
-        return self.attempt.is_run(target)
+        return self.future(begin, serde, f"step {name!r}")
 
 
 class ObjectSharedInvoked(Invoked, ObjectSharedContext):
@@ -433,12 +403,21 @@ class ObjectSharedInvoked(Invoked, ObjectSharedContext):
     ) -> RestateDurableFuture[T | None]:
         machine = self.attempt.machine
         payload = self.attempt.guard(lambda: machine.get_state(name, entry_name))
-        value = None if payload is None else typed(serde, type_hint).deserialize(payload)
-        return StateFuture(self, value)
+        serde = typed(serde, type_hint)
+
+        async def read() -> T | None:
+            return None if payload is None else await self.wire.read(serde, payload)
+
+        return StateFuture(self, read, f"state {name!r}")
 
     def state_keys(self, entry_name: str | None = None) -> Awaitable[list[str]]:
         machine = self.attempt.machine
-        return StateFuture(self, self.attempt.guard(lambda: machine.state_keys(entry_name)))
+        keys = self.attempt.guard(lambda: machine.state_keys(entry_name))
+
+        async def read() -> list[str]:
+            return keys
+
+        return StateFuture(self, read, "the names of state")
 
 
 class ObjectInvoked(ObjectSharedInvoked, ObjectContext):
@@ -451,10 +430,10 @@ class ObjectInvoked(ObjectSharedInvoked, ObjectContext):
         serde: Serde[T] = DEFAULT_SERDE,
         entry_name: str | None = None,
     ) -> None:
-        payload = serialize(serde, value, f"state {name!r}")
+        payload, comparable = self.wire.write(serde, value, f"state {name!r}")
         machine = self.attempt.machine
         self.attempt.guard(
-            lambda: machine.set_state(name, payload, entry_name, comparable=serde.canonical)
+            lambda: machine.set_state(name, payload, entry_name, comparable=comparable)
         )
 
     def clear(self, name: str, entry_name: str | None = None) -> None:
@@ -515,3 +494,17 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
     def abandon_step(self, step: RecordedStep, why: str) -> None:
         """Say in the journal that a step of an earlier attempt never ended."""
         self.attempt.machine.complete_run(step.completion_id, Failure(code=500, message=why))
+
+
+class _Settling:
+    """Awaits a combination without taking its value."""
+
+    def __init__(self, combined: Combined) -> None:
+        self._combined = combined
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._combined.settle()
+
+
+def _own(futures: list[DurableFuture[Any]]) -> tuple[OwnFuture[Any], ...]:
+    return tuple(future for future in futures if isinstance(future, OwnFuture))

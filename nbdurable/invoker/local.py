@@ -21,13 +21,16 @@ from nbdurable.core.proposals import AttemptSteps, Proposal
 from nbdurable.core.values import Target
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock
-from nbdurable.errors import EngineClosedError
+from nbdurable.errors import EngineClosedError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
 from nbdurable.invoker.pool import StepThreads
-from nbdurable.sdk.context import Context, current_context_var
+from nbdurable.invoker.wire import Wire, Written
+from nbdurable.invoker.wire_source import WireSource
+from nbdurable.sdk.context import current_context_var, executing_step_var
 from nbdurable.sdk.definition import Definition
-from nbdurable.sdk.handler import Handler, invoke_handler
+from nbdurable.sdk.extensions import closing_extension_data
+from nbdurable.sdk.handler import Handler, run_handler
 
 logger = logging.getLogger("nbdurable")
 
@@ -45,12 +48,14 @@ class LocalLink:
         name: str,
         clock: Clock,
         post: Callable[[Proposal], None],
+        wires: WireSource,
         *,
         pool: Executor | None = None,
         always_replay: bool = False,
     ) -> None:
         self.name = name
         self.clock = clock
+        self.wires = wires
         self.pool = pool or StepThreads(STEP_THREADS_MAX, "nbdurable-step")
         self.always_replay = always_replay
         self.ready: Future[None] = Future()
@@ -150,6 +155,9 @@ class LocalLink:
         if self._attempts.get(key) is attempt:
             del self._attempts[key]
 
+    def thread_runs(self, change: int) -> None:
+        """Threads of `def` handlers run beside this one; only virtual time has to know."""
+
     # -- on the handler thread ----------------------------------------------------------------
 
     async def run(self) -> None:
@@ -198,10 +206,8 @@ class LocalLink:
         remembered = self._contexts.get(start.invocation_id)
         context = contextvars.Context() if remembered is None else remembered.copy()
 
-        def handle(attempt: Attempt) -> Coroutine[Any, Any, bytes]:
-            ctx = context_of(attempt, handler)
-            current_context_var.set(ctx)
-            return _handled(handler, ctx, start.argument)
+        def handle(attempt: Attempt) -> Coroutine[Any, Any, Written]:
+            return _handled(handler, attempt, self.wires)
 
         key = (start.invocation_id, start.attempt)
         self._attempts[key] = Attempt(start, self, handle, context)
@@ -214,9 +220,24 @@ class LocalLink:
             act(live)
 
 
-async def _handled(handler: Handler[Any, Any], ctx: Context, argument: bytes) -> bytes:
+async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSource) -> Written:
     """The handler inside its context managers, which are entered anew for every attempt."""
+    wire = await wires.get()
+    ctx = context_of(attempt, handler, wire)
+    current_context_var.set(ctx)
+    # The context may be that of a step which has sent this invocation off.
+    executing_step_var.set(None)
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())
-        return await invoke_handler(handler, ctx, argument)
+        await stack.enter_async_context(closing_extension_data(ctx.extension_data))
+        argument = await _argument(wire, attempt.start.argument)
+        out = await run_handler(handler, ctx, argument, attempt.run_on_thread, wire.parse)
+        return wire.write(handler.handler_io.output_serde, out, "result")
+
+
+async def _argument(wire: Wire, payload: bytes) -> bytes:
+    try:
+        return await wire.decode(payload)
+    except Exception as error:
+        raise TerminalError("the codec of journal values cannot decode the input", 400) from error

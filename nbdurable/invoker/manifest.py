@@ -57,12 +57,6 @@ def _check(definition: Definition, handlers: tuple[Handler[Any, Any], ...]) -> N
         raise DefinitionError(
             f"workflow '{tag.name}' has no main handler; write: async def run(ctx, request)"
         )
-    for handler in handlers:
-        if not handler.is_async:
-            raise DefinitionError(
-                f"handler '{handler.name}' of '{tag.name}' is not async; write: async def"
-                f" {handler.name}(ctx, …)"
-            )
 
 
 def _example(kind: str) -> str:

@@ -46,11 +46,12 @@ def retry_policy(policy: InvocationRetryPolicy | None) -> RetryPolicy | None:
     default = INVOCATION_RETRY_DEFAULT
     if policy is None:
         return None
+    factor, attempts = policy.exponentiation_factor, policy.max_attempts
     return RetryPolicy(
         initial_interval_ms=_ms_or(policy.initial_interval, default.initial_interval_ms),
-        factor=policy.exponentiation_factor or default.factor,
+        factor=default.factor if factor is None else factor,
         max_interval_ms=_ms_or(policy.max_interval, default.max_interval_ms),
-        max_attempts=policy.max_attempts or default.max_attempts,
+        max_attempts=default.max_attempts if attempts is None else attempts,
         on_max_attempts=policy.on_max_attempts or default.on_max_attempts,
     )
 

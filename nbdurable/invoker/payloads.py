@@ -1,4 +1,4 @@
-"""From the values and options of the public edge to bytes, milliseconds and policies."""
+"""From the options of the public edge to serdes, milliseconds and policies."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from typing import Any
 
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.values import RUN_RETRY_DEFAULT, RetryPolicy
-from nbdurable.errors import SerializationError, TerminalError
-from nbdurable.sdk.handler import Handler
 from nbdurable.sdk.options import RunOptions
 from nbdurable.sdk.serde import DefaultSerde, Serde
 
 
-def argument_of(handler: Handler[Any, Any], arg: Any) -> bytes:
-    """The argument as the callee will read it; a handler without input gets none."""
-    if handler.arity == 1:
-        return b""
-    return serialize(handler.handler_io.input_serde, arg, f"argument of {handler.name!r}")
-
-
 def retry_policy_of(options: RunOptions[Any]) -> RetryPolicy | None:
     """None when no retry field is set: then the invocation's policy applies."""
-    max_duration = options.max_duration or options.max_retry_duration
+    max_duration = options.max_duration
+    if max_duration is None:
+        max_duration = options.max_retry_duration
     asked = (
         options.max_attempts,
         max_duration,
@@ -77,14 +70,6 @@ def typed(serde: Serde[Any], type_hint: type[Any] | None) -> Serde[Any]:
     return serde
 
 
-def serialize(serde: Serde[Any], value: Any, root: str) -> bytes:
-    try:
-        return serde.serialize(value)
-    except SerializationError as error:
-        error.root = root
-        raise
-
-
 def ms_of(delta: timedelta) -> int:
     """A public duration inside: whole milliseconds, never negative."""
     if not isinstance(delta, timedelta):
@@ -92,8 +77,3 @@ def ms_of(delta: timedelta) -> int:
             f"a duration is a timedelta, not {delta!r}; write: timedelta(seconds={delta!r})"
         )
     return max(0, int(delta.total_seconds() * 1000))
-
-
-def refuse_scope(scope: str | None, limit_key: str | None) -> None:
-    if scope is not None or limit_key is not None:
-        raise TerminalError("scopes and limit keys are not offered by the embedded engine yet", 400)

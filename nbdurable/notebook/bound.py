@@ -1,8 +1,9 @@
 """The name a cell binds: `Greeter.greet("World")`, `Counter["user123"].add(5)`.
 
-A call submits at once, in a few milliseconds, and answers with a handle. Inside a handler such a
-call would not be journaled, so there it is refused with what to write. A bound handler is also what
-ctx calls take: `await ctx.service_call(Greeter.greet, "Ada")`.
+A call submits at once, in a few milliseconds, and answers with a handle. Inside a handler the same
+call goes through its ctx, so that it is journaled and not made again by every replay, and answers
+with a durable future. A bound handler is also what ctx calls take:
+`await ctx.service_call(Greeter.greet, "Ada")`.
 """
 
 # ruff: noqa: ANN401 - what a handler takes is the user's: any value.
@@ -11,14 +12,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from nbdurable.client.local import LocalClient, RestateClientSendHandle
+from nbdurable.client.base import RestateClientSendHandle
+from nbdurable.client.local import LocalClient
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import said
 from nbdurable.notebook.widgets.picture import clock_time
-from nbdurable.sdk import Handler, current_context
+from nbdurable.sdk import Handler, RestateDurableCallFuture, SendHandle, current_context
 from nbdurable.sdk.definition import Definition
 
 # None is a value that a handler may be sent.
@@ -90,9 +92,25 @@ class BoundHandler:
         parameter = "" if self._handler.arity == 1 else "…"
         return f"<handler {self._written}({parameter})>"
 
-    def __call__(self, arg: Any = _NOTHING, *, idempotency_key: str | None = None) -> Handle:
-        """Submit, and return the handle. A second call with the same idempotency key attaches."""
-        return self._submit(arg, None, idempotency_key)
+    def __call__(
+        self, arg: Any = _NOTHING, *, idempotency_key: str | None = None
+    ) -> Handle | RestateDurableCallFuture[Any]:
+        """Submit, and return the handle; inside a handler, call and return the future.
+
+        A second call with the same idempotency key attaches.
+        """
+        value = self._checked(arg, None)
+        ctx = current_context()
+        if ctx is None:
+            return self._submit(value, None, idempotency_key)
+        me: Any = self
+        match self._handler.service_tag.kind:
+            case "service":
+                return ctx.service_call(me, value, idempotency_key)
+            case "object":
+                return ctx.object_call(me, self._key or "", value, idempotency_key)
+            case "workflow":
+                return ctx.workflow_call(me, self._key or "", value, idempotency_key)
 
     def send(
         self,
@@ -100,9 +118,20 @@ class BoundHandler:
         *,
         delay: timedelta | None = None,
         idempotency_key: str | None = None,
-    ) -> Handle:
+    ) -> Handle | SendHandle:
         """Submit without meaning to wait; `delay` later if given, even if this kernel dies."""
-        return self._submit(arg, delay, idempotency_key)
+        value = self._checked(arg, delay)
+        ctx = current_context()
+        if ctx is None:
+            return self._submit(value, delay, idempotency_key)
+        me: Any = self
+        match self._handler.service_tag.kind:
+            case "service":
+                return ctx.service_send(me, value, delay, idempotency_key)
+            case "object":
+                return ctx.object_send(me, self._key or "", value, delay, idempotency_key)
+            case "workflow":
+                return ctx.workflow_send(me, self._key or "", value, delay, idempotency_key)
 
     @property
     def _written(self) -> str:
@@ -111,10 +140,8 @@ class BoundHandler:
         key = "" if self._key is None else f'["{self._key}"]'
         return f"{tag.name}{key}.{self._handler.name}"
 
-    def _submit(self, arg: Any, delay: timedelta | None, idempotency_key: str | None) -> Handle:
-        self._check(arg, delay)
+    def _submit(self, value: Any, delay: timedelta | None, idempotency_key: str | None) -> Handle:
         client = self._session.client
-        value = None if arg is _NOTHING else arg
         try:
             sent = client.wait(self._send(client, value, delay, idempotency_key))
             notice = client.wait(self._notice(sent)) if sent.existing else ""
@@ -132,16 +159,9 @@ class BoundHandler:
         serde = self._handler.handler_io.output_serde
         return Handle(self._session, sent.invocation_id, target, serde, notice)
 
-    def _check(self, arg: Any, delay: object) -> None:
+    def _checked(self, arg: Any, delay: object) -> Any:
+        """The value to call with; what cannot work is one sentence."""
         tag, name = self._handler.service_tag, self._handler.name
-        if current_context() is not None:
-            where = f"{tag.name}.{name}, " + ("" if tag.kind == "service" else "key, ")
-            raise said(
-                DefinitionError(
-                    "a handler calls through its context, so that the call is journaled; write: "
-                    f"await ctx.{tag.kind}_call({where}…)"
-                )
-            )
         problem = ""
         if tag.kind != "service" and self._key is None:
             problem = f'{tag.name} is keyed; write: {tag.name}["my-key"].{name}(…)'
@@ -153,6 +173,7 @@ class BoundHandler:
             problem = f"delay is a timedelta; write: delay=timedelta(seconds={delay})"
         if problem:
             raise said(TypeError(problem))
+        return None if arg is _NOTHING else arg
 
     async def _send(
         self, client: LocalClient, arg: Any, delay: timedelta | None, idempotency_key: str | None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from nbdurable.notebook.widgets.picture import handy_name
 from nbdurable.sdk import Service, VirtualObject, Workflow, current_context
 from nbdurable.sdk.definition import Definition
 
-Fn = Callable[..., Awaitable[Any]]
+Fn = Callable[..., Any]
 
 _ABSENT: Final = object()
 
@@ -201,15 +202,26 @@ def _witnessed(session: Session, fn: Fn) -> Fn:
 
     @functools.wraps(fn)
     async def handle(*args: Any) -> Any:  # noqa: ANN401 - the user's values.
-        try:
+        with _witness(session):
             return await fn(*args)
-        except TerminalError as error:
-            ctx = current_context()
-            if ctx is not None:
-                session.remember_stack(ctx.request().id, user_stack(error))
-            raise
 
-    return handle
+    @functools.wraps(fn)
+    def handle_blocking(*args: Any) -> Any:  # noqa: ANN401 - the user's values.
+        with _witness(session):
+            return fn(*args)
+
+    return handle if inspect.iscoroutinefunction(inspect.unwrap(fn)) else handle_blocking
+
+
+@contextmanager
+def _witness(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except TerminalError as error:
+        ctx = current_context()
+        if ctx is not None:
+            session.remember_stack(ctx.request().id, user_stack(error))
+        raise
 
 
 def _runs_of(views: list[InvocationView], service: str) -> list[InvocationView]:

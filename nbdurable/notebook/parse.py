@@ -59,11 +59,6 @@ def read_cell(kind: CellKind, name: str, tree: ast.Module) -> FunctionCell:
         raise DefinitionError(f"no handler in this cell; write: {_EXAMPLES[kind]}")
     names = [handler.name for handler in handlers]
     for handler in handlers:
-        if isinstance(handler, ast.FunctionDef):
-            raise DefinitionError(
-                f"handler {handler.name!r} is not async; write: async def {handler.name}"
-                f"({ast.unparse(handler.args)})"
-            )
         if names.count(handler.name) > 1:
             raise DefinitionError(f"handler {handler.name!r} is defined twice; rename one")
     if kind == "workflow" and MAIN not in names:

@@ -14,11 +14,11 @@ from typing import Final
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbdurable.app import DurableEngine, journal_path
 from nbdurable.client.local import LocalClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting
 from nbdurable.notebook.widgets.screen import Screen
+from nbdurable.wiring import DurableEngine, journal_path
 
 logger = logging.getLogger("nbdurable")
 

@@ -24,10 +24,9 @@ async def gather(*futures: RestateDurableFuture[Any]) -> List[RestateDurableFutu
 
     A future that failed raises when it is awaited, not here.
     """
-    ours = _ours(futures)
-    waiting = [future for future in ours if not future.is_completed()]
-    if waiting:
-        await waiting[0].context.await_all(waiting)
+    ours = own_futures(futures)
+    if ours:
+        await ours[0].context.await_all(ours)
     return list(ours)
 
 
@@ -66,18 +65,20 @@ async def wait_completed(
     *args: RestateDurableFuture[Any],
 ) -> Tuple[List[RestateDurableFuture[Any]], List[RestateDurableFuture[Any]]]:
     """Wait for at least one; return (completed, waiting), each in the order given."""
-    ours = _ours(args)
-    if ours and not any(future.is_completed() for future in ours):
-        await ours[0].context.await_any(ours)
-    completed: List[RestateDurableFuture[Any]] = []
-    waiting: List[RestateDurableFuture[Any]] = []
-    for future in ours:
-        (completed if future.is_completed() else waiting).append(future)
-    assert completed or not ours, "await_any returned before anything had completed"
-    return completed, waiting
+    ours = own_futures(args)
+    if not ours:
+        return [], []
+    context = ours[0].context
+    await context.await_any(ours)
+    is_completed = context.completed(ours)
+    completed = [future for future, is_so in zip(ours, is_completed, strict=True) if is_so]
+    waiting = [future for future, is_so in zip(ours, is_completed, strict=True) if not is_so]
+    assert completed, "await_any returned before anything had completed"
+    return list(completed), list(waiting)
 
 
-def _ours(futures: tuple[RestateDurableFuture[Any], ...]) -> list[DurableFuture[Any]]:
+def own_futures(futures: tuple[RestateDurableFuture[Any], ...]) -> list[DurableFuture[Any]]:
+    """Refuse what replay could not repeat: futures of others, or of two contexts."""
     ours: list[DurableFuture[Any]] = []
     context: FutureContext | None = None
     for future in futures:

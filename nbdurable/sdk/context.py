@@ -2,9 +2,9 @@
 
 Abstract: the invoker implements it over an attempt's machine, a test over a dictionary. Names,
 parameters and defaults are those of the official SDK, so that a handler moves to a cluster by
-changing an import. Not here yet: scopes and signals.
+changing an import.
 
-    Context                      request, steps, timers, calls, sends, awakeables, random, time
+    Context                      request, steps, timers, calls, sends, awakeables, signals, ...
     ├── ObjectSharedContext      + key, get, state_keys
     │   └── WorkflowSharedContext    + promise
     └── ObjectContext            + key and KeyValueStore (get, set, clear, clear_all, state_keys)
@@ -48,11 +48,13 @@ __all__ = [
     "RestateDurableSleepFuture",
     "RunAction",
     "RunOptions",
+    "ScopedContext",
     "SendHandle",
     "WorkflowContext",
     "WorkflowSharedContext",
     "current_context",
     "current_context_var",
+    "executing_step_var",
 ]
 
 T = TypeVar("T")
@@ -66,6 +68,88 @@ RunAction: TypeAlias = Union[Callable[..., Coroutine[Any, Any, T]], Callable[...
 DEFAULT_RUN_OPTIONS: RunOptions[Any] = RunOptions()
 
 
+class ScopedContext(abc.ABC):
+    """Calls and sends within one scope; see `Context.scope`.
+
+    The arguments are those of `Context`, and one more: `limit_key`, of one or two levels (`tenant`
+    or `tenant/user`), is counted against the limits of the scope. It is no part of the target:
+    calls that differ in nothing else reach the same object.
+    """
+
+    @abc.abstractmethod
+    def service_call(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        """Call a service's handler and wait for its result."""
+
+    @abc.abstractmethod
+    def service_send(
+        self,
+        tpe: HandlerType[I, O],
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        """Start a service's handler and do not wait for it."""
+
+    @abc.abstractmethod
+    def object_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        """Call an object's handler and wait for its result; exclusive ones queue by key."""
+
+    @abc.abstractmethod
+    def object_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        """Start an object's handler and do not wait for it."""
+
+    @abc.abstractmethod
+    def workflow_call(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> RestateDurableCallFuture[O]:
+        """Call a workflow's handler and wait for its result; the main one runs once per key."""
+
+    @abc.abstractmethod
+    def workflow_send(
+        self,
+        tpe: HandlerType[I, O],
+        key: str,
+        arg: I,
+        send_delay: Optional[timedelta] = None,
+        limit_key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> SendHandle:
+        """Start a workflow's handler and do not wait for it."""
+
+
 class Context(abc.ABC):
     """What every handler can do.
 
@@ -77,6 +161,20 @@ class Context(abc.ABC):
     @abc.abstractmethod
     def request(self) -> Request:
         """Return what this invocation was started with."""
+
+    @abc.abstractmethod
+    def scope(self, scope: str) -> ScopedContext:
+        """Return a context whose calls and sends stay within a scope.
+
+        A scope is part of what a call addresses: the object `cart/42` of one scope is another than
+        that of no scope or another one, with other state, and so is an idempotency key.
+
+        Args:
+            scope: 1 to 36 letters, digits, `_`, `.` and `-`.
+
+        Raises:
+            TerminalError: 400, it cannot be a scope.
+        """
 
     @abc.abstractmethod
     def random(self) -> Random:
@@ -282,7 +380,7 @@ class Context(abc.ABC):
     ) -> RestateDurableCallFuture[bytes]:
         """Call by name, with bytes in and out, where the handler's code is not at hand.
 
-        `scope` and `limit_key` are accepted for parity and refused unless None.
+        For `scope` and `limit_key`, which needs a scope, see `Context.scope`.
         """
 
     @abc.abstractmethod
@@ -300,7 +398,7 @@ class Context(abc.ABC):
     ) -> SendHandle:
         """Start by name, with bytes in, where the handler's code is not at hand.
 
-        `scope` and `limit_key` are accepted for parity and refused unless None.
+        For `scope` and `limit_key`, which needs a scope, see `Context.scope`.
         """
 
     @abc.abstractmethod
@@ -318,6 +416,31 @@ class Context(abc.ABC):
     @abc.abstractmethod
     def reject_awakeable(self, name: str, failure_message: str, failure_code: int = 500) -> None:
         """Fail another invocation's awakeable with a `TerminalError`."""
+
+    @abc.abstractmethod
+    def signal(
+        self,
+        name: str,
+        serde: Serde[T] = DEFAULT_SERDE,
+        type_hint: Optional[type[T]] = None,
+    ) -> RestateDurableFuture[T]:
+        """Return a future of the next value that somebody sends to this invocation by this name.
+
+        Values are kept in the order they came, also those that came before anybody waited; each
+        call takes the next one.
+        """
+
+    @abc.abstractmethod
+    def resolve_signal(
+        self, invocation_id: str, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE
+    ) -> None:
+        """Send a value to another invocation by name; one that has ended does not hear it."""
+
+    @abc.abstractmethod
+    def reject_signal(
+        self, invocation_id: str, name: str, failure_message: str, failure_code: int = 500
+    ) -> None:
+        """Send a failure: whoever waits for it there gets a `TerminalError`."""
 
     @abc.abstractmethod
     def cancel_invocation(self, invocation_id: str) -> None:
@@ -391,6 +514,9 @@ class WorkflowSharedContext(ObjectSharedContext):
 
 current_context_var: ContextVar[Context | None] = ContextVar("nbdurable_context", default=None)
 """Set by the invoker in the task that drives an attempt, and by nobody else."""
+
+executing_step_var: ContextVar[str | None] = ContextVar("nbdurable_step", default=None)
+"""The step that this code is part of. Set around its action, inherited by what it starts."""
 
 
 def current_context() -> Context | None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Generator
-from typing import Any, Generic, Optional, Protocol, TypeAlias, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, Literal, Optional, Protocol, TypeAlias, TypeVar
 
+from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.serde import DEFAULT_SERDE, Serde
 
 T = TypeVar("T")
 
-FutureLeaf: TypeAlias = object
-"""What a future stands for in the attempt's machine. Only the invoker looks inside."""
+Combination: TypeAlias = Literal["all", "any", "race", "all_settled"]
+"""How several futures are one; see `RestatePromise`."""
 
 
 class RestateDurableFuture(Awaitable[T], Generic[T]):
@@ -24,6 +26,21 @@ class RestateDurableFuture(Awaitable[T], Generic[T]):
     @abc.abstractmethod
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait; suspends the invocation if that may take long."""
+
+    def result(self) -> T:
+        """Wait in a `def` handler, as `await` does in an `async def` one.
+
+        Raises:
+            ContextMisuseError: This is no `def` handler.
+        """
+        raise ContextMisuseError(f"{type(self).__name__} can only be awaited")
+
+    def or_timeout(self, delta: timedelta) -> RestateDurableFuture[T]:
+        """Return a future of the same, or of a `TerminalError` with code 408 after `delta`.
+
+        The timer is durable and begins now. What is too late is not cancelled: it goes on.
+        """
+        raise ContextMisuseError(f"{type(self).__name__} has no timeout")
 
 
 class RestateDurableCallFuture(RestateDurableFuture[T]):
@@ -100,18 +117,38 @@ class FutureContext(Protocol):
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         """Return when every one of these is completed; never called with none."""
 
+    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
+        """Which of these are completed, in the order given."""
+
+    def combine(
+        self, combination: Combination, futures: list[DurableFuture[Any]]
+    ) -> DurableFuture[Any]:
+        """Return several futures as one."""
+
+    def or_timeout(self, future: DurableFuture[T], delta: timedelta) -> DurableFuture[T]:
+        """Return a future that fails when it is not completed by then."""
+
+    def block_on(self, awaitable: Awaitable[T]) -> T:
+        """Wait for something in a `def` handler; `ContextMisuseError` anywhere else."""
+
 
 class DurableFuture(RestateDurableFuture[T]):
     """A future of ours. Compared by identity; completes only while its context awaits.
 
     Attributes:
-        handle: For the invoker.
         context: Futures combine only with futures of the same context.
     """
 
-    handle: FutureLeaf
     context: FutureContext
 
     @abc.abstractmethod
     def is_completed(self) -> bool:
         """Whether awaiting would return (or raise) at once. Changes only during an await."""
+
+    def result(self) -> T:
+        """Wait in a `def` handler."""
+        return self.context.block_on(self)
+
+    def or_timeout(self, delta: timedelta) -> DurableFuture[T]:
+        """Fail with code 408 if this is not completed `delta` from now."""
+        return self.context.or_timeout(self, delta)

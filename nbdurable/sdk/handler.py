@@ -11,10 +11,11 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Literal, Optional, TypeVar, Union
 
 from nbdurable.errors import DefinitionError, TerminalError
@@ -33,6 +34,9 @@ ServiceKind = Literal["object", "service", "workflow"]
 # Restate's rules for names; a handler's name is also a segment of its URL.
 SERVICE_NAME = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]*")
 HANDLER_NAME = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]*")
+
+# First segments of Restate's own URLs. Source: restate-semantics.md, 1.1 (names) and 2 (paths).
+RESERVED_PREFIXES = ("restate", "openapi")
 
 INPUT_ARITY = 2  # A context and one input; Restate has no other call.
 
@@ -179,22 +183,39 @@ def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
     return typing.cast("Handler[I, O]", handler)
 
 
-async def invoke_handler(handler: Handler[I, O], ctx: Any, in_buffer: bytes) -> bytes:
-    """Read the input, run the handler to its end, write the output.
+OnThread: typing.TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a `def` handler, which may block, where it holds nobody up."""
+
+
+async def run_handler(
+    handler: Handler[I, O],
+    ctx: Any,
+    in_buffer: bytes,
+    on_thread: OnThread | None = None,
+    read: Callable[[Serde[Any], bytes], Any] | None = None,
+) -> O:
+    """Read the input and run the handler to its end.
+
+    Args:
+        on_thread: None runs a `def` handler right here.
+        read: Has the input read; None lets its serde do it.
 
     Raises:
         TerminalError: The input cannot be read; trying again would not help.
-        SerializationError: The output cannot be written.
     """
-    if handler.arity == 1:
-        out = await handler.fn(ctx)
-    else:
+    call = partial(handler.fn, ctx)
+    if handler.arity > 1:
         try:
-            argument = handler.handler_io.input_serde.deserialize(in_buffer)
+            serde = handler.handler_io.input_serde
+            argument = serde.deserialize(in_buffer) if read is None else read(serde, in_buffer)
         except Exception as error:
             raise TerminalError(f"Unable to parse an input argument. {error}") from error
-        out = await handler.fn(ctx, argument)
-    return bytes(handler.handler_io.output_serde.serialize(out))
+        call = partial(handler.fn, ctx, argument)
+    out = call() if handler.is_async or on_thread is None else await on_thread(call)
+    if inspect.isawaitable(out):
+        # Of an `async def`, whoever has wrapped it; or a future that a `def` handler returns.
+        out = await out
+    return typing.cast("O", out)
 
 
 def signature_of(fn: Callable[..., Any], local_names: dict[str, Any]) -> inspect.Signature:
@@ -238,6 +259,11 @@ def caller_names(depth: int) -> dict[str, Any]:
 def check_service_name(name: str) -> None:
     """Refuse what Restate would refuse when the service is deployed there."""
     _check_name(name, SERVICE_NAME, "service", ", '_', '.', '-'")
+    for prefix in RESERVED_PREFIXES:
+        if name.lower().startswith(prefix):
+            raise DefinitionError(
+                f"{name!r} cannot be the name of a service: what begins with {prefix!r} is reserved"
+            )
 
 
 def check_state_preload_options(

@@ -32,7 +32,8 @@ class RunOptions(Generic[T]):
     max_attempts: Optional[int] = None
     """The first run counts."""
     max_duration: Optional[timedelta] = None
-    """From the start of the first run; no new run begins after it."""
+    """Of all runs together, counted from the first failure. A run that fails later is the last, and
+    so is a first one that alone takes longer."""
     initial_retry_interval: Optional[timedelta] = None
     """Wait before the second run; 50 ms by default."""
     max_retry_interval: Optional[timedelta] = None

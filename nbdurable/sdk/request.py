@@ -17,8 +17,8 @@ class Request:
         attempt_headers: Of this attempt; they may differ between attempts.
         body: The input, as bytes.
         attempt_finished_event: Set when this attempt is over.
-        scope: Always None until scopes arrive.
-        limit_key: Always None until scopes arrive.
+        scope: In which the invocation was addressed, if in any.
+        limit_key: As sent by the caller, if it was.
         idempotency_key: As sent by the caller, if it was.
     """
 

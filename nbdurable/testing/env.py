@@ -22,7 +22,10 @@ from nbdurable.core.proposals import Answer, Refused
 from nbdurable.engine.ports import Store
 from nbdurable.errors import DefinitionError, EngineClosedError
 from nbdurable.invoker.manifest import manifest_of
+from nbdurable.invoker.options import settings_of
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.options import EngineOptions
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing.clock import BEGINS_AT, VirtualClock
 from nbdurable.testing.loop import VirtualLoop
@@ -50,6 +53,8 @@ class DurableEnv:
             journal: what a handler does differently the second time is found.
         seed: Another seed is another order in which engine, handlers and test take turns.
         begins_at: The time it is at first.
+        options: As those of `nbdurable.open()`.
+        journal_value_codec: The same.
     """
 
     def __init__(
@@ -60,9 +65,13 @@ class DurableEnv:
         always_replay: bool = False,
         seed: int = 0,
         begins_at: datetime = BEGINS_AT,
+        options: EngineOptions | None = None,
+        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
         self.always_replay = always_replay
         self._store = store or MemoryStore()
+        self._settings = settings_of(options or EngineOptions())
+        self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._random = Random(seed)  # noqa: S311 - repeatable is the point.
         self._clock = VirtualClock(begins_at)
         self._services = list(services)
@@ -123,6 +132,8 @@ class DurableEnv:
         """Let this much time pass, and all that it brings about happen."""
         await asyncio.sleep(delta.total_seconds())
         await self.settle()
+        # In production every hour; whoever looks here sees what is there then.
+        await self.client.clean_up()
 
     async def settle(self) -> None:
         """Let everything happen that can without time passing."""
@@ -198,7 +209,12 @@ class DurableEnv:
         assert loop is not None
         self._clock = loop.scheduler.clock
         process = Process(
-            loop.scheduler, self._store, always_replay=self.always_replay, logs_failures=True
+            loop.scheduler,
+            self._store,
+            settings=self._settings,
+            always_replay=self.always_replay,
+            logs_failures=True,
+            codec=self._codec,
         )
         await process.start()
         self._process = process
@@ -237,11 +253,12 @@ class EnvClient(LocalClient):
     """Mutable: which process it speaks to."""
 
     def __init__(self, process: Process, env: DurableEnv) -> None:
-        super().__init__(process.engine, process.link, env.draw_seed)
+        super().__init__(process.engine, process.link, draw_seed=env.draw_seed)
         self._env = env
 
     def speak_to(self, process: Process) -> None:
         self._engine, self._link = process.engine, process.link
+        self._wires = process.link.wires
 
     def serve(self, service: Definition) -> Future[Answer]:
         """Before whatever is asked next: its proposal is in the mailbox when this returns."""

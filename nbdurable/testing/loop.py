@@ -20,7 +20,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
-from nbdurable.invoker.attempt import innermost_line
+from nbdurable.invoker.lines import innermost_line
 from nbdurable.testing.scheduler import DeadlockError, Scheduler
 
 logger = logging.getLogger("nbdurable")

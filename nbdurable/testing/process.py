@@ -20,6 +20,9 @@ from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.engine.ports import Link, Store
 from nbdurable.errors import EngineClosedError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.seal import Seal
+from nbdurable.invoker.wire_source import WireSource
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.testing.loop import VirtualLoop
 from nbdurable.testing.scheduler import Scheduler
 from nbdurable.testing.store import InlineWriter
@@ -32,6 +35,8 @@ NOT_VIRTUAL = (
     " `async def` test on one in virtual time (leave out any mark of another asyncio plugin), or"
     " write a plain `def` test with `durable_env.run(...)`"
 )
+# What pickles are signed with; the next process must read what this one wrote.
+PICKLE_KEY = b"of a test"
 # Of no release: what wrote this journal is gone with the test.
 VERSION = "0"
 CRASHED = "the process crashed before this was answered; ask the next one"
@@ -54,6 +59,7 @@ class Process:
         commit_s: Callable[[], float] = no_time,
         step_s: Callable[[], float] = no_time,
         logs_failures: bool = False,
+        codec: JournalValueCodec | JournalValueCodecProvider | None = None,
         around_link: Callable[[Link], Link] = lambda link: link,
     ) -> None:
         self.is_alive = False
@@ -77,13 +83,15 @@ class Process:
             # Virtual time never jumps by itself, so that nobody need look whether it did.
             look_again_s=float("inf"),
         )
-        self.link = LocalLink(
+        self.link = SteppedLink(
             "local 1",
             clock,
             self._post,
+            WireSource(Seal(lambda: PICKLE_KEY), codec),
             pool=SteppingPool(self._handler_loop, step_s),
             always_replay=always_replay,
         )
+        self.link.scheduler = scheduler
 
     async def start(self) -> None:
         """Take the store and recover. Raises what opening the store raises."""
@@ -114,6 +122,8 @@ class Process:
         self.is_alive = False
         for attempt in self.link.attempts:
             attempt.machine.close()
+            if attempt.thread is not None:
+                attempt.thread.let_go()
         self._engine_loop.close()
         self._handler_loop.close()
         self.engine.fail_all(EngineClosedError(CRASHED))
@@ -184,6 +194,15 @@ class AnsweringEngine(Engine):
             self._asked.add(future)
             future.add_done_callback(self._asked.discard)
         return future
+
+
+class SteppedLink(LocalLink):
+    """Nothing else happens while the thread of a `def` handler computes, whoever is faster."""
+
+    scheduler: Scheduler
+
+    def thread_runs(self, change: int) -> None:
+        self.scheduler.thread_runs(self, change)
 
 
 class SteppingPool(Executor):

@@ -26,6 +26,8 @@ CHANGE_FAVOURITE = 0.05
 # Code that polls with `sleep(0)` would stop the clock; after so many callbacks it sees time pass.
 CALLBACKS_AT_ONE_TIME_MAX = 20_000
 POLLED_S = 0.001
+# A `def` handler that blocks for longer is not waited for: perhaps it waits for somebody here.
+THREAD_S_MAX = 5.0
 
 
 class DeadlockError(Exception):
@@ -54,6 +56,8 @@ class Scheduler:
         self._when_idle: list[Callable[[], None]] = []
         self._outside: set[asyncio.Future[object]] = set()
         self._bell = threading.Event()
+        self._threads = threading.Condition()
+        self._running_threads: dict[object, int] = {}
 
     def add(self, loop: VirtualLoop) -> None:
         self._loops.append(loop)
@@ -77,6 +81,8 @@ class Scheduler:
         """
         if self._failure is not None:
             raise self._failure
+        if self._running_threads:
+            self._let_threads_run()
         ready = [loop for loop in self._loops if loop.ready]
         if not ready:
             self._pass_time()
@@ -111,6 +117,12 @@ class Scheduler:
         self._outside.add(future)
         future.add_done_callback(self._outside.discard)
 
+    def thread_runs(self, owner: object, change: int) -> None:
+        """From any thread: one of the owner's goes on (1), or stands still (-1)."""
+        with self._threads:
+            self._running_threads[owner] = self._running_threads.get(owner, 0) + change
+            self._threads.notify()
+
     def ring(self) -> None:
         """From any thread: something is ready."""
         if self._outside:
@@ -122,6 +134,15 @@ class Scheduler:
         if self._favourite in ready:
             return self._favourite
         return self._random.choice(ready)
+
+    def _let_threads_run(self) -> None:
+        """Until all of them stand still, as if what they do was a callback like any other."""
+        with self._threads:
+            self._threads.wait_for(self._all_stand_still, THREAD_S_MAX)
+            self._running_threads.clear()
+
+    def _all_stand_still(self) -> bool:
+        return not any(self._running_threads.values())
 
     def _pass_time(self) -> None:
         due = [at_s for loop in self._loops if (at_s := loop.next_timer_s()) is not None]

@@ -24,8 +24,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 import nbdurable
-from nbdurable.app import DurableEngine
 from nbdurable.batch.execution import JournalRefusedError
+from nbdurable.wiring import DurableEngine
 
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
@@ -446,9 +446,9 @@ def test_papermill_starts_with_the_engine_and_the_engine_without_papermill():
     """Papermill imports every engine whenever it is imported; ours costs nothing until used."""
     program = (
         "import nbdurable.batch.engine, sys\n"
-        "light = not {'papermill', 'duckdb', 'nbdurable.app'} & set(sys.modules)\n"
+        "light = not {'papermill', 'duckdb', 'nbdurable.wiring'} & set(sys.modules)\n"
         "import papermill.engines as e\n"
-        "light = light and not {'duckdb', 'nbdurable.app'} & set(sys.modules)\n"
+        "light = light and not {'duckdb', 'nbdurable.wiring'} & set(sys.modules)\n"
         "print(light, e.papermill_engines.get_engine('nbdurable').__name__)\n"
     )
     told = subprocess.run(

@@ -1,17 +1,28 @@
-"""The client is the official one where the official one has something."""
+"""The clients are the official one where the official one has something."""
 
 from __future__ import annotations
 
 import inspect
 
 import pytest
-from restate.client_types import RestateClient
+import restate.client_types as official
 
+from nbdurable.client import base
+from nbdurable.client.calls import ScopedClient
+from nbdurable.client.http import HttpClient
 from nbdurable.client.local import LocalClient
 
-# `scope` returns a client of its own; it comes with scopes.
-MISSING_YET = {"scope"}
-OFFICIAL = {name for name in vars(RestateClient) if not name.startswith("_")}
+OURS = {
+    "RestateClient": (base.RestateClient, LocalClient, HttpClient),
+    "RestateScopedClient": (base.RestateScopedClient, ScopedClient),
+}
+METHODS = [
+    (kind, ours, name)
+    for kind, classes in OURS.items()
+    for ours in classes
+    for name in sorted(vars(getattr(official, kind)))
+    if not name.startswith("_")
+]
 
 
 def parameters(function: object) -> list[tuple[str, object, object]]:
@@ -20,12 +31,21 @@ def parameters(function: object) -> list[tuple[str, object, object]]:
     return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
 
 
-def test_nothing_is_missing_but_what_is_listed() -> None:
-    """The list can only shrink."""
-    assert {name for name in OFFICIAL if not hasattr(LocalClient, name)} == MISSING_YET
-
-
-@pytest.mark.parametrize("name", sorted(OFFICIAL - MISSING_YET))
-def test_a_method_takes_what_the_official_one_takes(name: str) -> None:
+@pytest.mark.parametrize(("kind", "ours", "name"), METHODS)
+def test_a_method_takes_what_the_official_one_takes(kind: str, ours: type, name: str) -> None:
     """So that code moves from a script to a cluster by changing how it gets its client."""
-    assert parameters(getattr(LocalClient, name)) == parameters(getattr(RestateClient, name))
+    theirs = getattr(getattr(official, kind), name)
+    assert parameters(getattr(ours, name)) == parameters(theirs)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_client_of_the_users_own_implements_the_same_methods(kind: str) -> None:
+    """A fake in a test is a subclass of either."""
+    theirs, ours = getattr(official, kind), getattr(base, kind)
+    assert ours.__abstractmethods__ == theirs.__abstractmethods__
+
+
+def test_a_handle_has_what_the_official_one_has() -> None:
+    theirs = official.RestateClientSendHandle("inv_1", 202)
+    ours = base.RestateClientSendHandle("inv_1", 202)
+    assert {name: getattr(ours, name) for name in vars(theirs)} == vars(theirs)

@@ -24,10 +24,10 @@ from nbdurable import (
     Workflow,
     WorkflowContext,
 )
-from nbdurable.app import DurableEngine
-from nbdurable.client.local import RestateClientSendHandle
+from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 CLIENTS = {"local": durable}
 NOBODY = "inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa"

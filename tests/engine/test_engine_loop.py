@@ -18,7 +18,6 @@ from support.running import HandClock, durable, until, until_status
 
 import nbdurable
 from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
-from nbdurable.app import DurableEngine
 from nbdurable.core.ids import InvocationId, keyed_invocation_id
 from nbdurable.core.proposals import CancelInvocation
 from nbdurable.core.records import Row, checksum
@@ -30,6 +29,7 @@ from nbdurable.errors import (
     StoreError,
 )
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 
 class GatedStore(MemoryStore):
@@ -596,7 +596,7 @@ async def script(text: str, *arguments: str) -> tuple[int, str, str]:
 HANGING = """
 import asyncio, threading
 from nbdurable import Context, Service
-from nbdurable.app import DurableEngine
+from nbdurable.wiring import DurableEngine
 from nbdurable.store.memory import MemoryStore
 
 service, began = Service("S"), threading.Event()

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from nbdurable import InvocationRetryPolicy, Workflow
-from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 QUICK = InvocationRetryPolicy(max_attempts=3, initial_interval=timedelta(milliseconds=1))
 

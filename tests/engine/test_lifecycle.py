@@ -19,8 +19,8 @@ from nbdurable import (
     VirtualObject,
     Workflow,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 ONCE = InvocationRetryPolicy(max_attempts=1)
 DAY = timedelta(days=1)

@@ -1,8 +1,8 @@
 """What handlers can count on, whatever link runs them. Every test is one program, end to end.
 
-Parametrised over links: an attached one joins by one more entry in `LINKS`. Always replaying, an
-attempt is suspended at every await, so that no test passes because a handler kept something in
-memory.
+`opened` is parametrised over links: an attached one joins by one more entry in `conftest.LINKS`.
+Always replaying, an attempt is suspended at every await, so that no test passes because a handler
+kept something in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.running import HandClock, durable, replaying, until, until_status
+from support.running import HandClock, durable, until, until_status
 
 import nbdurable
 from nbdurable import (
@@ -37,19 +37,13 @@ from nbdurable import (
     gather,
     select,
 )
-from nbdurable.app import DurableEngine
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
-LINKS = {"local": durable, "always replay": replaying}
 NOW = timedelta(0)
 SOON = timedelta(milliseconds=1)
 AT_ONCE = InvocationRetryPolicy(initial_interval=SOON, max_interval=SOON)
 NEVER_AGAIN = InvocationRetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(params=sorted(LINKS))
-def opened(request: pytest.FixtureRequest) -> Callable[..., DurableEngine]:
-    return LINKS[request.param]
 
 
 Opened = Callable[..., DurableEngine]
@@ -924,7 +918,7 @@ async def test_changed_code_pauses_at_once_and_says_what_where_and_what_to_do(
         view = await until_status(engine, sent.invocation_id, "paused")
         said = str(view.failure)
         assert "recorded:  Run 'store'" in said
-        assert "Three ways out" in said
+        assert "Ways out: resume it on the revision" in said
         if second == "renamed":
             assert "attempted: Run 'save'" in said
             assert f"{__file__}:" in said
@@ -976,7 +970,7 @@ async def test_handlers_may_await_what_is_not_ours(opened: Opened):
 
 
 async def test_a_timeout_of_asyncio_may_end_a_wait_for_what_is_ours():
-    """By the clock on the wall, which no journal repeats: so not where everything is replayed."""
+    """While it runs: the clock of `asyncio.timeout` does not outlive a suspension."""
     service = Service("S")
 
     @service.handler()

@@ -14,6 +14,8 @@ from nbdurable.core.journal import AttemptStart
 from nbdurable.core.proposals import AttemptSteps
 from nbdurable.core.values import Target
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.seal import Seal
+from nbdurable.invoker.wire_source import WireSource
 
 ONE = random_invocation_id(1)
 
@@ -50,7 +52,7 @@ def link(posted: list[Any]) -> LocalLink:
     async def handle(ctx: Context) -> str:
         return "done"
 
-    link = LocalLink("test", HandClock(), posted.append)
+    link = LocalLink("test", HandClock(), posted.append, WireSource(Seal(lambda: b"key")))
     link.start()
     link.offer(service, "v1")
     link.assign_revision("S", "v1", 1)

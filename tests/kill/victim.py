@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from nbdurable import Workflow
-from nbdurable.app import DurableEngine
 from nbdurable.store.duck import DuckStore
+from nbdurable.wiring import DurableEngine
 
 STEP_COUNT = 20
 FOLDER, KEY = Path(sys.argv[1]), sys.argv[2]

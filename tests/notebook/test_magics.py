@@ -49,6 +49,16 @@ def test_a_service_cell_binds_its_name_and_a_call_is_awaited(shell):
     assert shell.run('await Greeter.greet("World")') == "Hello, World!"
 
 
+def test_handlers_of_a_cell_may_be_def(shell):
+    """Whoever writes for pandas and not for asyncio writes `def`."""
+    shell.run(
+        "%%durable_service Report\n"
+        "def compute(ctx, n):\n"
+        "    return ctx.run_typed('double', lambda: 2 * n).result()"
+    )
+    assert shell.run("await Report.compute(21)") == 42
+
+
 def test_handlers_see_what_later_cells_change_but_leave_no_names_behind(shell):
     """A notebook's globals are live; the `run` of two workflows must not overwrite each other."""
     shell.run("greet = 'mine'")
@@ -79,16 +89,36 @@ def test_a_bound_handler_is_what_ctx_calls_take(shell):
     assert shell.run('await Caller.call("k")') == 3
 
 
-def test_a_call_inside_a_handler_is_refused_with_what_to_write(shell):
-    """It would submit anew at every replay; the sentence stands where the failure is looked for."""
+def test_a_call_inside_a_handler_is_a_durable_call(shell):
+    """Written as outside of one; journaled, so that no replay makes it again."""
     shell.run(COUNTER)
     shell.run(
-        "%%durable_service Caller\nasync def call(ctx, key):\n    return await Counter[key].add(3)"
+        "%%durable_service Caller\n"
+        "async def call(ctx, key):\n"
+        "    Counter[key].add.send(1)\n"
+        "    first = await Counter[key].add(3)\n"
+        "    return [first, await Counter[key].total()]\n"
+        "def block(ctx, key):\n"
+        "    return Counter[key].add(5).result()\n"
+    )
+    assert shell.run('await Caller.call("k")') == [4, 4]
+    assert shell.run('await Caller.block("k")') == 9
+    shell.run("%durable show " + shell.run('h = Caller.call("k"); await h; h.id'))
+    assert "OneWayCall" in shell.out
+    assert "Counter/k/add" in shell.out
+
+
+def test_a_call_inside_a_step_is_refused_with_what_to_write(shell):
+    """A step runs again after a crash, and so would the call."""
+    shell.run(COUNTER)
+    shell.run(
+        "%%durable_service Caller\n"
+        "async def call(ctx, key):\n"
+        "    return await ctx.run_typed('inside', lambda: Counter[key].add(3))"
     )
     shell.run('h = Caller.call("k")')
-    shell.run("from datetime import timedelta\nh.result(timedelta(seconds=1))")
-    shell.run("%durable show " + shell.run("h.id"))
-    assert "await ctx.object_call(Counter.add, key, …)" in shell.out
+    shell.run("from datetime import timedelta\nh.result(timedelta(seconds=5))")
+    assert "ctx is used inside the step 'inside'" in shell.out
 
 
 def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
@@ -114,7 +144,6 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
         ("%durable show", "write: %durable show ID"),
         ("%durable show 'a", "close the quotation mark"),
         ("%%durable_service G\nx = 1", "no handler in this cell"),
-        ("%%durable_service G\ndef f(ctx): ...", "write: async def f(ctx)"),
         ("%%durable_service G\nasync def f(ctx, a, b): ...", "put them into a dict"),
         ("%%durable_workflow G\nasync def f(ctx): ...", "write: async def run(ctx, request)"),
         ("%%durable_service\nasync def f(ctx): ...", "required: name"),

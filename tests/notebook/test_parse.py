@@ -17,7 +17,7 @@ def test_functions_that_take_ctx_first_are_handlers_and_others_are_helpers():
         "def helper(name): ...\n"
         "def other(name, ctx): ...\n"
         "async def greet(ctx, name): ...\n"
-        "async def wave(ctx, /): ...\n"
+        "def wave(ctx, /): ...\n"
     )
     assert cell.handlers == ("greet", "wave")
 
@@ -57,7 +57,6 @@ def test_the_shared_mark_is_taken_out_of_the_tree():
     [
         ("service", "G", "x = 1", "no handler in this cell; write: async def greet(ctx, name)"),
         ("service", "G", "def f(name): ...", "no handler in this cell"),
-        ("service", "G", "def f(ctx, a=1): ...", "write: async def f(ctx, a=1)"),
         ("workflow", "P", "async def go(ctx): ...", "write: async def run(ctx, request)"),
         ("workflow", "P", "@shared\nasync def run(ctx): ...", "not shared"),
         ("service", "G", "@shared\nasync def f(ctx): ...", "remove @shared"),

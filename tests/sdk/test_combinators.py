@@ -27,6 +27,9 @@ class FakeContext:
     def future(self, value: Any) -> FakeFuture:
         return FakeFuture(self, value)
 
+    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
+        return [future.is_completed() for future in futures]
+
     async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
         assert futures, "await_any is never called with none"
         while not any(future.is_completed() for future in futures):
@@ -42,7 +45,6 @@ class FakeFuture(DurableFuture[Any]):
     """Mutable: `completed`."""
 
     def __init__(self, context: FakeContext, value: Any) -> None:
-        self.handle = object()
         self.context = context
         self.value = value
         self.completed = False

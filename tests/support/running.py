@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from nbdurable.app import DurableEngine
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine
 
 # Long for a machine under load; only a test that fails waits for it.
 WAIT_S_MAX = 10.0
@@ -25,6 +25,10 @@ class HandClock:
 
     def now_ms(self) -> int:
         return self._now_ms
+
+    def pass_by(self, ms: int) -> None:
+        """Time passes and nobody looks: as during a step."""
+        self._now_ms += ms
 
     async def turn(self, opened: DurableEngine, ms: int) -> None:
         self._now_ms += ms
@@ -49,6 +53,7 @@ class AlwaysReplaying(DurableEngine):
 
 
 def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
+    """The same, suspended at every await: all that comes after replays all that came before."""
     return AlwaysReplaying(services=services, store=store or MemoryStore(), clock=clock)
 
 

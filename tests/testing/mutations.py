@@ -14,14 +14,22 @@ import pytest
 
 from nbdurable.core import evolve as evolving
 from nbdurable.core import machine
-from nbdurable.core.actions import SetTimer
+from nbdurable.core.actions import PublishResult, SetTimer
 from nbdurable.core.commands import SetStateCommand
 from nbdurable.core.facts import InvocationSuspended
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.proposals import CompleteAwakeable, CompleteRun
 from nbdurable.core.records import CopyOf
-from nbdurable.core.rules import attempt, commands, control, external, invoke, progress
-from nbdurable.core.state import Waiter
+from nbdurable.core.rules import (
+    attempt,
+    commands,
+    control,
+    external,
+    invoke,
+    progress,
+    retention,
+)
+from nbdurable.core.state import EngineState, Waiter
 from nbdurable.core.values import Success
 from nbdurable.engine.loop import Engine
 
@@ -108,7 +116,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
             evolving._object_of(state, inv).holder = inv.id
 
     patch.setattr(evolving, "_take_lock", take_lock)
-    patch.setattr(invoke, "_first_status", lambda draft, target, *, exclusive: "ready")
+    patch.setattr(invoke, "first_status", lambda draft, target, *, exclusive: "ready")
 
 
 @mutation("sleepers are forgotten by a restart")
@@ -181,6 +189,50 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return error
 
     patch.setattr(attempt, "append_command", append)
+
+
+@mutation("a slot that is free is given to nobody")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine, "start_waiting", lambda draft: None)
+
+
+@mutation("limits are not looked at")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EngineState, "is_full", lambda self, inv: False)
+
+
+@mutation("a call that would wait for its own caller is let wait")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commands, "_refuse_deadlock", lambda draft, inv, command: None)
+
+
+@mutation("the cleaner takes what has not expired")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retention, "_is_over", lambda retention_ms, age_ms: retention_ms is not None)
+
+
+# Those that were found, put back: a simulator that does not find them again has got worse.
+
+
+@mutation("what is published is looked up, though it may be purged by now")
+def _(patch: pytest.MonkeyPatch) -> None:
+    act = Engine._act
+
+    def look_up(self: Any, action: Any) -> None:
+        if isinstance(action, PublishResult) and action.invocation_id in self._waiting:
+            self.outcome(action.invocation_id)
+        act(self, action)
+
+    patch.setattr(Engine, "_act", look_up)
+
+
+@mutation("code is loaded over a link that is closed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def decide(self: Any, proposal: Any, now_ms: int) -> Any:
+        self._note(proposal)
+        return self.machine.decide(proposal, now_ms)
+
+    patch.setattr(Engine, "_decide", decide)
 
 
 @mutation("the engine acts before it commits")

@@ -96,7 +96,9 @@ def _fail_run(draft: Draft, inv: Invocation, step: FailRun) -> None:
     failed = run.failed
     count = 1 if failed is None else failed.failure_count + 1
     first_ms = draft.now_ms if failed is None else failed.first_failed_at_ms
-    if step.retry.gives_up(count, draft.now_ms - first_ms):
+    # A first run that alone took longer than all of them may is not repeated.
+    elapsed_ms = step.took_ms if failed is None else draft.now_ms - first_ms
+    if step.retry.gives_up(count, elapsed_ms):
         # Source: restate-http-observed.md – the message is the repr of the last exception.
         gave_up = CompleteRun(
             completion_id=step.completion_id, result=terminal(500, step.error.message)

@@ -219,7 +219,7 @@ def _row(view: InvocationView, entry: EntryView) -> Row:
     return Row(
         index=entry.index,
         kind=entry.kind,
-        name=entry.name or "",
+        name=f"{entry.name or ''}{entry.arguments or ''}",
         tone=tone,
         status="not needed" if is_left else _row_status(entry),
         ms=None if entry.ended_at_ms is None else entry.ended_at_ms - entry.started_at_ms,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import secrets
 import sys
 import weakref
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from typing import Self
 
 from nbdurable import __version__
 from nbdurable.client.local import LocalClient
+from nbdurable.client.sync import SyncClient
 from nbdurable.core.proposals import Loaded
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
@@ -26,10 +28,14 @@ from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.options import settings_of
 from nbdurable.invoker.payloads import ms_of
+from nbdurable.invoker.seal import Seal
+from nbdurable.invoker.wire_source import WireSource
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.options import EngineOptions
 
 JOURNAL_FOLDER = ".nbdurable"
+PICKLE_KEY_FILE = "pickle.key"
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
@@ -49,6 +55,7 @@ class DurableEngine:
         clock: Clock | None = None,
         options: EngineOptions | None = None,
         logs_failures: bool = True,
+        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
         self.path = journal_path(path)
         self._services = list(services)
@@ -57,6 +64,9 @@ class DurableEngine:
         self._options = options or EngineOptions()
         self._settings = settings_of(self._options)
         self._logs_failures = logs_failures
+        # An app brings its own.
+        self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
+        self._key: bytes | None = None
         self._engine: Engine | None = None
         self._link: LocalLink | None = None
         self._client: LocalClient | None = None
@@ -98,12 +108,19 @@ class DurableEngine:
             logs_failures=self._logs_failures,
         )
         engine.start()
-        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post)
+        wires = WireSource(Seal(self._pickle_key), self._codec)
+        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post, wires)
         link.start()
         engine.add_link(link).result()
         self._engine, self._link = engine, link
         _look_after(self)
         self._client = LocalClient(engine, link)
+
+    def _pickle_key(self) -> bytes:
+        """What pickles of this journal are signed with: as long-lived as the journal is."""
+        if self._key is None:
+            self._key = secrets.token_bytes(32) if self._store else kept_key(self.path)
+        return self._key
 
     async def register_all(self) -> list[Loaded]:
         """Load the code of the services given to `open`: what was in flight goes on."""
@@ -119,7 +136,7 @@ class DurableEngine:
             engine.close()
 
     async def __aenter__(self) -> Self:
-        refused = await asyncio.to_thread(self._refused_to_start)
+        refused = await asyncio.to_thread(self.refused_to_start)
         if refused is not None:
             # Without the frames that led here: the sentence and the user's own line say it all.
             raise refused.with_traceback(None)
@@ -130,7 +147,8 @@ class DurableEngine:
             raise
         return self
 
-    def _refused_to_start(self) -> NbdurableError | None:
+    def refused_to_start(self) -> NbdurableError | None:
+        """Start, or say why not, without the frames that led there."""
         try:
             self.start()
         except NbdurableError as error:
@@ -146,11 +164,49 @@ class DurableEngine:
         await asyncio.to_thread(self.close)
 
 
+class SyncDurableEngine:
+    """The same engine for code without asyncio. Use as a `with`."""
+
+    def __init__(self, opened: DurableEngine) -> None:
+        self.opened = opened
+
+    def __repr__(self) -> str:
+        return repr(self.opened).replace("<", "<Sync", 1)
+
+    @property
+    def path(self) -> Path:
+        return self.opened.path
+
+    @property
+    def client(self) -> SyncClient:
+        return SyncClient(self.opened.client)
+
+    def __enter__(self) -> Self:
+        refused = self.opened.refused_to_start()
+        if refused is not None:
+            raise refused.with_traceback(None)
+        try:
+            self.opened.client.wait(self.opened.register_all())
+        except BaseException:
+            self.opened.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.opened.close()
+
+
 def open(
     path: str | os.PathLike[str] | None = None,
     *,
     services: Iterable[Definition] = (),
     options: EngineOptions | None = None,
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> DurableEngine:
     """Open the journal and run an engine on it in this process.
 
@@ -158,8 +214,36 @@ def open(
     async with nbdurable.open(services=[flow]) as engine:
         await engine.client.workflow_send(run, "order-456", {"amount": 100})
     ```
+
+    Args:
+        path: The journal's folder; None takes NBDURABLE_HOME, else `.nbdurable`.
+        services: A list of them, or what `nbdurable.app()` returns.
+        options: What holds where services and handlers say nothing.
+        journal_value_codec: Transforms every value that is recorded; None takes the app's.
     """
-    return DurableEngine(path, services, options=options)
+    return DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
+
+
+def open_sync(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    services: Iterable[Definition] = (),
+    options: EngineOptions | None = None,
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
+) -> SyncDurableEngine:
+    """Open the journal and run an engine on it, for a script without asyncio. As `open`.
+
+    ```python
+    with nbdurable.open_sync(services=[flow]) as engine:
+        sent = engine.client.workflow_send(run, "order-456", {"amount": 100})
+        print(engine.client.attach(sent.invocation_id))
+    ```
+
+    Handlers may be `async def` or `def` all the same: they run on the engine's threads.
+    """
+    return SyncDurableEngine(
+        DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
+    )
 
 
 def _look_after(opened: DurableEngine) -> None:
@@ -182,6 +266,16 @@ def _look_after(opened: DurableEngine) -> None:
     owner = os.getpid()
     os.register_at_fork(after_in_child=poison)
     atexit.register(close)
+
+
+def kept_key(folder: Path) -> bytes:
+    """The key beside the journal, readable by its owner only; made at first need."""
+    from nbdurable.store.lock import write_private
+
+    file = folder / PICKLE_KEY_FILE
+    if not file.exists():
+        write_private(file, secrets.token_bytes(32))
+    return file.read_bytes()
 
 
 def _duck_store(path: Path) -> Store:

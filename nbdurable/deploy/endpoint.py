@@ -1,0 +1,81 @@
+"""Services that are served together: `app = nbdurable.app([greeter, counter])`.
+
+One object for both homes of a handler. `nbdurable.open(services=app)` runs it on a journal here;
+given to a server of ASGI applications (`hypercorn my_module:app`), the same handlers are served by
+the official SDK to a Restate cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Literal, Optional, Union
+
+from nbdurable.errors import DefinitionError
+from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
+from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.object import VirtualObject
+from nbdurable.sdk.service import Service
+from nbdurable.sdk.workflow import Workflow
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class App:
+    """Iterating gives the services. Mutable: the official application is made at first need.
+
+    Attributes:
+        protocol: For the official SDK only, as are `identity_keys`.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Definition],
+        protocol: Literal["bidi", "request_response"] | None,
+        identity_keys: list[str] | None,
+        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None,
+    ) -> None:
+        self.services: dict[str, Definition] = {}
+        for service in services:
+            if not isinstance(service, Definition):
+                raise DefinitionError(
+                    f"{service!r} is no service; write: app([greeter]), where greeter is a"
+                    " Service, a VirtualObject or a Workflow"
+                )
+            if service.name in self.services:
+                raise DefinitionError(f"service {service.name!r} is named twice; rename one")
+            self.services[service.name] = service
+        self.protocol = protocol
+        self.identity_keys = identity_keys or []
+        self.journal_value_codec = journal_value_codec
+        self._official: Asgi | None = None
+
+    def __repr__(self) -> str:
+        return f"<App {', '.join(self.services)}>"
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(self.services.values())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection by the official SDK, which has to be installed."""
+        if self._official is None:
+            from nbdurable.deploy.official import official_app
+
+            self._official = official_app(self)
+        await self._official(scope, receive, send)
+
+
+def app(
+    services: Iterable[Union[Service, VirtualObject, Workflow]],
+    protocol: Optional[Literal["bidi", "request_response"]] = None,
+    identity_keys: Optional[list[str]] = None,
+    journal_value_codec: Optional[Union[JournalValueCodec, JournalValueCodecProvider]] = None,
+) -> App:
+    """Name the services that are served together.
+
+    Args:
+        services: Services, objects and workflows; each name once.
+        protocol: How the official SDK talks to its server; an engine here has no use for it.
+        identity_keys: Whose requests the official SDK accepts; the same.
+        journal_value_codec: Transforms every value that is recorded, here and there.
+    """
+    return App(services, protocol, identity_keys, journal_value_codec)

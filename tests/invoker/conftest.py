@@ -1,0 +1,17 @@
+"""Every link there is: what handlers can count on is tested over each, and in replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.running import durable, replaying
+
+from nbdurable.wiring import DurableEngine
+
+LINKS = {"local": durable, "local, always replaying": replaying}
+
+
+@pytest.fixture(params=sorted(LINKS))
+def opened(request: pytest.FixtureRequest) -> Callable[..., DurableEngine]:
+    return LINKS[request.param]
