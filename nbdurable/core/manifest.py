@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nbdurable.core.values import HandlerType, RetryPolicy, ServiceType, Value
 
 
@@ -20,6 +22,34 @@ class HandlerManifest(Value, frozen=True, kw_only=True):
     # Steps found by key instead of by position: how a notebook's cells are journaled.
     keyed: bool = False
     has_input: bool = True
+
+
+class ServicePatch(Value, frozen=True, kw_only=True):
+    """What somebody changed about a service without touching its code; None leaves it as it is.
+
+    Source: restate-semantics.md, 3.1 (`PATCH /services/{s}`).
+    """
+
+    public: bool | None = None
+    idempotency_retention_ms: int | None = None
+    workflow_retention_ms: int | None = None
+    journal_retention_ms: int | None = None
+    inactivity_timeout_ms: int | None = None
+    abort_timeout_ms: int | None = None
+
+    def applied_to(self, manifest: ServiceManifest) -> ServiceManifest:
+        handlers = tuple(self._handler(handler) for handler in manifest.handlers)
+        return msgspec.structs.replace(manifest, handlers=handlers)
+
+    def _handler(self, handler: HandlerManifest) -> HandlerManifest:
+        changed: dict[str, int | bool] = {
+            name: value
+            for name in self.__struct_fields__
+            if name != "public" and (value := getattr(self, name)) is not None
+        }
+        if self.public is not None:
+            changed["ingress_private"] = not self.public
+        return msgspec.structs.replace(handler, **changed)
 
 
 class ServiceManifest(Value, frozen=True, kw_only=True):

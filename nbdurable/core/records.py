@@ -21,10 +21,13 @@ from nbdurable.core.facts import (
     InvocationFact,
     NotificationAppended,
     PromiseCompleted,
+    StateEdited,
+    StateEditQueued,
     carried_ref,
 )
 from nbdurable.core.ids import digest_of
 from nbdurable.core.notifications import notification_type
+from nbdurable.core.values import ObjectId
 
 
 class UnknownFactError(Exception):
@@ -130,7 +133,15 @@ def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
             return "InvocationCompleted", fact.invocation_id, fact.entry_index, fact.by
         case PromiseCompleted(object=of, promise=promise):
             return "PromiseCompleted", None, None, f"{of.service}/{of.key}/{promise}"
+        case StateEdited(object=of, command=command):
+            return "StateEdited", None, None, _state_name(of, name_of(command))
+        case StateEditQueued(object=of, name=name):
+            return "StateEditQueued", None, None, _state_name(of, name)
         case InvocationFact():
             return type(fact).__name__, fact.invocation_id, None, None
         case _:
             return type(fact).__name__, None, None, None
+
+
+def _state_name(of: ObjectId, name: str | None) -> str:
+    return f"{of.service}/{of.key}" if name is None else f"{of.service}/{of.key}/{name}"
