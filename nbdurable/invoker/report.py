@@ -7,6 +7,7 @@ import concurrent.futures
 import os
 import traceback
 from pathlib import Path
+from typing import TypeVar
 
 from nbdurable.core.values import ErrorReport, Failure
 from nbdurable.errors import (
@@ -15,6 +16,9 @@ from nbdurable.errors import (
     SerializationError,
     TerminalError,
 )
+from nbdurable.invoker.payloads import ms_of
+
+E = TypeVar("E", bound=BaseException)
 
 # Ours, and what stands between us and the user's code: nobody looks for their mistake there.
 _MACHINERY = tuple(
@@ -38,8 +42,9 @@ def report_of(
 ) -> ErrorReport:
     """`command_name` and `completion_id` are of the step that raised, if one did."""
     retry_after_ms = None
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        retry_after_ms = int(error.retry_after.total_seconds() * 1000)
+    retryable = _find(error, RetryableError)
+    if retryable is not None and retryable.retry_after is not None:
+        retry_after_ms = ms_of(retryable.retry_after)
     return ErrorReport(
         code=_code(getattr(error, "status_code", 500)),
         message=_said(error),
@@ -67,12 +72,7 @@ def terminal_error_of(failure: Failure) -> TerminalError:
 
 def find_terminal(error: BaseException) -> TerminalError | None:
     """The error itself, or the TerminalError it was raised from (`raise … from terminal`)."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TerminalError):
-            return seen
-        seen = seen.__cause__
-    return None
+    return _find(error, TerminalError)
 
 
 def stacktrace_of(error: BaseException) -> str:
@@ -117,6 +117,15 @@ def _said(error: BaseException) -> str:
         return _text(repr(error))
     except Exception:  # noqa: BLE001 - border: the repr is the user's code too.
         return f"{type(error).__qualname__}, whose repr cannot be made"
+
+
+def _find(error: BaseException, kind: type[E]) -> E | None:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return seen
+        seen = seen.__cause__
+    return None
 
 
 def _code(status_code: object) -> int:

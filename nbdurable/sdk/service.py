@@ -87,6 +87,9 @@ class Service(Definition):
     ) -> Callable[[T], T]:
         """Make a function `async def f(ctx)` or `async def f(ctx, input)` a handler.
 
+        A `def` works as well: it runs on a thread of its own, may block, and waits for what ctx
+        calls return with `.result()` or `nbdurable.wait()` where an `async def` writes `await`.
+
         The arguments that the service has too override the service's for this handler.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.running import HandClock, until
+from support.running import HandClock, until, until_status
 
 from nbdurable import (
     BytesSerde,
@@ -179,6 +179,26 @@ async def test_retry_after_in_a_step_outranks_the_policy(opened: Opened, options
     async with opened(service, clock=clock) as engine:
         sent = await engine.client.service_send(handle, None)
         await until(engine, sent.invocation_id, waits_to(clock.now_ms() + 3 * 3_600_000))
+
+
+async def test_retry_after_of_a_cause_is_heard(opened: Opened):
+    """Wrapping an error for the log must not lose when to try again; nor must it in a handler."""
+    service, clock = Service("S"), HandClock()
+
+    def fetch() -> None:
+        raise RetryableError("busy", retry_after=timedelta(hours=3))
+
+    @service.handler()
+    async def handle(ctx: Context) -> None:
+        try:
+            fetch()
+        except RetryableError as error:
+            raise ValueError("while fetching") from error
+
+    async with opened(service, clock=clock) as engine:
+        sent = await engine.client.service_send(handle, None)
+        view = await until_status(engine, sent.invocation_id, "backing-off")
+    assert view.next_retry_at_ms == clock.now_ms() + 3 * 3_600_000
 
 
 async def test_retry_after_does_not_outlive_the_attempts(opened: Opened):
