@@ -23,8 +23,12 @@ FIRST_AWAKEABLE_SIGNAL: Final = 17
 
 _INVOCATION_PREFIX: Final = "inv_1"
 _AWAKEABLE_PREFIX: Final = "sign_1"
+_DEPLOYMENT_PREFIX: Final = "dp_"
 _ID_BYTES: Final = 16
+_ID_CHARS: Final = 26
+_BASE32: Final = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 _LIFE_BYTES: Final = 4
+_REVISION_DIGITS_MAX: Final = 9
 
 
 def random_invocation_id(seed: int) -> InvocationId:
@@ -60,6 +64,35 @@ def awakeable_id(invocation_id: InvocationId, seed: int, signal_id: int) -> str:
     return _AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+def parse_invocation_id(text: str) -> InvocationId:
+    """Raises ValueError when the text is no invocation id, whether there is one or not."""
+    if not text.startswith(_INVOCATION_PREFIX):
+        raise ValueError(f"bad invocation id {text!r}: it does not begin with {_INVOCATION_PREFIX}")
+    encoded = text.removeprefix(_INVOCATION_PREFIX)
+    if len(encoded) != _ID_CHARS or not _BASE32.issuperset(encoded):
+        raise ValueError(
+            f"bad invocation id {text!r}: {_ID_CHARS} letters a to z and digits 2 to 7 follow"
+            f" {_INVOCATION_PREFIX}"
+        )
+    return InvocationId(text)
+
+
+def deployment_id(service: str, revision: int) -> str:
+    """Names the code of one revision, as Restate's ids name an endpoint with its services."""
+    return f"{_DEPLOYMENT_PREFIX}{service}_{revision}"
+
+
+def parse_deployment_id(text: str) -> tuple[str, int]:
+    """Service and revision. Raises ValueError when the text is no deployment id."""
+    service, _, revision = text.removeprefix(_DEPLOYMENT_PREFIX).rpartition("_")
+    if not text.startswith(_DEPLOYMENT_PREFIX) or not service or not _is_number(revision):
+        raise ValueError(
+            f"bad deployment id {text!r}: it is {_DEPLOYMENT_PREFIX}, a service, _ and a revision,"
+            f" e.g. {deployment_id('Greeter', 1)}"
+        )
+    return service, int(revision)
+
+
 class AwakeableId(NamedTuple):
     invocation_id: InvocationId
     signal_id: int
@@ -89,6 +122,11 @@ def digest_of(payload: bytes) -> str:
 
 def _life(seed: int) -> bytes:
     return blake2b(str(seed).encode(), digest_size=_LIFE_BYTES, person=b"life").digest()
+
+
+def _is_number(text: str) -> bool:
+    # What is longer is no revision, and int() takes the longer, the longer it is.
+    return 0 < len(text) <= _REVISION_DIGITS_MAX and text.isascii() and text.isdigit()
 
 
 def _part(text: str | None) -> bytes:
