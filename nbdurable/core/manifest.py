@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from nbdurable.core.values import HandlerType, RetryPolicy, ServiceType, Value
 
 
 class HandlerManifest(Value, frozen=True, kw_only=True):
-    """What is None is the engine's affair, see `settings.py`."""
+    """What is None is the engine's affair, see `settings.py`.
+
+    What is said of input and output is for those who call from outside; schemas are JSON text.
+    """
 
     name: str
     type: HandlerType | None = None
@@ -22,6 +27,15 @@ class HandlerManifest(Value, frozen=True, kw_only=True):
     # Steps found by key instead of by position: how a notebook's cells are journaled.
     keyed: bool = False
     has_input: bool = True
+    has_output: bool = True
+    accept: str = "application/json"
+    content_type: str = "application/json"
+    # Its input serde reads JSON, so that input which is none can be refused before it is recorded.
+    reads_json: bool = False
+    input_schema: str | None = None
+    output_schema: str | None = None
+    description: str | None = None
+    metadata: Mapping[str, str] = {}
 
 
 class ServicePatch(Value, frozen=True, kw_only=True):
@@ -64,6 +78,8 @@ class ServiceManifest(Value, frozen=True, kw_only=True):
     digest: str
     source: str | None = None
     origin: str | None = None
+    description: str | None = None
+    metadata: Mapping[str, str] = {}
 
     def handler(self, name: str) -> HandlerManifest | None:
         return next((handler for handler in self.handlers if handler.name == name), None)
