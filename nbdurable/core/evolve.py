@@ -90,6 +90,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
                 state.services[fact.manifest.name] = service
             service.latest, service.offered = fact.revision, None
             service.revisions[fact.revision] = fact.manifest
+            service.registered_at_ms[fact.revision] = at_ms
         case ServicePatched():
             service = state.services[fact.service]
             service.offered = service.offered or service.manifest

@@ -292,6 +292,7 @@ class ServiceState:
     loaded: dict[int, str] = field(default_factory=dict)
     # The latest revision as it was registered, if it was patched since.
     offered: ServiceManifest | None = None
+    registered_at_ms: dict[int, int] = field(default_factory=dict)
 
     @property
     def manifest(self) -> ServiceManifest:

@@ -14,10 +14,10 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from nbdurable.core.actions import (
     AnyAction,
@@ -34,6 +34,7 @@ from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.journal import FailedRun, JournalEntry
 from nbdurable.core.machine import EngineMachine
+from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
@@ -43,6 +44,7 @@ from nbdurable.core.proposals import (
     ConfigureEngine,
     FailAttempt,
     LoadCode,
+    PatchService,
     Proposal,
     RestartInvocation,
     StartEpoch,
@@ -72,6 +74,7 @@ from nbdurable.errors import (
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
@@ -89,9 +92,22 @@ class Outcome(NamedTuple):
     payload: bytes
 
 
+class Reply(Protocol[T_contra]):
+    """Who waits for an answer: a `Future`, or what costs less. Called on the engine's thread."""
+
+    def done(self) -> bool: ...
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False when nobody waits any more; then nothing else is called."""
+
+    def set_result(self, result: T_contra, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
 class _Letter(NamedTuple):
     proposal: Proposal
-    reply: Future[Answer] | None
+    reply: Reply[Answer] | None
 
     def answer(self, answer: Answer) -> None:
         """To one who gave up waiting there is nothing to say."""
@@ -134,11 +150,13 @@ class Engine:
         self._cleanup_interval_ms = cleanup_interval_ms
         self._links: dict[str, Link] = {}
         self._code: dict[tuple[str, str], LoadCode] = {}
-        self._waiting: dict[InvocationId, list[Future[Outcome]]] = {}
+        self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
         self._ready: Future[None] = Future()
         self.feed = Feed()
+        # What is registered, with what was patched. Any thread may read it: it is replaced whole.
+        self.services: Mapping[str, ServiceManifest] = {}
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
@@ -157,8 +175,12 @@ class Engine:
     def propose(self, proposal: Proposal) -> Future[Answer]:
         """The answer comes after the commit of what was decided."""
         reply: Future[Answer] = Future()
-        self._put(_Letter(proposal, reply))
+        self.submit(proposal, reply)
         return reply
+
+    def submit(self, proposal: Proposal, reply: Reply[Answer]) -> None:
+        """The same, for a reply that is the caller's own."""
+        self._put(_Letter(proposal, reply))
 
     def post(self, proposal: Proposal) -> None:
         """Propose without waiting for the answer, as attempts do."""
@@ -189,12 +211,7 @@ class Engine:
         outcome: Future[Outcome] = Future()
 
         def look() -> None:
-            if self.machine.state.find(invocation_id) is None:
-                raise KeyError(invocation_id)
-            if invocation_id in self.machine.state.invocations:
-                self._waiting.setdefault(invocation_id, []).append(outcome)
-            elif not outcome.cancelled():
-                outcome.set_result(self.outcome(invocation_id))
+            self.join(invocation_id, outcome)
 
         def failed(asked: Future[None]) -> None:
             error = asked.exception()
@@ -206,6 +223,10 @@ class Engine:
         return outcome
 
     def _gave_up(self, invocation_id: InvocationId, outcome: Future[Outcome]) -> None:
+        if outcome.cancelled():
+            self.leave(invocation_id, outcome)
+
+    def leave(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Forget a caller that no longer waits."""
 
         def forget() -> None:
@@ -215,9 +236,8 @@ class Engine:
             if not waiting:
                 self._waiting.pop(invocation_id, None)
 
-        if outcome.cancelled():
-            with suppress(NbdurableError, RuntimeError):
-                self.ask(forget)
+        with suppress(NbdurableError, RuntimeError):
+            self.ask(forget)
 
     def add_link(self, link: Link) -> None:
         """Before `LoadCode` is proposed over it."""
@@ -233,6 +253,15 @@ class Engine:
         self._thread.join()
 
     # -- on the engine's thread ---------------------------------------------------------------
+
+    def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
+        """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
+        if invocation_id in self.machine.state.invocations:
+            self._waiting.setdefault(invocation_id, []).append(outcome)
+        elif invocation_id not in self.machine.state.completed:
+            raise KeyError(invocation_id)
+        elif outcome.set_running_or_notify_cancel():
+            outcome.set_result(self.outcome(invocation_id))
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
         result = self.machine.state.completed[invocation_id].result
@@ -366,6 +395,9 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
+        if any(isinstance(letter.proposal, LoadCode | PatchService) for letter in letters):
+            # Before it is answered, so that whoever was told of a service finds it.
+            self._publish_services()
         self._prefetch(decisions)
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
@@ -402,8 +434,13 @@ class Engine:
         await self._commit(
             self._rows([record for decision in decisions for record in decision.records])
         )
+        self._publish_services()
         for action in self.machine.resume():
             self._act(action)
+
+    def _publish_services(self) -> None:
+        known = self.machine.state.services
+        self.services = {name: service.manifest for name, service in known.items()}
 
     async def _recover_from(
         self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
