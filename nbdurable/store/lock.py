@@ -60,6 +60,10 @@ class OwnerLock:
         self._announced = False
         on_fork(self)
 
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor is not None
+
     def acquire(self) -> None:
         """Take the lock or say who has it. Writes nothing but an empty `lock` file.
 
