@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from nbdurable.client.local import LocalClient
 from nbdurable.client.views import InvocationView
-from nbdurable.core.ids import parse_deployment_id, parse_invocation_id
+from nbdurable.core.ids import parse_invocation_id
 from nbdurable.errors import InvocationNotFoundError
 from nbdurable.server.answers import Answer, json_answer
 from nbdurable.server.bodies import refused
@@ -44,7 +44,7 @@ class _Invocations:
 
     async def resume(self, request: Request) -> Answer:
         view = await self._view(request)
-        revision = _revision(request, view, "keep")
+        revision = await self._revision(request, view, "keep")
         if revision == "keep" and view.status in ("ready", "running"):
             # It runs, which is what was asked for.
             return Answer(200)
@@ -67,9 +67,8 @@ class _Invocations:
         if not (last.isascii() and last.isdigit() and len(last) <= _ENTRY_DIGITS_MAX):
             raise refused(400, f"from: {last[:40]!r} is no index of an entry")
         # What is copied ends with the entry that is named; 0 is the input alone.
-        new_id = await self._client.restart_as_new(
-            view.id, int(last) + 1, _revision(request, view, "latest")
-        )
+        revision = await self._revision(request, view, "latest")
+        new_id = await self._client.restart_as_new(view.id, int(last) + 1, revision)
         return json_answer(200, {"new_invocation_id": new_id})
 
     async def delete(self, request: Request) -> Answer:
@@ -85,6 +84,28 @@ class _Invocations:
             raise refused(400, f"mode: {mode[:40]!r} is none of cancel, kill and purge")
         await verb(_invocation_id(request))
         return Answer(202)
+
+    async def _revision(
+        self, request: Request, view: InvocationView, default: Literal["keep", "latest"]
+    ) -> int | Literal["keep", "latest"]:
+        """A deployment of the invocation's own service, by its id."""
+        wanted = request.query_params.get("deployment", default)
+        match wanted.lower():
+            case "keep" | "latest" as named:
+                return named
+        known = {d.id: d for d in await self._client.operator().deployments()}
+        if wanted not in known:
+            raise refused(
+                400,
+                "The query parameter 'deployment' is invalid: it is 'keep', 'latest' or the id of"
+                f" a deployment of {view.service}",
+            )
+        manifest, revision = known[wanted].manifest, known[wanted].revision
+        if manifest.name != view.service:
+            raise refused(
+                400, f"'{wanted}' is a deployment of {manifest.name}, not of {view.service}"
+            )
+        return revision
 
     async def _view(self, request: Request) -> InvocationView:
         invocation_id = _invocation_id(request)
@@ -127,22 +148,3 @@ def _invocation_id(request: Request) -> str:
         raise refused(
             400, f"The request field 'invocation_id' is invalid. Reason: {error}"
         ) from None
-
-
-def _revision(
-    request: Request, view: InvocationView, default: Literal["keep", "latest"]
-) -> int | Literal["keep", "latest"]:
-    """A deployment of the invocation's own service, by its id."""
-    wanted = request.query_params.get("deployment", default)
-    match wanted.lower():
-        case "keep" | "latest" as named:
-            return named
-    try:
-        service, revision = parse_deployment_id(wanted)
-    except ValueError as error:
-        raise refused(
-            400, f"The query parameter 'deployment' is invalid. Reason: {error}"
-        ) from None
-    if service != view.service:
-        raise refused(400, f"'{wanted}' is a deployment of {service}, not of {view.service}")
-    return revision

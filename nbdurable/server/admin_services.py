@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute, Route
 
 from nbdurable import __version__
 from nbdurable.client.operator import Deployment, Operator
-from nbdurable.core.ids import parse_deployment_id
 from nbdurable.core.manifest import HandlerManifest, ServicePatch
 from nbdurable.core.values import ObjectId
 from nbdurable.server.admin import VERSION_MAX, VERSION_MIN
@@ -179,10 +178,6 @@ class _Services:
 
     async def _deployment(self, request: Request) -> Deployment:
         wanted = request.path_params["deployment"]
-        try:
-            parse_deployment_id(wanted)
-        except ValueError as error:
-            raise refused(400, str(error)) from None
         for deployment in await self._operator.deployments():
             if deployment.id == wanted:
                 return deployment

@@ -43,7 +43,9 @@ async def test_each_revision_is_a_deployment():
     async with durable(greeter, counter) as engine:
         await engine.client.register(greeter, digest="another")
         one, two, three = await engine.client.operator().deployments()
-        assert [d.id for d in (one, two, three)] == ["dp_Greeter_1", "dp_Greeter_2", "dp_Counter_1"]
+        named = [(d.manifest.name, d.revision) for d in (one, two, three)]
+        assert named == [("Greeter", 1), ("Greeter", 2), ("Counter", 1)]
+        assert len({d.id for d in (one, two, three)}) == 3
         assert [d.is_latest for d in (one, two, three)] == [False, True, True]
         assert one.registered_at_ms <= two.registered_at_ms
         assert one.link == two.link is not None
