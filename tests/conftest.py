@@ -18,6 +18,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 # Long for any test, short for a person who waits for one that hangs.
 ASYNC_TEST_S_MAX = 30.0
+SLOW_TEST_S_MAX = 200.0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,7 +29,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
 
     async def bounded() -> None:
-        async with asyncio.timeout(ASYNC_TEST_S_MAX):
+        is_slow = pyfuncitem.get_closest_marker("slow") is not None
+        async with asyncio.timeout(SLOW_TEST_S_MAX if is_slow else ASYNC_TEST_S_MAX):
             await pyfuncitem.obj(**arguments)
 
     asyncio.run(bounded())

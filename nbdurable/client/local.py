@@ -92,10 +92,7 @@ class LocalClient(CallingClient):
     async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:
         sent = await self.send_handler(handler, arg, None, to)
         if sent.existing and handler.kind == "workflow":
-            raise ConflictError(
-                f"the workflow method was already invoked; wait for it with"
-                f" workflow_attach({handler.service_tag.name!r}, {to.key!r})"
-            )
+            raise _already_invoked(handler.service_tag.name, to.key)
         return await self.attach(sent.invocation_id, handler.handler_io.output_serde)
 
     async def send_handler(
@@ -126,6 +123,10 @@ class LocalClient(CallingClient):
         """Call by name, bytes in and out. `limit_key` needs a `scope`."""
         to = Addressed(key, idempotency_key, headers, scope, limit_key)
         invoked = await self._invoke_by_name(service, handler, arg, None, to)
+        if invoked.existing and await self._is_run_target(
+            Target(service=service, handler=handler, key=key)
+        ):
+            raise _already_invoked(service, key)
         return await self.attach(invoked.invocation_id, BytesSerde()) or b""
 
     async def generic_send(
@@ -601,6 +602,13 @@ class LocalClient(CallingClient):
         if run is None:
             raise HttpError(404, f"there is no workflow named '{workflow}'")
         return workflow, run, DEFAULT_SERDE
+
+
+def _already_invoked(workflow: str, key: str | None) -> ConflictError:
+    return ConflictError(
+        f"the workflow method was already invoked; wait for it with"
+        f" workflow_attach({workflow!r}, {key!r})"
+    )
 
 
 def _not_found(invocation_id: str) -> InvocationNotFoundError:

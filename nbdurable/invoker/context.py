@@ -134,7 +134,7 @@ class Invoked(Context):
         return UUID(int=self._random.getrandbits(128), version=4)
 
     def time(self) -> RestateDurableFuture[float]:
-        return self.run_typed("time", lambda: self.attempt.now_ms() / 1000)
+        return self.run_typed("timestamp", lambda: self.attempt.now_ms() / 1000)
 
     # -- steps --------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The official SDK as an oracle: the same program through both, the same journal."""
