@@ -82,4 +82,8 @@ class ServiceManifest(Value, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
 
     def handler(self, name: str) -> HandlerManifest | None:
-        return next((handler for handler in self.handlers if handler.name == name), None)
+        # A plain loop: every call asks six times, and a generator takes twice as long.
+        for handler in self.handlers:
+            if handler.name == name:
+                return handler
+        return None

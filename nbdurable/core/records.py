@@ -76,9 +76,9 @@ def encode(record: Record, epoch: int, payload: bytes | None) -> Row:
     """A record as a row; `payload` is its bytes, fetched by the caller when it was a copy."""
     lsn, at_ms, fact, _ = record
     kind, invocation_id, entry_index, name = _columns(fact)
-    body = _encoder.encode(fact)
-    row = Row(lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body.decode(), payload, 0)
-    return row._replace(crc=checksum(row))
+    body = _encoder.encode(fact).decode()
+    columns = (lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body)
+    return Row(*columns, payload, _crc_of(columns))
 
 
 def decode(row: Row) -> Record:
@@ -115,7 +115,10 @@ def cannot_hold(value: msgspec.Struct) -> str | None:
 
 
 def checksum(row: Row) -> int:
-    columns = (*row[:7], row.body)
+    return _crc_of(row[:8])
+
+
+def _crc_of(columns: tuple[object, ...]) -> int:
     return zlib.crc32("\0".join(map(str, columns)).encode(errors="surrogatepass"))
 
 

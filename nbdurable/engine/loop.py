@@ -157,6 +157,7 @@ class Engine:
         self.feed = Feed()
         # What is registered, with what was patched. Any thread may read it: it is replaced whole.
         self.services: Mapping[str, ServiceManifest] = {}
+        self._services_changed = False
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
@@ -395,7 +396,7 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
-        if any(isinstance(letter.proposal, LoadCode | PatchService) for letter in letters):
+        if self._services_changed:
             # Before it is answered, so that whoever was told of a service finds it.
             self._publish_services()
         self._prefetch(decisions)
@@ -441,6 +442,7 @@ class Engine:
     def _publish_services(self) -> None:
         known = self.machine.state.services
         self.services = {name: service.manifest for name, service in known.items()}
+        self._services_changed = False
 
     async def _recover_from(
         self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
@@ -503,6 +505,9 @@ class Engine:
         match proposal:
             case LoadCode(link=link, manifest=manifest):
                 self._code[link, manifest.name] = proposal
+                self._services_changed = True
+            case PatchService():
+                self._services_changed = True
             case CloseLink(link=link):
                 self._links.pop(link, None)
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}

@@ -108,6 +108,9 @@ class Connection(HttpToolsProtocol):
         self._head_since: float | None = None
         self._head_bytes = 0
         self._data_at = 0.0
+        # Tasks that wait for something on behalf of this connection alone; put there by them.
+        self._waiters: set[asyncio.Task[Any]] = set()
+        self.app_state = {"waiters": self._waiters}
 
     @property
     def is_idle(self) -> bool:
@@ -142,6 +145,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.went(self)
         super().connection_lost(exc)
+        # No waiting is for nobody. What they wait for goes on.
+        for task in self._waiters:
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._data_at = self.loop.time()

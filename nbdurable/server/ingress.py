@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from nbdurable.client.raw import Ended, RawCall, RawClient
@@ -69,8 +69,6 @@ _NOT_FORWARDED: Final = frozenset(
         "x-restate-limit-key",
     }
 )
-# A client that waits longer than this is worth a look whether it is still there.
-PATIENCE_S: Final = 1.0
 _NOT_READY = 470
 _WORKFLOW_KEY_IS_ENOUGH: Final = (
     "cannot use the idempotency key with workflow handlers. The handler invocation will already be"
@@ -131,14 +129,14 @@ class Ingress:
                 return await self._to_handler(route, scope, headers, receive)
             case ToInvocation():
                 _only(method, "GET")
-                return await self._look(route.verb, route.invocation_id, receive)
+                return await self._look(route.verb, route.invocation_id, scope)
             case ToTarget():
                 _only(method, "POST")
                 body = await read_body(headers, receive, self._body_bytes_max)
                 invocation_id = target_of(body, self._client.services)
                 if route.verb == "lookup":
                     return json_answer(200, {"invocationId": invocation_id})
-                return await self._look(route.verb, invocation_id, receive)
+                return await self._look(route.verb, invocation_id, scope)
             case ToAwakeable():
                 _only(method, "POST")
                 body = await read_body(headers, receive, self._body_bytes_max)
@@ -177,7 +175,7 @@ class Ingress:
         )
         if route.is_send:
             return _sent(await self._client.send(call), call.start_at_ms)
-        with _Watch(receive):
+        with _Waiting(scope):
             ended = await self._client.call(call)
         return _called(ended, handler.content_type)
 
@@ -221,7 +219,7 @@ class Ingress:
 
     # -- lookups ------------------------------------------------------------------------------
 
-    async def _look(self, verb: str, invocation_id: InvocationId, receive: Receive) -> Answer:
+    async def _look(self, verb: str, invocation_id: InvocationId, scope: Scope) -> Answer:
         if verb == "output":
             found = await self._client.output(invocation_id)
             if found is True:
@@ -229,7 +227,7 @@ class Ingress:
             if found is False:
                 raise problem(404, "invocation not found")
             return _ended(found)
-        with _Watch(receive):
+        with _Waiting(scope):
             ended = await self._client.attach(invocation_id)
         if ended is None:
             # As Restate does: to whoever attaches it is the invocation that answers so.
@@ -313,31 +311,17 @@ def _refuse_flow(scope: str | None, limit_key: str | None) -> None:
         raise problem(400, malformed)
 
 
-class _Watch:
-    """Ends the task that waits when its client goes away, so that no waiting is for nobody.
+class _Waiting:
+    """Lets whoever loses the connection end the task that waits for it; see `Connection`."""
 
-    Looked for only after a while: most calls have been answered by then.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, scope: Scope) -> None:
+        self._waiters: set[asyncio.Task[Any]] | None = scope.get("state", {}).get("waiters")
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiting = asyncio.current_task()
-        self._later = loop.call_later(PATIENCE_S, self._look)
+        self._task = asyncio.current_task()
+        if self._waiters is not None and self._task is not None:
+            self._waiters.add(self._task)
 
     def __exit__(self, *_: object) -> None:
-        self._later.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
-
-    def _look(self) -> None:
-        self._looking = asyncio.get_running_loop().create_task(self._end_when_gone())
-
-    async def _end_when_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._waiters is not None and self._task is not None:
+            self._waiters.discard(self._task)
