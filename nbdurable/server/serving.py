@@ -184,7 +184,7 @@ class Serving:
     async def _main(self, guard: Guard, ready: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        connections = Connections(self._loop)
+        self.connections = connections = Connections(self._loop)
         client = self._opened.client.without_codec()
         bytes_max = self.options.body_bytes_max
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -57,12 +58,11 @@ async def serve() -> None:
         return Response(await request.body(), media_type="application/json")
 
     app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
-    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
-    echoing = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    echo_port = server.servers[0].sockets[0].getsockname()[1]
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    echoing = asyncio.create_task(server.serve(sockets=[listening]))
+    echo_port = listening.getsockname()[1]
     options = nbdurable.ServeOptions(has_token=False)
     with tempfile.TemporaryDirectory() as folder:
         opening = nbdurable.open(Path(folder) / "journal", services=[greeter, counter])
@@ -139,7 +139,7 @@ def cpu_s(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(calls: int, in_flight: int, rounds: int, urls: list[str]) -> None:
+def measure(calls: int, in_flight: int, rounds: int, urls: list[str]) -> None:
     command = [sys.executable, __file__, "--serve"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -158,7 +158,7 @@ async def measure(calls: int, in_flight: int, rounds: int, urls: list[str]) -> N
         for _ in range(rounds):
             for load in loads:
                 pid = None if load.url in urls else serving.pid
-                found[load.name].append(await put_under(load, calls, in_flight, pid))
+                found[load.name].append(asyncio.run(put_under(load, calls, in_flight, pid)))
         serving.stdin.close()
     print(f"{'':32}  calls/s   p50 ms   p99 ms   CPU us")
     for name, measured in found.items():
@@ -177,4 +177,4 @@ if __name__ == "__main__":
     if arguments.serve:
         asyncio.run(serve())
     else:
-        asyncio.run(measure(arguments.calls, arguments.in_flight, arguments.rounds, arguments.urls))
+        measure(arguments.calls, arguments.in_flight, arguments.rounds, arguments.urls)

@@ -1,4 +1,4 @@
-"""What a client sees of an invocation's life: called, sent, joined, looked up, failed, cancelled."""
+"""What a client sees of an invocation's life: called, sent, joined, looked up, failed, ended."""
 
 from __future__ import annotations
 
