@@ -29,9 +29,9 @@ class _Invocations:
 
     async def cancel(self, request: Request) -> Answer:
         """202 when its handler is told; 200 when it had not begun, and is gone."""
-        invocation_id = _invocation_id(request)
-        await self._client.cancel(invocation_id)
-        return Answer(200 if await self._has_ended(invocation_id) else 202)
+        view = await self._view(request)
+        await self._client.cancel(view.id)
+        return Answer(200 if view.attempt == 0 else 202)
 
     async def kill(self, request: Request) -> Answer:
         await self._client.kill(_invocation_id(request))
@@ -115,12 +115,6 @@ class _Invocations:
             raise refused(
                 404, f"The requested invocation '{invocation_id}' does not exist"
             ) from None
-
-    async def _has_ended(self, invocation_id: str) -> bool:
-        try:
-            return (await self._client.invocation(invocation_id)).is_done
-        except InvocationNotFoundError:
-            return True
 
 
 def invocation_routes(client: LocalClient) -> list[BaseRoute]:

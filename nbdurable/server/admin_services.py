@@ -54,7 +54,7 @@ class _Patch(msgspec.Struct):
 
 class _StateEdit(msgspec.Struct):
     object_key: str
-    new_state: dict[str, bytes | list[int] | str]
+    new_state: dict[str, list[int] | str]
     version: str | None = None
     scope: str | None = None
 
@@ -241,7 +241,7 @@ def _ms(name: str, text: str | None) -> int | None:
         raise refused(422, f"{name}: {error}") from None
 
 
-def _bytes(name: str, value: bytes | list[int] | str) -> bytes:
+def _bytes(name: str, value: list[int] | str) -> bytes:
     """Bytes as numbers, as the official CLI sends them; a text is its UTF-8."""
     try:
         return value.encode() if isinstance(value, str) else bytes(value)

@@ -32,7 +32,7 @@ _HOSTS_CACHED: Final = 64
 _BEARER: Final = "bearer "
 # Pages of ours, and what a person typed or scripts send. Source: Fetch Metadata, W3C.
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
-_HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(:(?P<port>\d{1,5}))?")
+_HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(:[0-9]{1,5})?")
 
 
 class Refusal(NamedTuple):

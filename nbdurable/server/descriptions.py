@@ -22,6 +22,9 @@ _SERVICE_TYPES: Final = {
 }
 _HANDLER_TYPES: Final = {"exclusive": "Exclusive", "shared": "Shared", "workflow": "Workflow"}
 
+# What is left out is shown by the CLI as Restate's default, and that would not be true.
+_NEVER_MS: Final = 100 * 365 * 86_400_000
+
 # Those of the service protocol that the official SDK of our names speaks (restate-semantics.md, 5).
 _PROTOCOL_MIN, _PROTOCOL_MAX = 5, 7
 
@@ -139,23 +142,28 @@ def _told(described: ServiceManifest | HandlerManifest) -> dict[str, Any]:
 def _options(
     manifest: ServiceManifest, handler: HandlerManifest, settings: Settings
 ) -> dict[str, Any]:
-    """What holds, whoever has said it. Nothing is said of what has no end."""
-    keyed = settings.retention_ms(handler, "any")
-    options: dict[str, Any] = {"idempotency_retention": show_duration(keyed.completion_ms)}
+    """What holds, whoever has said it."""
+    kept = {
+        "idempotency_retention": _or(
+            handler.idempotency_retention_ms, settings.idempotency_retention_ms
+        ),
+        "journal_retention": _or(handler.journal_retention_ms, settings.journal_retention_ms),
+        "inactivity_timeout": settings.inactivity_ms_of(handler),
+        "abort_timeout": _or(settings.abort_ms_of(handler), _NEVER_MS),
+    }
     if manifest.type == "workflow":
-        run = next(h for h in manifest.handlers if h.type == "workflow")
-        kept_ms = settings.retention_ms(run, None).completion_ms
-        options["workflow_completion_retention"] = show_duration(kept_ms)
-        own_ms = handler.idempotency_retention_ms
-        idempotency_ms = settings.idempotency_retention_ms if own_ms is None else own_ms
-        options["idempotency_retention"] = show_duration(idempotency_ms)
-    options["journal_retention"] = show_duration(keyed.journal_ms)
-    options["inactivity_timeout"] = show_duration(settings.inactivity_ms_of(handler))
-    abort_ms = settings.abort_ms_of(handler)
-    if abort_ms is not None:
-        options["abort_timeout"] = show_duration(abort_ms)
-    options["retry_policy"] = _retry(settings.retry_of(handler))
-    return options
+        run = next(one for one in manifest.handlers if one.type == "workflow")
+        kept["workflow_completion_retention"] = _or(
+            run.workflow_retention_ms, settings.workflow_retention_ms
+        )
+    return {
+        **{name: show_duration(ms) for name, ms in kept.items()},
+        "retry_policy": _retry(settings.retry_of(handler)),
+    }
+
+
+def _or(own_ms: int | None, default_ms: int) -> int:
+    return default_ms if own_ms is None else own_ms
 
 
 def _retry(policy: RetryPolicy) -> dict[str, Any]:

@@ -42,13 +42,13 @@ _ORDER: Final = tuple(_MS)
 
 # What is longer says nothing more.
 _CHARS_MAX: Final = 100
-# Digits are counted, so that no number takes long to read.
-_NUMBER: Final = r"\d{1,18}(?:[.,]\d{1,9})?"
+# Digits are counted, so that no number takes long to read; and they are those of ASCII.
+_NUMBER: Final = r"[0-9]{1,18}(?:[.,][0-9]{1,9})?"
 _PART: Final = re.compile(rf"({_NUMBER})\s*([a-zµμ]+)")
 _FRIENDLY: Final = re.compile(rf"(?:{_NUMBER}\s*[a-zµμ]+(?:\s*,\s*|\s*))+")
 _ISO: Final = re.compile(
-    rf"P(?=[\dT])(?:({_NUMBER})Y)?(?:({_NUMBER})M)?(?:({_NUMBER})W)?(?:({_NUMBER})D)?"
-    rf"(?:T(?=\d)(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?",
+    rf"P(?=[0-9T])(?:({_NUMBER})Y)?(?:({_NUMBER})M)?(?:({_NUMBER})W)?(?:({_NUMBER})D)?"
+    rf"(?:T(?=[0-9])(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?",
     re.IGNORECASE,
 )
 _ISO_UNITS: Final = ("years", "months", "w", "d", "h", "m", "s")

@@ -91,6 +91,19 @@ class Raw:
             pass
         return b"".join(parts)
 
+    def answer(self) -> bytes:
+        """One answer, on a connection that goes on."""
+        received = self.head()
+        head, _, body = received.partition(b"\r\n\r\n")
+        (length,) = (
+            int(line[15:])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        while len(body) < length:
+            body += self.socket.recv(65_536)
+        return head + b"\r\n\r\n" + body
+
     def head(self) -> bytes:
         """Up to the end of the first answer's head."""
         received = b""
