@@ -114,7 +114,8 @@ class DurableEngine:
         engine.start()
         wires = WireSource(Seal(self._pickle_key), self._codec)
         link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post, wires)
-        engine.add_link(link)
+        link.start()
+        engine.add_link(link).result()
         self._engine, self._link = engine, link
         _look_after(self)
         self._client = LocalClient(engine, link)

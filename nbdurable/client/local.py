@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from nbdurable.client.base import RestateClientSendHandle
@@ -67,6 +68,8 @@ from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
 
 T = TypeVar("T")
 
+# A seed is stored as a signed number of 64 bits.
+SEED_BITS = 63
 # As often as a person can follow; each telling folds the whole journal again.
 WATCH_PER_S_MAX = 20
 
@@ -82,10 +85,13 @@ class LocalClient(CallingClient):
         link: LocalLink,
         *,
         wires: WireSource | None = None,
+        draw_seed: Callable[[], int] | None = None,
     ) -> None:
         self._engine = engine
         self._link = link
         self._wires = wires or link.wires
+        # Never drawn twice: it tells the lives of an id apart.
+        self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
     # -- calls and sends ----------------------------------------------------------------------
 
@@ -242,7 +248,8 @@ class LocalClient(CallingClient):
             HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
         """
         of = InvocationId(invocation_id)
-        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision))
+        seed = self._draw_seed()
+        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision, seed))
         if proposal is None:
             known = await self._ask(lambda: self._invocation(invocation_id))
             raise ConflictError(f"The invocation '{known.id}' is not yet completed.")
@@ -476,10 +483,15 @@ class LocalClient(CallingClient):
             DefinitionError: It cannot be served.
         """
         manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
-        self._link.offer(definition, manifest.digest)
-        answer = await self._do(LoadCode(link=self._link.name, manifest=manifest, pin=pin))
+        answer = await self._do(self._offered(definition, manifest, pin=pin))
         assert isinstance(answer, Loaded)
         return answer
+
+    def _offered(
+        self, definition: Definition, manifest: ServiceManifest, *, pin: bool = False
+    ) -> LoadCode:
+        self._link.offer(definition, manifest.digest)
+        return LoadCode(link=self._link.name, manifest=manifest, pin=pin)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -508,7 +520,7 @@ class LocalClient(CallingClient):
         is_run: bool,
     ) -> RestateClientSendHandle:
         refuse_malformed(to.scope, to.limit_key)
-        seed = secrets.randbits(63)
+        seed = self._draw_seed()
         if is_run and to.idempotency_key is not None:
             raise HttpError(
                 400,

@@ -263,9 +263,18 @@ class _Calling(_Doing):
                 if existing:
                     ended = self._engine.machine.state.completed.get(self._invocation_id)
                     self._expires_at_ms = None if ended is None else expires_at_ms_of(ended)
-                self._engine.join(self._invocation_id, self)
+                self._join()
             case _:
                 self._hand_back(result)
+
+    def _join(self) -> None:
+        try:
+            self._engine.join(self._invocation_id, self)
+        except KeyError:
+            # Somebody purged it in the batch that found it.
+            self._hand_back(Refused(code=404, message="invocation not found"))
+        except Exception as error:  # noqa: BLE001 - border: one result that cannot be read.
+            self._hand_back(None, error)
 
 
 class _Attaching(_Doing):

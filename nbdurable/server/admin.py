@@ -21,6 +21,7 @@ from nbdurable.errors import (
     EngineClosedError,
     HttpError,
     InvocationNotFoundError,
+    JournalDamagedError,
     NbdurableError,
 )
 from nbdurable.server.answers import (
@@ -117,6 +118,9 @@ def answer_of(error: Exception) -> Answer:
             return admin_error(error.code, str(error))
         case EngineClosedError():
             return admin_error(503, str(error))
+        case JournalDamagedError():
+            logger.error("a request could not be served: %s", error)
+            return admin_error(500, "it cannot be read: the log of the serving process says why")
         case NbdurableError():
             logger.error("a request could not be served: %s", error)
             return admin_error(503, "the engine has stopped; the log of its process says why")

@@ -18,7 +18,7 @@ from nbdurable.client.raw import Ended, RawCall, RawClient
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Invoked, Refused
 from nbdurable.core.values import Failure
-from nbdurable.errors import EngineClosedError, NbdurableError
+from nbdurable.errors import EngineClosedError, JournalDamagedError, NbdurableError
 from nbdurable.sdk.flow_control import problem_with
 from nbdurable.server.answers import (
     Answer,
@@ -100,7 +100,7 @@ class Ingress:
         except Problem as refused:
             answer = closing_if_unread(refused.answer, headers)
         except NbdurableError as error:
-            # It is the engine's end: what a handler raises comes as a result.
+            # Of the engine's: what a handler raises comes as a result.
             answer = closing_if_unread(_unavailable(error), headers)
         except asyncio.CancelledError:
             if not self.is_closing:
@@ -295,6 +295,8 @@ def _unavailable(error: NbdurableError) -> Answer:
     if isinstance(error, EngineClosedError):
         return ingress_error(503, str(error))
     logger.error("a request could not be served: %s", error)
+    if isinstance(error, JournalDamagedError):
+        return ingress_error(500, "it cannot be read: the log of the serving process says why")
     return ingress_error(503, "the engine has stopped; the log of its process says why")
 
 

@@ -96,13 +96,15 @@ class Serving:
             NbdurableError: An address cannot be listened on.
         """
         options = self.options
+        # Whoever sends values over HTTP has applied the codec, if there is one.
+        client = self._opened.client.without_codec()
         if options.has_token:
             self._take_token()
         guard = Guard(options, self.token)
         self._sockets = _listen(options)
         ready: Future[None] = Future()
         self._thread = threading.Thread(
-            target=self._live, args=(guard, ready), name="nbdurable-server", daemon=True
+            target=self._live, args=(client, guard, ready), name="nbdurable-server", daemon=True
         )
         self._thread.start()
         try:
@@ -127,7 +129,7 @@ class Serving:
         for listening in self._sockets:
             listening.close()
         self._sockets = ()
-        self._opened.announce()
+        self._opened.announce(ingress=None, admin=None, token_file=None)
 
     def __enter__(self) -> Self:
         self.start()
@@ -178,26 +180,27 @@ class Serving:
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{port}"
 
-    def _live(self, guard: Guard, ready: Future[None]) -> None:
-        asyncio.run(self._main(guard, ready))
+    def _live(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
+        try:
+            asyncio.run(self._main(client, guard, ready))
+        except Exception as error:  # border: nobody else would hear of it.
+            if ready.done():
+                logger.exception("the server stopped")
+            else:
+                ready.set_exception(error)
 
-    async def _main(self, guard: Guard, ready: Future[None]) -> None:
+    async def _main(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self.connections = connections = Connections(self._loop)
-        client = self._opened.client.without_codec()
         bytes_max = self.options.body_bytes_max
-        try:
-            ingress = Ingress(client.raw(), guard, bytes_max, has_codec=self._opened.has_codec)
-            admin = Admin(guard, bytes_max, self._routes(client))
-            apps: tuple[Asgi, Asgi] = (ingress, admin)
-            listeners = [
-                await self._loop.create_server(_protocol(app, connections), sock=listening)
-                for app, listening in zip(apps, self._sockets, strict=True)
-            ]
-        except BaseException as error:
-            ready.set_exception(error)
-            raise
+        ingress = Ingress(client.raw(), guard, bytes_max, has_codec=self._opened.has_codec)
+        admin = Admin(guard, bytes_max, self._routes(client))
+        apps: tuple[Asgi, Asgi] = (ingress, admin)
+        listeners = [
+            await self._loop.create_server(_protocol(app, connections), sock=listening)
+            for app, listening in zip(apps, self._sockets, strict=True)
+        ]
         ready.set_result(None)
         await self._stopping.wait()
         for listener in listeners:

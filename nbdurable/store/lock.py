@@ -134,6 +134,22 @@ class OwnerLock:
         return (named.st_dev, named.st_ino) == self.identity
 
 
+def is_held(folder: Path) -> bool:
+    """Whether somebody owns the journal right now. Creates nothing."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, readable by its owner only, durable when this returns."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

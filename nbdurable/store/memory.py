@@ -69,6 +69,13 @@ class MemoryStore:
         """Make the n-th append from now on (from 1) raise, its rows being durable or not."""
         self._fault = (self._append_count + number, when)
 
+    def copy(self) -> MemoryStore:
+        """What another process would find on this disk. Not open."""
+        copy = MemoryStore(absorb_commits=self._absorb_commits)
+        copy.durable, copy._last_lsn = list(self.durable), self._last_lsn
+        copy._state, copy.absorbed_lsn = dict(self._state), self.absorbed_lsn
+        return copy
+
     def open(self) -> None:
         self._usable = True
         self.absorb()

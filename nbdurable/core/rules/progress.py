@@ -133,7 +133,7 @@ def complete(
         waiters.insert(0, waiter)
     held = draft.state.objects.get(inv.object) if inv.exclusive and inv.object else None
     lsn = draft.record(fact, payload)
-    draft.act(PublishResult(invocation_id=inv.id))
+    draft.act(PublishResult(invocation_id=inv.id, result=draft.state.completed[inv.id].result))
     if inv.completion_retention_ms == 0:
         set_timer(draft, inv, 0, draft.now_ms)
     for waiter in waiters:
