@@ -9,6 +9,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from nbdurable.testing import plugin
+
 # A shared machine is slow at times, which is not a failure; a blob repeats what was found.
 _COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", _COMMON, max_examples=60)
@@ -21,10 +23,16 @@ ASYNC_TEST_S_MAX = 30.0
 SLOW_TEST_S_MAX = 200.0
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Our plugin, also where the package is on the path and not installed."""
+    if not config.pluginmanager.has_plugin("nbdurable"):
+        config.pluginmanager.register(plugin, "nbdurable")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """An `async def` test runs on a loop of its own."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+    """An `async def` test runs on a loop of its own, in real time unless it has a `durable_env`."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or "durable_env" in pyfuncitem.funcargs:
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
 

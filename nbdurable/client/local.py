@@ -13,10 +13,13 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.operator import Operator, error_of
+from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
@@ -51,7 +54,6 @@ from nbdurable.errors import (
     HttpError,
     InvocationNotFoundError,
     InvocationNotReadyError,
-    NbdurableError,
 )
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.manifest import manifest_of
@@ -66,6 +68,8 @@ from nbdurable.sdk.serde import DEFAULT_SERDE, BytesSerde, Serde
 
 T = TypeVar("T")
 
+# A seed is stored as a signed number of 64 bits.
+SEED_BITS = 63
 # As often as a person can follow; each telling folds the whole journal again.
 WATCH_PER_S_MAX = 20
 
@@ -81,10 +85,13 @@ class LocalClient(CallingClient):
         link: LocalLink,
         *,
         wires: WireSource | None = None,
+        draw_seed: Callable[[], int] | None = None,
     ) -> None:
         self._engine = engine
         self._link = link
         self._wires = wires or link.wires
+        # Never drawn twice: it tells the lives of an id apart.
+        self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
     # -- calls and sends ----------------------------------------------------------------------
 
@@ -241,7 +248,8 @@ class LocalClient(CallingClient):
             HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
         """
         of = InvocationId(invocation_id)
-        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision))
+        seed = self._draw_seed()
+        proposal = await self._ask(lambda: self._engine.restart(of, from_entry, revision, seed))
         if proposal is None:
             known = await self._ask(lambda: self._invocation(invocation_id))
             raise ConflictError(f"The invocation '{known.id}' is not yet completed.")
@@ -444,6 +452,14 @@ class LocalClient(CallingClient):
             asking.cancel()
             raise
 
+    def raw(self) -> RawClient:
+        """For the loop that runs now: calls by name, bytes in and bytes out."""
+        return RawClient(self._engine, self._link.clock)
+
+    def operator(self) -> Operator:
+        """What is registered and how, and the state of keys, to look at and to change."""
+        return Operator(self._engine)
+
     def without_codec(self) -> LocalClient:
         """For an ingress: whoever sends values to it has applied the codec, and undoes it."""
         wires = self._link.wires.without_codec()
@@ -467,10 +483,15 @@ class LocalClient(CallingClient):
             DefinitionError: It cannot be served.
         """
         manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
-        self._link.offer(definition, manifest.digest)
-        answer = await self._do(LoadCode(link=self._link.name, manifest=manifest, pin=pin))
+        answer = await self._do(self._offered(definition, manifest, pin=pin))
         assert isinstance(answer, Loaded)
         return answer
+
+    def _offered(
+        self, definition: Definition, manifest: ServiceManifest, *, pin: bool = False
+    ) -> LoadCode:
+        self._link.offer(definition, manifest.digest)
+        return LoadCode(link=self._link.name, manifest=manifest, pin=pin)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -499,7 +520,7 @@ class LocalClient(CallingClient):
         is_run: bool,
     ) -> RestateClientSendHandle:
         refuse_malformed(to.scope, to.limit_key)
-        seed = secrets.randbits(63)
+        seed = self._draw_seed()
         if is_run and to.idempotency_key is not None:
             raise HttpError(
                 400,
@@ -549,7 +570,7 @@ class LocalClient(CallingClient):
     async def _do(self, proposal: Proposal) -> Answer:
         answer = await asyncio.wrap_future(self._engine.propose(proposal))
         if isinstance(answer, Refused):
-            raise _error_of(answer)
+            raise error_of(answer)
         return answer
 
     async def _ask(self, question: Callable[[], T]) -> T:
@@ -604,13 +625,3 @@ def _already_invoked(workflow: str, key: str | None) -> ConflictError:
 
 def _not_found(invocation_id: str) -> InvocationNotFoundError:
     return InvocationNotFoundError(f"there is no invocation {invocation_id!r}")
-
-
-def _error_of(refused: Refused) -> NbdurableError:
-    match refused.code:
-        case 409:
-            return ConflictError(refused.message)
-        case 404 if "invocation" in refused.message:
-            return InvocationNotFoundError(refused.message)
-        case _:
-            return HttpError(refused.code, refused.message)

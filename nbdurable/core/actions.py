@@ -8,7 +8,7 @@ from __future__ import annotations
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import AnyNotification
 from nbdurable.core.proposals import Timer
-from nbdurable.core.values import Value
+from nbdurable.core.values import Result, Value
 
 
 class Action(Value, frozen=True, kw_only=True, tag=True):
@@ -66,9 +66,13 @@ class SetTimer(Action, frozen=True, kw_only=True):
 
 
 class PublishResult(Action, frozen=True, kw_only=True):
-    """The invocation is done: answer everyone who waits for it."""
+    """The invocation is done: answer everyone who waits for it.
+
+    The result goes along, its bytes under its lsn: by now the invocation may be purged.
+    """
 
     invocation_id: InvocationId
+    result: Result
 
 
 AnyAction = (

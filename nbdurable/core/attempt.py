@@ -162,6 +162,7 @@ class AttemptMachine:
         self._accepted = frozenset(start.accepted)
         self._steps: list[AnyStep] = []
         self._state = dict(start.state)
+        self._copied_count = start.copied_count
         self._command_index = 0
         self._next_completion_id = 1
         self._next_signal_id = FIRST_AWAKEABLE_SIGNAL
@@ -285,15 +286,18 @@ class AttemptMachine:
     ) -> None:
         ref = ref_of(value, comparable=comparable)
         self._append(SetStateCommand(key=key, value=ref, name=name), value)
-        self._state[key] = value
+        if self._writes:
+            self._state[key] = value
 
     def clear_state(self, key: str, name: str | None = None) -> None:
         self._append(ClearStateCommand(key=key, name=name))
-        self._state.pop(key, None)
+        if self._writes:
+            self._state.pop(key, None)
 
     def clear_all_state(self, name: str | None = None) -> None:
         self._append(ClearAllStateCommand(name=name))
-        self._state.clear()
+        if self._writes:
+            self._state.clear()
 
     def get_promise(self, key: str) -> Completion:
         completion_id = self._completion_id()
@@ -511,6 +515,11 @@ class AttemptMachine:
     def _is_accepted(self, recorded: Command, attempted: Command) -> bool:
         """Whether a person has said that the recorded entry stands for what is asked now."""
         return self._command_index in self._accepted and type(recorded) is type(attempted)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether the last command is this invocation's own, and no copy of what another wrote."""
+        return self._command_index > self._copied_count
 
     def _step(self, step: AnyStep) -> None:
         if not self._closed:

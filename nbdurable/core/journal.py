@@ -42,6 +42,9 @@ class AttemptStart(NamedTuple):
     journal: tuple[JournalEntry, ...]
     state: dict[str, bytes]
     failed_runs: tuple[FailedRun, ...]
+    # Commands at the journal's beginning that were copied from another one: what they wrote was
+    # written then, and is not written here.
+    copied_count: int = 0
     # Commands, by index, at which a person has accepted what differs from the journal.
     accepted: tuple[int, ...] = ()
     limit_key: str | None = None

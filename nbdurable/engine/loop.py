@@ -1,7 +1,8 @@
 """The engine: drain the mailbox, decide a batch, commit its facts, and only then act.
 
-Owns the machine, and the thread it lives on. Everybody else talks to it in two ways: `propose`,
-which is answered after the commit, and `ask`, which runs a function on the engine's thread.
+Owns the machine, and the loop it lives on: `start` gives it a thread of its own, the simulator runs
+it beside everything else. Everybody else talks to it in two ways: `propose`, which is answered
+after the commit, and `ask`, which runs a function on the engine's thread.
 
 If a commit fails its outcome is unknown. Then there is one way on: stop the attempts, reopen the
 store, recover, begin the next epoch, and decide again what clients proposed (their proposals carry
@@ -12,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from nbdurable.core.actions import (
     AnyAction,
@@ -34,6 +34,7 @@ from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.journal import FailedRun, JournalEntry
 from nbdurable.core.machine import EngineMachine
+from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
@@ -43,7 +44,9 @@ from nbdurable.core.proposals import (
     ConfigureEngine,
     FailAttempt,
     LoadCode,
+    PatchService,
     Proposal,
+    Refused,
     RestartInvocation,
     StartEpoch,
     Timer,
@@ -57,12 +60,12 @@ from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
-from nbdurable.engine.ports import Clock, Link, Store
+from nbdurable.engine.ports import Clock, Link, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.starts import attempt_start
-from nbdurable.engine.timers import Timers
+from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.engine.vault import Vault
-from nbdurable.engine.writer import Writer
+from nbdurable.engine.writer import WriterThread
 from nbdurable.errors import (
     EngineClosedError,
     JournalDamagedError,
@@ -72,6 +75,7 @@ from nbdurable.errors import (
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
@@ -89,9 +93,22 @@ class Outcome(NamedTuple):
     payload: bytes
 
 
+class Reply(Protocol[T_contra]):
+    """Who waits for an answer: a `Future`, or what costs less. Called on the engine's thread."""
+
+    def done(self) -> bool: ...
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False when nobody waits any more; then nothing else is called."""
+
+    def set_result(self, result: T_contra, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
 class _Letter(NamedTuple):
     proposal: Proposal
-    reply: Future[Answer] | None
+    reply: Reply[Answer] | None
 
     def answer(self, answer: Answer) -> None:
         """To one who gave up waiting there is nothing to say."""
@@ -113,7 +130,7 @@ class _Question(NamedTuple):
 
 
 class Engine:
-    """Mutable; its state belongs to the thread that `start` starts."""
+    """Mutable; its state belongs to the thread of the loop that `run` runs on."""
 
     def __init__(
         self,
@@ -123,8 +140,10 @@ class Engine:
         version: str,
         *,
         settings: Settings = DEFAULT_SETTINGS,
-        cleanup_interval_ms: int = CLEANUP_INTERVAL_MS,
+        cleanup_interval_ms: int | None = CLEANUP_INTERVAL_MS,
         logs_failures: bool = True,
+        make_writer: Callable[[Store, asyncio.AbstractEventLoop], Writer] = WriterThread,
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -132,23 +151,29 @@ class Engine:
         self._version = version
         self._settings = settings
         self._cleanup_interval_ms = cleanup_interval_ms
+        self._make_writer = make_writer
+        self._look_again_s = look_again_s
+        self._thread: threading.Thread | None = None
         self._links: dict[str, Link] = {}
         self._code: dict[tuple[str, str], LoadCode] = {}
-        self._waiting: dict[InvocationId, list[Future[Outcome]]] = {}
+        self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
-        self._ready: Future[None] = Future()
+        self.ready: Future[None] = Future()
         self.feed = Feed()
+        # What is registered, with what was patched. Any thread may read it: it is replaced whole.
+        self.services: Mapping[str, ServiceManifest] = {}
+        self._services_changed = False
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread and recover. Raises what opening the store raises."""
+        """Start a thread to run on, and recover. Raises what opening the store raises."""
         self._thread = threading.Thread(target=self._live, name="nbdurable-engine", daemon=True)
         self._thread.start()
         try:
-            self._ready.result()
+            self.ready.result()
         except BaseException:
             # Store and lock are let go of by then, so that trying again meets no trace of us.
             self._thread.join()
@@ -157,8 +182,12 @@ class Engine:
     def propose(self, proposal: Proposal) -> Future[Answer]:
         """The answer comes after the commit of what was decided."""
         reply: Future[Answer] = Future()
-        self._put(_Letter(proposal, reply))
+        self.submit(proposal, reply)
         return reply
+
+    def submit(self, proposal: Proposal, reply: Reply[Answer]) -> None:
+        """The same, for a reply that is the caller's own."""
+        self._put(_Letter(proposal, reply))
 
     def post(self, proposal: Proposal) -> None:
         """Propose without waiting for the answer, as attempts do."""
@@ -189,16 +218,11 @@ class Engine:
         outcome: Future[Outcome] = Future()
 
         def look() -> None:
-            if self.machine.state.find(invocation_id) is None:
-                raise KeyError(invocation_id)
-            if invocation_id in self.machine.state.invocations:
-                self._waiting.setdefault(invocation_id, []).append(outcome)
-            elif not outcome.cancelled():
-                outcome.set_result(self.outcome(invocation_id))
+            self.join(invocation_id, outcome)
 
         def failed(asked: Future[None]) -> None:
             error = asked.exception()
-            if error is not None and not outcome.cancelled():
+            if error is not None and not outcome.done():
                 outcome.set_exception(error)
 
         self.ask(look).add_done_callback(failed)
@@ -206,6 +230,10 @@ class Engine:
         return outcome
 
     def _gave_up(self, invocation_id: InvocationId, outcome: Future[Outcome]) -> None:
+        if outcome.cancelled():
+            self.leave(invocation_id, outcome)
+
+    def leave(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Forget a caller that no longer waits."""
 
         def forget() -> None:
@@ -215,27 +243,92 @@ class Engine:
             if not waiting:
                 self._waiting.pop(invocation_id, None)
 
-        if outcome.cancelled():
-            with suppress(NbdurableError, RuntimeError):
-                self.ask(forget)
+        with suppress(NbdurableError, RuntimeError):
+            self.ask(forget)
 
-    def add_link(self, link: Link) -> None:
-        """Before `LoadCode` is proposed over it."""
-        self.ask(lambda: self._links.__setitem__(link.name, link)).result()
+    def add_link(self, link: Link) -> Future[None]:
+        """To be waited for before `LoadCode` is proposed over it."""
+        return self.ask(lambda: self._links.__setitem__(link.name, link))
 
-    def close(self) -> None:
-        """Stop the attempts, absorb, close. What ran goes on when the journal is opened again."""
-        if not self._thread.is_alive():
-            return
+    def stop(self) -> None:
+        """Let `run` end: it stops the attempts, absorbs and closes the store."""
         # It may be ending by itself just now, and its loop be closed already.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+
+    def close(self) -> None:
+        """Stop, and wait for it. What ran goes on when the journal is opened again."""
+        if self._thread is not None and self._thread.is_alive():
+            self.stop()
+            self._thread.join()
 
     # -- on the engine's thread ---------------------------------------------------------------
 
+    async def run(self) -> None:
+        """The engine's whole life: recover, be `ready`, serve until `stop`, close the store.
+
+        Raises:
+            NbdurableError: What opening the store raised, or what ended it since.
+        """
+        try:
+            await self._main()
+        except BaseException as error:
+            # Only what opening raised is news here; nobody else would hear of it.
+            self._die(error)
+            raise
+
+    async def _main(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
+        self._timers = Timers(self._clock, self._fire, self._look_again_s)
+        self._store.open()
+        self._writer = self._make_writer(self._store, self.loop)
+        cleaning: asyncio.Task[None] | None = None
+        try:
+            await self._begin_epoch()
+            self.ready.set_result(None)
+            serving = asyncio.create_task(self._serve())
+            cleaning = asyncio.create_task(self._clean_up_now_and_then())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            else:
+                serving.cancel()
+                await asyncio.wait({serving})
+        except BaseException as error:
+            # Before what follows: the reason is this one, not that the engine is closed.
+            self._die(error)
+            raise
+        finally:
+            if cleaning is not None:
+                cleaning.cancel()
+            self._timers.clear()
+            for link in self._links.values():
+                link.stop_all("the engine is closing")
+            self._writer.close()
+            # After the last commit: whoever still asks gets an answer, not silence.
+            self._die(EngineClosedError("the engine is closed; open the journal again"))
+            self._store.close()
+
+    @property
+    def timers(self) -> Timers:
+        return self._timers
+
+    def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
+        """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
+        if invocation_id in self.machine.state.invocations:
+            self._waiting.setdefault(invocation_id, []).append(outcome)
+        elif invocation_id not in self.machine.state.completed:
+            raise KeyError(invocation_id)
+        elif outcome.set_running_or_notify_cancel():
+            outcome.set_result(self.outcome(invocation_id))
+
     def outcome(self, invocation_id: InvocationId) -> Outcome:
-        result = self.machine.state.completed[invocation_id].result
+        return self._outcome_of(self.machine.state.completed[invocation_id].result)
+
+    def _outcome_of(self, result: Result) -> Outcome:
         if isinstance(result, Failure):
             return Outcome(result, b"")
         return Outcome(result, self.vault.payload(result.value.lsn))
@@ -245,6 +338,7 @@ class Engine:
         invocation_id: InvocationId,
         from_entry: int,
         revision: int | Literal["keep", "latest"],
+        new_seed: int,
     ) -> RestartInvocation | None:
         """The proposal that starts a completed invocation anew; None when there is none.
 
@@ -257,12 +351,11 @@ class Engine:
         records = self.vault.journal(old)
         created = records[0].fact
         assert isinstance(created, InvocationCreated), created
-        seed = secrets.randbits(63)
         return RestartInvocation(
             invocation_id=invocation_id,
             seed=old.seed,
-            new_invocation_id=random_invocation_id(seed),
-            new_seed=seed,
+            new_invocation_id=random_invocation_id(new_seed),
+            new_seed=new_seed,
             argument=created.argument,
             headers=created.headers,
             prefix=prefix_of(records, from_entry),
@@ -288,45 +381,8 @@ class Engine:
             letter.fail(self._dead)
 
     def _live(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001 - border: nobody else would hear of it.
-            self._die(error)
-
-    async def _main(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
-        self._timers = Timers(self._clock, self._fire)
-        self._store.open()
-        self._writer = Writer(self._store, self.loop)
-        cleaning: asyncio.Task[None] | None = None
-        try:
-            await self._begin_epoch()
-            self._ready.set_result(None)
-            serving = asyncio.create_task(self._serve())
-            cleaning = asyncio.create_task(self._clean_up_now_and_then())
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            else:
-                serving.cancel()
-                await asyncio.wait({serving})
-        except BaseException as error:
-            # Before what follows: the reason is the first one, not that the engine is closed.
-            self._die(error)
-            raise
-        finally:
-            if cleaning is not None:
-                cleaning.cancel()
-            self._timers.clear()
-            for link in self._links.values():
-                link.stop_all("the engine is closing")
-            self._writer.close()
-            # After the last commit: whoever still asks gets an answer, not silence.
-            self._die(EngineClosedError("the engine is closed; open the journal again"))
-            self._store.close()
+        with suppress(BaseException):  # border: `run` has told everyone.
+            asyncio.run(self.run())
 
     async def _clean_up_now_and_then(self) -> None:
         """Purge what has expired, a commit at a time, so that everybody else gets their turn."""
@@ -334,6 +390,8 @@ class Engine:
             answer = await asyncio.wrap_future(self.propose(CleanUp()))
             if isinstance(answer, Cleaned) and not answer.is_done:
                 continue
+            if self._cleanup_interval_ms is None:
+                return
             await asyncio.sleep(self._cleanup_interval_ms / 1000)
 
     async def _serve(self) -> None:
@@ -354,10 +412,7 @@ class Engine:
     async def _serve_batch(self, letters: list[_Letter]) -> None:
         """Decide, commit, act: in this order, whatever happens."""
         now_ms = self._clock.now_ms()
-        decisions: list[Decision] = []
-        for letter in letters:
-            self._note(letter.proposal)
-            decisions.append(self.machine.decide(letter.proposal, now_ms))
+        decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
         rows = self._rows(records)
         try:
@@ -366,6 +421,9 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
+        if self._services_changed:
+            # Before it is answered, so that whoever was told of a service finds it.
+            self._publish_services()
         self._prefetch(decisions)
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
@@ -374,6 +432,14 @@ class Engine:
         self.feed.publish(records)
         if self._failures is not None:
             self._failures.say(records, self.machine.state)
+
+    def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
+        if isinstance(proposal, LoadCode) and proposal.link not in self._links:
+            # It was closed when its code was on its way here: nothing could be run over it.
+            gone = Refused(code=410, message=f"the link '{proposal.link}' is closed")
+            return Decision([], [], gone)
+        self._note(proposal)
+        return self.machine.decide(proposal, now_ms)
 
     def _rows(self, records: list[Record]) -> list[Row]:
         """The records as the store takes them. What fails here was never sent to it."""
@@ -402,8 +468,14 @@ class Engine:
         await self._commit(
             self._rows([record for decision in decisions for record in decision.records])
         )
+        self._publish_services()
         for action in self.machine.resume():
             self._act(action)
+
+    def _publish_services(self) -> None:
+        known = self.machine.state.services
+        self.services = {name: service.manifest for name, service in known.items()}
+        self._services_changed = False
 
     async def _recover_from(
         self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
@@ -448,7 +520,7 @@ class Engine:
                 if came_through is None:
                     # Asked once: after this the lsns are those of the next epoch.
                     came_through = self._store.last_lsn() >= last_lsn
-                self._writer = Writer(self._store, self.loop)
+                self._writer = self._make_writer(self._store, self.loop)
                 await self._begin_epoch()
             except Exception as again:  # noqa: BLE001 - border: tried again, then told.
                 error = again
@@ -457,15 +529,25 @@ class Engine:
 
     def _publish_results(self) -> None:
         """Answer those who wait for what ended in a commit that was not acted upon."""
+        state = self.machine.state
         for invocation_id in list(self._waiting):
-            if invocation_id in self.machine.state.completed:
-                self._act(PublishResult(invocation_id=invocation_id))
+            ended = state.completed.get(invocation_id)
+            if ended is not None:
+                self._act(PublishResult(invocation_id=invocation_id, result=ended.result))
+            elif invocation_id not in state.invocations:
+                # It ended and was purged in that commit, or never was: nobody can tell any more.
+                for waiting in self._waiting.pop(invocation_id):
+                    if waiting.set_running_or_notify_cancel():
+                        waiting.set_exception(KeyError(invocation_id))
 
     def _note(self, proposal: Proposal) -> None:
         """Which code is loaded outlives a recovery in this process, so it is loaded again."""
         match proposal:
             case LoadCode(link=link, manifest=manifest):
                 self._code[link, manifest.name] = proposal
+                self._services_changed = True
+            case PatchService():
+                self._services_changed = True
             case CloseLink(link=link):
                 self._links.pop(link, None)
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}
@@ -488,10 +570,13 @@ class Engine:
         match action:
             case SetTimer(timer=timer, at_ms=at_ms):
                 self._timers.set(timer, at_ms)
-            case PublishResult(invocation_id=invocation_id):
-                for outcome in self._waiting.pop(invocation_id, ()):
-                    if outcome.set_running_or_notify_cancel():
-                        outcome.set_result(self.outcome(invocation_id))
+            case PublishResult(invocation_id=invocation_id, result=result):
+                waiting = self._waiting.pop(invocation_id, None)
+                if waiting:
+                    outcome = self._outcome_of(result)
+                    for asked in waiting:
+                        if asked.set_running_or_notify_cancel():
+                            asked.set_result(outcome)
             case AssignRevision():
                 link = self._links.get(action.link)
                 if link is not None:
@@ -552,8 +637,8 @@ class Engine:
         if self._dead is not None:
             return
         self._dead = _as_error(error)
-        if not self._ready.done():
-            self._ready.set_exception(error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
         elif not isinstance(error, EngineClosedError):
             logger.error("the engine stopped: %s", error)
         for outcomes in self._waiting.values():

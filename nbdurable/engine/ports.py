@@ -147,6 +147,16 @@ class History(Protocol):
     ) -> Question: ...
 
 
+class Writer(Protocol):
+    """Commits to a store, one group at a time. Made anew whenever the store is reopened."""
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Return when the rows are durable. Any exception leaves the outcome unknown."""
+
+    def close(self) -> None:
+        """Return when no commit is under way, and none comes any more."""
+
+
 class Clock(Protocol):
     def now_ms(self) -> int:
         """Milliseconds since 1970-01-01 UTC."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbdurable.core.facts import EntryAppended, NotificationAppended
+from nbdurable.core.facts import AttemptStarted, EntryAppended, NotificationAppended
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.limits import IDLE_MS_MAX
 from nbdurable.core.state import EngineState, Invocation
@@ -18,10 +18,14 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
     idle_ms_max = IDLE_MS_MAX if settings.limits else settings.inactivity_ms_of(handler)
     argument = b""
     journal: list[JournalEntry] = []
+    copied_count, has_begun = 0, False
     for _, _, fact, payload in vault.journal(inv):
         held = payload if isinstance(payload, bytes) else None
         match fact:
+            case AttemptStarted():
+                has_begun = True
             case EntryAppended():
+                copied_count += not has_begun
                 journal.append(JournalEntry(fact.entry_index, fact.command, held))
             case NotificationAppended():
                 journal.append(JournalEntry(fact.entry_index, fact.notification, held))
@@ -47,6 +51,7 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
             for completion_id, run in inv.open_runs.items()
             if run.failed is not None
         ),
+        copied_count=copied_count,
         accepted=inv.accepted,
         limit_key=inv.limit_key,
     )

@@ -20,9 +20,12 @@ LOOK_AGAIN_S = 30.0
 class Timers:
     """Mutable; owned by the engine thread."""
 
-    def __init__(self, clock: Clock, fire: Callable[[Timer], None]) -> None:
+    def __init__(
+        self, clock: Clock, fire: Callable[[Timer], None], look_again_s: float = LOOK_AGAIN_S
+    ) -> None:
         self._clock = clock
         self._fire = fire
+        self._look_again_s = look_again_s
         self._heap: list[tuple[int, int, Timer]] = []
         self._count = 0
         self._wake_up: asyncio.TimerHandle | None = None
@@ -40,6 +43,10 @@ class Timers:
             self._wake_up.cancel()
             self._wake_up = None
 
+    def pending(self) -> frozenset[tuple[Timer, int]]:
+        """All that were set and have not fired."""
+        return frozenset((timer, at_ms) for at_ms, _, timer in self._heap)
+
     @property
     def next_at_ms(self) -> int | None:
         return self._heap[0][0] if self._heap else None
@@ -53,7 +60,7 @@ class Timers:
         self._wake_up_at_ms = self._heap[0][0]
         delay_s = max(0, self._wake_up_at_ms - self._clock.now_ms()) / 1000
         loop = asyncio.get_running_loop()
-        self._wake_up = loop.call_later(min(delay_s, LOOK_AGAIN_S), self._ring)
+        self._wake_up = loop.call_later(min(delay_s, self._look_again_s), self._ring)
 
     def _ring(self) -> None:
         self._wake_up = None

@@ -1,4 +1,4 @@
-"""The writer thread: group commit, and absorbing when enough has been committed.
+"""Where commits are made: on the writer's thread, or inline where there is only one thread.
 
 No batch window: what queued while the last commit ran is the next batch.
 """
@@ -14,11 +14,33 @@ from nbdurable.core.records import Row
 from nbdurable.engine.ports import Store
 
 
-class Writer:
+class WriteSide:
+    """What is done to the store, whatever thread does it. Mutable: whether absorbing failed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._failed: Exception | None = None
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Raises also what the last `absorb_if_wanted` met: nobody waited for that one."""
+        if self._failed is not None:
+            raise self._failed
+        self._store.append(rows)
+
+    def absorb_if_wanted(self) -> None:
+        """Once the commit was answered, so that no caller waits for it."""
+        try:
+            if self._store.wants_absorb():
+                self._store.absorb()
+        except Exception as error:  # noqa: BLE001 - border: told to the next commit.
+            self._failed = error
+
+
+class WriterThread:
     """Owns the store's write side for as long as its thread lives."""
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
-        self._store = store
+        self._side = WriteSide(store)
         self._loop = loop
         self._orders: queue.SimpleQueue[tuple[Sequence[Row], asyncio.Future[None]] | None]
         self._orders = queue.SimpleQueue()
@@ -26,7 +48,6 @@ class Writer:
         self._thread.start()
 
     async def append(self, rows: Sequence[Row]) -> None:
-        """Return when the rows are durable. Any exception leaves the outcome unknown."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._orders.put((rows, done))
         await done
@@ -37,22 +58,15 @@ class Writer:
         self._thread.join()
 
     def _serve(self) -> None:
-        failed: Exception | None = None
         while (order := self._orders.get()) is not None:
             rows, done = order
             try:
-                if failed is not None:
-                    raise failed  # noqa: TRY301 - one handler for both.
-                self._store.append(rows)
+                self._side.append(rows)
             except Exception as error:  # noqa: BLE001 - border: the loop decides what it means.
                 self._answer(done, error)
                 continue
             self._answer(done, None)
-            try:
-                if self._store.wants_absorb():
-                    self._store.absorb()
-            except Exception as error:  # noqa: BLE001 - border: told to the next commit.
-                failed = error
+            self._side.absorb_if_wanted()
 
     def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
         def settle() -> None:

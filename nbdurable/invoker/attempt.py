@@ -52,6 +52,7 @@ from nbdurable.invoker.misuse import (
     refuse_to_block,
 )
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.invoker.standstill import Standstill
 from nbdurable.invoker.thread import HandlerThread
 from nbdurable.invoker.wire import Written
 from nbdurable.sdk.context import executing_step_var
@@ -67,6 +68,9 @@ COALESCE_S = 0.005
 VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
+# Code that awaits again however often it is told that the attempt is over would spin, and no other
+# handler would run. Unwinding takes an await per `finally` and `async with`, never this many.
+REFUSALS_MAX = 1_000
 
 
 class Action(NamedTuple):
@@ -84,6 +88,8 @@ class Host(Protocol):
     """What an attempt needs of the link that runs it."""
 
     clock: Clock
+    # Suspend wherever that is possible, so that every await is replayed: for tests.
+    always_replay: bool
 
     @property
     def pool(self) -> Executor: ...
@@ -95,6 +101,8 @@ class Host(Protocol):
     def is_run(self, target: Target) -> bool: ...
 
     def ended(self, attempt: Attempt) -> None: ...
+
+    def thread_runs(self, change: int) -> None: ...
 
 
 class Attempt:
@@ -121,12 +129,18 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self._flush_later: asyncio.TimerHandle | None = None
-        self._suspend_later: asyncio.TimerHandle | None = None
+        self._suspend_later: asyncio.Handle | None = None
+        self._abandon_later: asyncio.TimerHandle | None = None
+        self._waiting_for: FutureTree | None = None
+        self._refusal_count = 0
         self._actions: dict[int, Action] = {}
         self._executing: dict[int, asyncio.Task[None]] = {}
+        # Failed steps that the engine will order to be tried again.
+        self._retrying: set[int] = set()
         self._begun: set[int] = set()
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
+        self._standstill = Standstill(start, self.fail)
         self._task = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
@@ -144,6 +158,7 @@ class Attempt:
     # -- orders of the engine -----------------------------------------------------------------
 
     def deliver(self, entries: Sequence[JournalEntry]) -> None:
+        self._standstill.progress()
         for entry_index, entry, payload in entries:
             assert isinstance(entry, Notification)
             self.machine.notify(entry_index, entry, payload)
@@ -178,7 +193,7 @@ class Attempt:
             AttemptClosed: The attempt is over.
         """
         while True:
-            self.check_open()
+            yield from self.check_open()
             progress = self.guard(lambda: self.machine.await_(tree))
             match progress:
                 case Ready():
@@ -199,25 +214,35 @@ class Attempt:
                         raise AttemptClosed
                     if can_suspend:
                         self._suspend_after_inactivity(tree)
+                    self._waiting_for = tree
                     # The handler itself may be elsewhere: a task of the user's own waits here.
                     self.step_ended()
                     self._wake = self._loop.create_future()
                     try:
                         yield from self._wake
                     finally:
-                        self._wake = None
+                        self._wake = self._waiting_for = None
                         self._stay()
 
     def is_run(self, target: Target) -> bool:
         """Whether a handler known by name only is a workflow's run."""
         return self._host.is_run(target)
 
-    def check_open(self) -> None:
-        """Whoever awaits is the handler, and its attempt goes on."""
+    def check_open(self) -> Generator[Any, None, None]:
+        """Whoever awaits is the handler, and its attempt goes on.
+
+        Raises:
+            AttemptClosed: It does not. To whoever ignores that again and again, never returns.
+            ContextMisuseError: Whoever awaits is not the handler.
+        """
         check_use(self)
         refuse_to_await(self)
-        if self.is_closed:
-            raise AttemptClosed
+        if not self.is_closed:
+            return
+        self._refusal_count += 1
+        if self._refusal_count > REFUSALS_MAX:
+            yield from self._loop.create_future()
+        raise AttemptClosed
 
     def guard(self, ask: Callable[[], T]) -> T:
         """Ask the machine; a mismatch ends the attempt in a way that user code cannot catch.
@@ -246,6 +271,10 @@ class Attempt:
         self.thread = HandlerThread(f"nbdurable {self.start.target}", self)
         return await self.thread.run(handler)
 
+    def thread_runs(self, change: int) -> None:
+        """The handler's own thread goes on (1), or stands still (-1)."""
+        self._host.thread_runs(change)
+
     def was_asked(self) -> None:
         """By the handler's own thread, which computes on: what it did waits for no `await`."""
         if self._flush_later is None and self.machine.has_steps:
@@ -266,6 +295,7 @@ class Attempt:
         steps = self.machine.take_steps()
         if not steps:
             return
+        self._standstill.progress()
         for step in steps:
             if isinstance(step, AppendCommand) and isinstance(
                 step.command, CallCommand | OneWayCallCommand
@@ -319,6 +349,9 @@ class Attempt:
             self.flush()
         self.machine.close()
         self._stay()
+        self._standstill.stop()
+        if self._abandon_later is not None:
+            self._abandon_later.cancel()
         for executing in self._executing.values():
             executing.cancel()
         self.finished.set()
@@ -359,6 +392,9 @@ class Attempt:
             self._wake.set_result(None)
 
     def _suspend_after_inactivity(self, tree: FutureTree) -> None:
+        if self._host.always_replay:
+            self._suspend_later = self._loop.call_soon(self._suspend, tree)
+            return
         delay_s = self.start.inactivity_timeout_ms / 1000
         self._suspend_later = self._loop.call_later(delay_s, self._suspend, tree)
 
@@ -377,7 +413,7 @@ class Attempt:
         """The machine is closed: throw the coroutine out of whatever it waits for."""
         if self._task is not asyncio.current_task():
             self._task.cancel()
-        self._loop.call_later(UNWIND_S_MAX, self._abandon)
+        self._abandon_later = self._loop.call_later(UNWIND_S_MAX, self._abandon)
 
     def _abandon(self) -> None:
         if not self._task.done():
@@ -396,6 +432,7 @@ class Attempt:
     def _execute(self, completion_id: int) -> None:
         action = self._actions[completion_id]
         self._begun.add(completion_id)
+        self._retrying.discard(completion_id)
         self._executing[completion_id] = self._loop.create_task(
             self._run(completion_id, action),
             name=f"nbdurable step {action.name}",
@@ -424,7 +461,14 @@ class Attempt:
             self._executing.pop(completion_id, None)
             result = success_of(payload, comparable=comparable)
             self.machine.complete_run(completion_id, result, payload)
+        if self._host.always_replay:
+            self._replay_what_ended()
         self.flush()
+
+    def _replay_what_ended(self) -> None:
+        """Suspend once no step is left to end here: its result is read from the journal."""
+        if self._waiting_for is not None and not self._executing and not self._retrying:
+            self._suspend(self._waiting_for)
 
     async def _call_in_time(self, action: Action) -> Any:
         if action.timeout is None:
@@ -460,6 +504,7 @@ class Attempt:
             error.step = action.name
         report = report_of(error, command_name=action.name, completion_id=completion_id)
         if action.retry is not None and report.heals_by_retry:
+            self._retrying.add(completion_id)
             self.machine.fail_run(completion_id, report, action.retry, took_ms)
         else:
             self.fail(report)

@@ -79,7 +79,7 @@ class OwnFuture(DurableFuture[T]):
     def settle(self) -> Generator[Any, None, Settling]:
         """Wait until it is settled."""
         attempt = self.context.attempt
-        attempt.check_open()
+        yield from attempt.check_open()
         while (settling := attempt.guard(self.settling)) is None:
             yield from attempt.wait(attempt.guard(self.tree))
         return settling

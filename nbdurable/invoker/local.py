@@ -1,6 +1,6 @@
-"""The link within one process: handlers run on a thread of their own, not on the engine's.
+"""The link within one process: handlers run on a loop of their own, not on the engine's.
 
-A blocking handler cannot stall timers or approvals, because those belong to another thread.
+`start` gives that loop a thread, so that a blocking handler cannot stall timers or approvals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -49,11 +49,16 @@ class LocalLink:
         clock: Clock,
         post: Callable[[Proposal], None],
         wires: WireSource,
+        *,
+        pool: Executor | None = None,
+        always_replay: bool = False,
     ) -> None:
         self.name = name
         self.clock = clock
         self.wires = wires
-        self.pool = StepThreads(STEP_THREADS_MAX, "nbdurable-step")
+        self.pool = pool or StepThreads(STEP_THREADS_MAX, "nbdurable-step")
+        self.always_replay = always_replay
+        self.ready: Future[None] = Future()
         self._post = post
         self._offered: dict[tuple[str, str], dict[str, Handler[Any, Any]]] = {}
         self._code: dict[tuple[str, int], dict[str, Handler[Any, Any]]] = {}
@@ -61,14 +66,15 @@ class LocalLink:
         self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
         self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
         self._closing = False
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._live, args=(ready,), name="nbdurable-handlers", daemon=True
-        )
-        self._thread.start()
-        ready.result()
+        self._thread: threading.Thread | None = None
 
     # -- from any thread ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a thread to run on."""
+        self._thread = threading.Thread(target=self._live, name="nbdurable-handlers", daemon=True)
+        self._thread.start()
+        self.ready.result()
 
     def offer(self, definition: Definition, digest: str) -> None:
         """Code that can be run here, once the engine has given it a revision."""
@@ -86,12 +92,17 @@ class LocalLink:
     def is_run(self, target: Target) -> bool:
         return (target.service, target.handler) in self._runs
 
+    def stop(self) -> None:
+        """Let `run` end: it takes no more orders and unwinds every handler."""
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
     def close(self) -> None:
-        """Unwind every handler and end the thread. Attempts go on when the journal is reopened."""
-        if self._closing:
+        """Stop, and wait for it. Attempts go on when the journal is reopened."""
+        if self._closing or self._thread is None:
             return
-        self._closing = True
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        self.stop()
         self._thread.join(UNWIND_S_MAX + 1)
         if self._thread.is_alive():
             logger.warning(
@@ -99,7 +110,7 @@ class LocalLink:
                 " left to itself and nothing it does is recorded. Blocking calls belong in a step:"
                 " await ctx.run_typed('name', blocking_function)"
             )
-        self.pool.shutdown()
+        self.pool.shutdown(wait=False)
 
     # -- orders, from the engine's thread -----------------------------------------------------
 
@@ -144,23 +155,17 @@ class LocalLink:
         if self._attempts.get(key) is attempt:
             del self._attempts[key]
 
-    # -- inside -------------------------------------------------------------------------------
+    def thread_runs(self, change: int) -> None:
+        """Threads of `def` handlers run beside this one; only virtual time has to know."""
 
-    def _order(self, carry_out: Callable[[], None]) -> None:
-        if self._closing:
-            return
-        # It may close in between, on another thread; then nobody is left to obey.
-        with suppress(RuntimeError):
-            self._orders.put(carry_out)
+    # -- on the handler thread ----------------------------------------------------------------
 
-    def _live(self, ready: Future[None]) -> None:
-        asyncio.run(self._main(ready))
-
-    async def _main(self, ready: Future[None]) -> None:
+    async def run(self) -> None:
+        """The link's whole life: be `ready`, carry out orders until `stop`, unwind handlers."""
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._orders: Mailbox[Callable[[], None]] = Mailbox(self._loop)
-        ready.set_result(None)
+        self.ready.set_result(None)
         obeying = asyncio.create_task(self._obey())
         await self._stopping.wait()
         obeying.cancel()
@@ -170,6 +175,23 @@ class LocalLink:
         finished = [asyncio.create_task(attempt.finished.wait()) for attempt in attempts]
         if finished:
             await asyncio.wait(finished, timeout=UNWIND_S_MAX)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Those that have begun and are not over."""
+        return list(self._attempts.values())
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _order(self, carry_out: Callable[[], None]) -> None:
+        if self._closing:
+            return
+        # It may close in between, on another thread; then nobody is left to obey.
+        with suppress(RuntimeError):
+            self._orders.put(carry_out)
+
+    def _live(self) -> None:
+        asyncio.run(self.run())
 
     async def _obey(self) -> None:
         while True:

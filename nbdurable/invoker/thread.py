@@ -48,6 +48,9 @@ class Asked(Protocol):
     def was_asked(self) -> None:
         """Called on the loop after every question."""
 
+    def thread_runs(self, change: int) -> None:
+        """Told 1 when the thread is let go on, and by it -1 when it stands still."""
+
 
 class HandlerThread:
     """Mutable: `_reply` and `_is_over`, under the lock; the rest belongs to the loop's thread."""
@@ -71,6 +74,7 @@ class HandlerThread:
             AttemptClosed: The attempt was over first. The thread has been unwound by then.
         """
         context = contextvars.copy_context()
+        self._attempt.thread_runs(1)
         threading.Thread(
             target=context.run, args=(self._live, handler), name=self._name, daemon=True
         ).start()
@@ -78,13 +82,13 @@ class HandlerThread:
             while isinstance(wish := await self._wishes.get(), Wait):
                 await self._grant(wish)
         except AttemptClosed:
-            self._let_go()
+            self.let_go()
             # Its `finally` blocks still run; whoever stops us meanwhile stops the waiting only.
             while not isinstance(await self._wishes.get(), Ended):
                 pass
             raise
         finally:
-            self._let_go()
+            self.let_go()
         if wish.error is not None:
             raise wish.error
         return cast("T", wish.value)
@@ -99,13 +103,16 @@ class HandlerThread:
         except AttemptClosed:
             raise
         except BaseException as error:  # noqa: BLE001 - border: the handler gets it, whatever it is.
+            self._attempt.thread_runs(1)
             wish.reply.set_exception(error)
         else:
+            self._attempt.thread_runs(1)
             wish.reply.set_result(value)
 
     def _answer(self, question: Callable[[], Any], reply: Future[Any]) -> None:
         if reply.done():
             return
+        self._attempt.thread_runs(1)
         try:
             value = question()
         except BaseException as error:  # noqa: BLE001 - border: the handler gets it, whatever it is.
@@ -114,11 +121,13 @@ class HandlerThread:
             reply.set_result(value)
         self._attempt.was_asked()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """The attempt is over: nobody answers any more."""
         with self._lock:
             self._is_over = True
             reply = self._reply
         if reply is not None and not reply.done():
+            self._attempt.thread_runs(1)
             reply.set_exception(AttemptClosed())
 
     # -- on the handler's thread --------------------------------------------------------------
@@ -136,6 +145,7 @@ class HandlerThread:
             # The machine records nothing any more, and the loop has no more use for it.
             return question()
         self._loop.call_soon_threadsafe(self._answer, question, reply)
+        self._attempt.thread_runs(-1)
         return cast("T", reply.result())
 
     def wait(self, awaitable: Awaitable[T]) -> T:
@@ -149,6 +159,7 @@ class HandlerThread:
             discard(awaitable)
             raise AttemptClosed
         self._loop.call_soon_threadsafe(self._wishes.put_nowait, Wait(awaitable, reply))
+        self._attempt.thread_runs(-1)
         return cast("T", reply.result())
 
     def _next_reply(self) -> Future[Any] | None:
@@ -167,3 +178,4 @@ class HandlerThread:
         # A handler that would not unwind may outlive the loop.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wishes.put_nowait, ended)
+        self._attempt.thread_runs(-1)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants import Witness
-
 from nbdurable.core.actions import AnyAction
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.commands import AnyCommand
@@ -37,6 +35,7 @@ from nbdurable.core.values import (
     Success,
     Target,
 )
+from nbdurable.testing.witness import Witness
 
 LINK = "here"
 

@@ -9,7 +9,7 @@ from support.running import durable, replaying
 
 from nbdurable.wiring import DurableEngine
 
-LINKS = {"local": durable, "local, replaying at every wait": replaying}
+LINKS = {"local": durable, "local, always replaying": replaying}
 
 
 @pytest.fixture(params=sorted(LINKS))

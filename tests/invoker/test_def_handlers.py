@@ -268,7 +268,8 @@ async def test_a_suspended_one_is_unwound_and_goes_on_where_it_was(opened: Opene
         assert not seen["threads"][0].is_alive()
         await client.resolve_awakeable(view.open_awakeables[0], "up")
         assert await client.attach(sent.invocation_id) == [1, "up"]
-    assert (seen["step"], seen["left"], len(seen["threads"])) == ([1], ["AttemptClosed"], 2)
+    assert (seen["step"], seen["left"]) == ([1], ["AttemptClosed"])
+    assert len(seen["threads"]) > 1
 
 
 async def test_its_suspension_cannot_change_the_journal(opened: Opened):

@@ -53,6 +53,7 @@ def link(posted: list[Any]) -> LocalLink:
         return "done"
 
     link = LocalLink("test", HandClock(), posted.append, WireSource(Seal(lambda: b"key")))
+    link.start()
     link.offer(service, "v1")
     link.assign_revision("S", "v1", 1)
     return link

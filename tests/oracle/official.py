@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,14 @@ async def request(app: Any, path: str, headers: dict[str, str], body: bytes = b"
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
     await app(scope, receive, send)
+    leave_sigterm()
     assert status == 200, (status, chunks)
     return b"".join(chunks)
+
+
+def leave_sigterm() -> None:
+    """The app takes SIGTERM over; a test run must still be one that can be ended."""
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
 async def discover(app: Any, version: int = 4) -> Any:
@@ -171,6 +178,7 @@ class Live:
         self._task = asyncio.create_task(app(self._scope(path), self._receive, self._hear))
 
     async def idle(self) -> None:
+        leave_sigterm()
         await until_idle(lambda: len(self.journal) if self.ending is None else -1)
         if self._task.done():
             self._task.result()

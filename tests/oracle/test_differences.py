@@ -65,6 +65,14 @@ async def test_waiting_for_a_signal_is_a_command_here():
     assert kinds == [["Signal", "Output"], ["Output"]]
 
 
+async def test_values_of_a_name_belong_to_its_waits_in_the_order_they_were_made_here():
+    """DECISIONS 0035; over there to whichever is awaited first, whatever was meant."""
+    program = (Op(0, "signal"), Op(1, "signal"), Op(2, "await", (1,)), Op(3, "await", (0,)))
+    ours, theirs = await told(program, ("signal a 0", b'"one"'), ("signal a 1", b'"two"'))
+    assert output(ours) == [[2, "two"], [3, "one"]]
+    assert output(theirs) == [[2, "one"], [3, "two"]]
+
+
 async def test_an_awakeable_more_or_less_is_a_mismatch_here():
     """It follows from being a command: replay notices it, where the official SDK cannot."""
     recorded = [journal[:1] for journal in await told((SLEEP,))]

@@ -19,7 +19,7 @@ from oracle.embedded import Embedded
 from oracle.journals import settle
 from oracle.official import Official
 from oracle.programs import SIGNALS, Program, programs
-from oracle.world import Answers, continued, play, play_live, prefixes, sides
+from oracle.world import answers_for, continued, play, play_live, prefixes, sides
 
 seeds = st.integers(0, 2**32)
 
@@ -32,7 +32,9 @@ def test_the_same_program_writes_the_same_journal(
     """Each answer begins another attempt: what comes before it is replayed every time."""
     program = data.draw(programs(without=SIGNALS if protocol < 7 else ()))
     note(str(program))
-    journals = asyncio.run(play(sides(program, protocol=protocol), Answers(seed, cancels=cancels)))
+    journals = asyncio.run(
+        play(sides(program, protocol=protocol), answers_for(program, seed, cancels=cancels))
+    )
     event(f"{min(len(journals.ours) // 4 * 4, 16)} entries or more")
 
 
@@ -43,7 +45,7 @@ def test_every_prefix_of_a_journal_is_replayed_alike(program: Program, seed: int
 
     async def go() -> None:
         pair = sides(program)
-        for prefix in prefixes(await play(pair, Answers(seed, cancels=cancels))):
+        for prefix in prefixes(await play(pair, answers_for(program, seed, cancels=cancels))):
             await continued(pair, prefix)
 
     asyncio.run(go())
@@ -58,7 +60,7 @@ def test_what_comes_while_the_handler_lives_is_seen_alike_and_replayed_alike(
 
     async def go() -> None:
         pair = sides(program)
-        for prefix in prefixes(await play_live(pair, Answers(seed, cancels=cancels))):
+        for prefix in prefixes(await play_live(pair, answers_for(program, seed, cancels=cancels))):
             await continued(pair, prefix)
 
     asyncio.run(go())

@@ -25,7 +25,7 @@ from oracle.journals import (
     settle,
 )
 from oracle.official import Official
-from oracle.programs import NAMES, Program, flow_of
+from oracle.programs import NAMES, Program, flow_of, repeats_signals
 
 STATE = {"a": b"1", "z": b'"zz"'}
 ARGUMENT = b'"in"'
@@ -99,6 +99,10 @@ class Answers:
                 return self._random.choice((b"", b"5", Failed(418, "no")))
             case _:
                 return self._random.choice((b"5", b'"yes"', b"[1, 2]", Failed(418, "no")))
+
+
+def answers_for(program: Program, seed: int, *, cancels: bool) -> Answers:
+    return Answers(seed, cancels=cancels and not repeats_signals(program))
 
 
 def unanswered(journal: list[Entry]) -> list[tuple[Label, str]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.errors import NbdurableError
 from nbdurable.sdk.definition import Definition
-from nbdurable.sdk.options import EngineOptions
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
@@ -45,11 +43,18 @@ def durable(*services: Definition, store: Any = None, clock: Any = None) -> Dura
     return DurableEngine(services=services, store=store or MemoryStore(), clock=clock)
 
 
+class AlwaysReplaying(DurableEngine):
+    """Suspends wherever it can, so that whatever follows an await runs on a replayed journal."""
+
+    def start(self) -> None:
+        super().start()
+        assert self._link is not None
+        self._link.always_replay = True
+
+
 def replaying(*services: Definition, store: Any = None, clock: Any = None) -> DurableEngine:
-    """The same, suspended at every wait: all that comes after replays all that came before."""
-    options = EngineOptions(inactivity_timeout=timedelta(0))
-    store = store or MemoryStore()
-    return DurableEngine(services=services, store=store, clock=clock, options=options)
+    """The same, suspended at every await: all that comes after replays all that came before."""
+    return AlwaysReplaying(services=services, store=store or MemoryStore(), clock=clock)
 
 
 async def until(

@@ -1,0 +1,108 @@
+"""What people do to invocations, whatever those are doing: any verb, at any time."""
+
+from __future__ import annotations
+
+from random import Random
+
+from nbdurable.core.attempt import success_of
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.proposals import (
+    AcceptMismatch,
+    CancelInvocation,
+    CleanUp,
+    CompleteAwakeable,
+    KillInvocation,
+    PauseInvocation,
+    Proposal,
+    PurgeInvocation,
+    PurgeJournal,
+    ResumeInvocation,
+    SendSignal,
+)
+from nbdurable.engine.loop import Engine
+
+# Twice is twice as likely.
+TO_LIVE = (
+    "cancel",
+    "cancel",
+    "cancel",
+    "kill",
+    "pause",
+    "pause",
+    "resume",
+    "resume on the latest",
+    "signal",
+    "accept",
+)
+TO_ENDED = ("purge", "purge journal", "restart", "restart", "clean up", "kill", "signal")
+ENDED = 0.3
+# After these nobody can tell any more how often a counter should have been increased.
+MEDDLING = ("cancel", "kill", "purge", "restart", "clean up")
+SEED_BITS = 63
+
+ANSWER_PAYLOAD = b'"from outside"'
+ANSWER = success_of(ANSWER_PAYLOAD)
+
+
+class People:
+    """Mutable: their chance, and whether they have meddled."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.has_meddled = False
+        self.deed_count = 0
+
+    def deed(self, engine: Engine) -> Proposal | None:
+        """The next thing somebody does, if there is anything to do it to."""
+        state = engine.machine.state
+        live, ended = list(state.invocations), list(state.completed)
+        if live and self._random.random() >= ENDED:
+            # The busier of two: more hangs on it.
+            two = self._random.choices(live, k=2)
+            chosen = max(two, key=lambda of: len(state.invocations[of].open))
+            verb = self._random.choice(TO_LIVE)
+        elif ended:
+            chosen, verb = self._random.choice(ended), self._random.choice(TO_ENDED)
+        else:
+            return None
+        self.deed_count += 1
+        self.has_meddled |= verb in MEDDLING
+        return self._proposal(verb, chosen, engine)
+
+    def answer(self, awakeable: str) -> CompleteAwakeable:
+        return CompleteAwakeable(awakeable_id=awakeable, result=ANSWER, payload=ANSWER_PAYLOAD)
+
+    def _proposal(self, verb: str, of: InvocationId, engine: Engine) -> Proposal | None:
+        match verb:
+            case "cancel":
+                return CancelInvocation(invocation_id=of)
+            case "kill":
+                return KillInvocation(invocation_id=of)
+            case "pause":
+                return PauseInvocation(invocation_id=of)
+            case "resume":
+                return ResumeInvocation(invocation_id=of)
+            case "resume on the latest":
+                return ResumeInvocation(invocation_id=of, revision="latest")
+            case "accept":
+                return AcceptMismatch(invocation_id=of)
+            case "purge":
+                return PurgeInvocation(invocation_id=of)
+            case "purge journal":
+                return PurgeJournal(invocation_id=of)
+            case "clean up":
+                return CleanUp(purges_max=self._random.choice((1, 500)))
+            case "restart":
+                # Between reading a counter and writing it, restarting would take back what others
+                # have counted since; that is what a person has asked for then.
+                old = engine.machine.state.completed.get(of)
+                is_keyed = old is not None and old.target.key is not None
+                first = 1 if is_keyed else self._random.choice((1, 2, 99))
+                return engine.restart(of, first, "latest", self._random.getrandbits(SEED_BITS))
+            case _:
+                return SendSignal(
+                    invocation_id=of,
+                    name=self._random.choice(("news", "noise")),
+                    result=ANSWER,
+                    payload=ANSWER_PAYLOAD,
+                )
