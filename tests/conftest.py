@@ -16,6 +16,12 @@ _COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[Health
 settings.register_profile("dev", _COMMON, max_examples=60)
 settings.register_profile("ci", _COMMON, max_examples=60, derandomize=True)
 settings.register_profile("long", _COMMON, max_examples=2_000)
+settings.register_profile(
+    "sim",
+    _COMMON,
+    max_examples=500,
+    stateful_step_count=int(os.environ.get("HYPOTHESIS_STEPS", "50")),
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 # Long for any test, short for a person who waits for one that hangs.

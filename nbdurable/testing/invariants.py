@@ -392,6 +392,7 @@ def the_called_die_with_the_killed(state: EngineState) -> None:
 
 
 def no_more_run_than_may(state: EngineState) -> None:
+    """As long as nobody lowers a limit: who runs already is let run."""
     for counter, count in state.running.items():
         bound = state.settings.limits.of(counter)
         assert bound is None or count <= bound, f"{counter}: {count} run, {bound} may"

@@ -31,6 +31,9 @@ TO_LIVE = (
     "pause",
     "resume",
     "resume on the latest",
+    # Perhaps it has ended when it is heard.
+    "purge",
+    "purge",
     "signal",
     "accept",
 )
@@ -72,6 +75,9 @@ class People:
     def answer(self, awakeable: str) -> CompleteAwakeable:
         return CompleteAwakeable(awakeable_id=awakeable, result=ANSWER, payload=ANSWER_PAYLOAD)
 
+    def signal(self, of: InvocationId, name: str) -> SendSignal:
+        return SendSignal(invocation_id=of, name=name, result=ANSWER, payload=ANSWER_PAYLOAD)
+
     def _proposal(self, verb: str, of: InvocationId, engine: Engine) -> Proposal | None:
         match verb:
             case "cancel":
@@ -100,9 +106,4 @@ class People:
                 first = 1 if is_keyed else self._random.choice((1, 2, 99))
                 return engine.restart(of, first, "latest", self._random.getrandbits(SEED_BITS))
             case _:
-                return SendSignal(
-                    invocation_id=of,
-                    name=self._random.choice(("news", "noise")),
-                    result=ANSWER,
-                    payload=ANSWER_PAYLOAD,
-                )
+                return self.signal(of, self._random.choice(("news", "noise")))

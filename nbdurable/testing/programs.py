@@ -27,8 +27,10 @@ from nbdurable.sdk.context import (
     WorkflowSharedContext,
 )
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.future import RestateDurableFuture
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
+from nbdurable.sdk.promise import RestatePromise
 from nbdurable.sdk.service import Service
 from nbdurable.sdk.workflow import Workflow
 
@@ -67,8 +69,14 @@ WEIGHTS = {
     "time": 1,
     "stumble": 2,
     "await": 8,
+    "signal": 2,
     "select": 2,
     "gather": 2,
+    "all": 1,
+    "any": 1,
+    "race": 1,
+    "all_settled": 1,
+    "timeout": 1,
     "finally": 1,
 }
 # What makes a future that is waited for at once, this often, or later, or never.
@@ -83,6 +91,7 @@ BEGUN = (
     "awakeable",
     "outside",
     "time",
+    "signal",
 )
 NOW = 0.5
 STOPS = 0.3
@@ -161,8 +170,10 @@ class Author:
                 return [kind, f"{kind} {random.randrange(4)}"]
             case "await" | "finally":
                 return [kind, random.randrange(8)]
-            case "select" | "gather":
+            case "select" | "gather" | "all" | "any" | "race" | "all_settled":
                 return [kind, *random.choices(range(8), k=random.randint(1, 3))]
+            case "timeout":
+                return [kind, random.randrange(8), random.choice([0, 20, 2_000])]
             case _:
                 return [kind]
 
@@ -300,6 +311,9 @@ def _add_helpers(service: Service) -> dict[str, Any]:
         else:
             ctx.reject_awakeable(awakeable_id, "refused", 402)
 
+    async def tell(ctx: Context, invocation_id: str) -> None:
+        ctx.resolve_signal(invocation_id, "news", "told")
+
     async def dance(ctx: Context, partner: str) -> str:
         awakeable_id, answered = ctx.awakeable(type_hint=str)
         ctx.resolve_awakeable(partner, awakeable_id)
@@ -313,7 +327,7 @@ def _add_helpers(service: Service) -> dict[str, Any]:
             raise TerminalError("disturbed", 409) from error
         return "woke up"
 
-    handlers: list[Any] = [echo, echo_later, terminal_failure, add_to, settle, dance, doze]
+    handlers: list[Any] = [echo, echo_later, terminal_failure, add_to, settle, tell, dance, doze]
     helper: dict[str, Any] = {fn.__name__: service.handler()(fn) for fn in handlers}
     return helper
 
@@ -400,6 +414,13 @@ class Performance:
                 ]
             case ["await" | "finally" | "select" | "gather", *places]:
                 await self._wait(op[0], [f for place in places for f in self._future(place)])
+            case ["all" | "any" | "race" | "all_settled", *places]:
+                combined = [f for place in places for f in self._future(place)]
+                if combined:
+                    self._futures.append(getattr(RestatePromise, op[0])(*combined))
+            case ["timeout", place, ms]:
+                for future in self._future(place):
+                    self._futures.append(future.or_timeout(timedelta(milliseconds=ms)))
             case ["now", begun]:
                 await self._outcome(self._begin(begun))
             case _:
@@ -429,6 +450,9 @@ class Performance:
                 awakeable_id, future = ctx.awakeable(type_hint=str)
                 ctx.service_send(helper["settle"], [awakeable_id, how])
                 return future
+            case ["signal"]:
+                ctx.service_send(helper["tell"], ctx.request().id)
+                return ctx.signal("news", type_hint=str)
             case ["outside"]:
                 awakeable_id, future = ctx.awakeable(type_hint=str)
                 self._stage.outside[awakeable_id] = None
@@ -521,7 +545,10 @@ class Performance:
             if self._stops and error.message == "cancelled":
                 raise
             return None
-        self._observe(value)
+        # Of all that have settled, the futures themselves are the value.
+        is_list = isinstance(value, list)
+        is_futures = is_list and any(isinstance(one, RestateDurableFuture) for one in value)
+        self._observe(len(value) if is_futures else value)
         return value
 
 

@@ -30,6 +30,8 @@ from nbdurable.core.proposals import (
     Invoked,
     KillInvocation,
     Proposal,
+    PurgeInvocation,
+    Refused,
     ResumeInvocation,
 )
 from nbdurable.core.records import Record
@@ -66,6 +68,8 @@ CALM_ROUNDS_MAX = 200
 # A hundred times what simulations take; more is a circle.
 CALLBACKS_MAX = 20_000
 CALLBACKS_PER_STEP_MAX = 10_000
+PURGED_SOON = 60
+NOT_YET_CODE = 409
 LATER = 0.1
 ANSWERED = 0.3
 SUBMITTED = (1, 1, 1, 2, 4)
@@ -295,7 +299,9 @@ class Simulation:
             )
         except (EngineClosedError, StoreError):
             return
-        if deed is not None:
+        if isinstance(deed, PurgeInvocation):
+            self._begin_call(self._once(partial(_purge_soon, deed)))
+        elif deed is not None:
             # They ask once, and look what became of it.
             self._begin_call(self._once(partial(_propose, deed)))
 
@@ -401,6 +407,8 @@ class Simulation:
             awakeable = awakeable_id(inv.id, inv.seed, signal_id)
             if awakeable in self._stage.outside or self._is_uncountable:
                 yield self._people.answer(awakeable)
+        for name in inv.open_signals if self._is_uncountable else ():
+            yield self._people.signal(inv.id, name)
         if self._is_uncountable and inv.object is not None:
             for promise in inv.open_promises.values():
                 yield CompletePromise(
@@ -447,6 +455,14 @@ def last_counts(records: Iterable[Record]) -> Counter[Place]:
 
 async def _propose(proposal: Proposal, process: Process) -> Answer:
     return await asyncio.wrap_future(process.engine.propose(proposal))
+
+
+async def _purge_soon(proposal: PurgeInvocation, process: Process) -> None:
+    """Again and again until it has ended: in the very commit, if that is possible."""
+    for _ in range(PURGED_SOON):
+        answer = await _propose(proposal, process)
+        if not isinstance(answer, Refused) or answer.code != NOT_YET_CODE:
+            return
 
 
 async def _attach(invocation_id: InvocationId, process: Process) -> Outcome:

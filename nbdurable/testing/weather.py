@@ -1,4 +1,4 @@
-"""How rough a simulation is: drawn once, at its beginning, so that some are rough in one way only."""
+"""The weather: what a simulation may do to a process, and when it does it, drawn from the seed."""
 
 from __future__ import annotations
 

@@ -96,7 +96,6 @@ def check_state(machine: EngineMachine) -> None:
     hold.what_is_completed_holds_nothing(state)
     hold.nobody_waits_for_what_has_ended(state)
     hold.the_called_die_with_the_killed(state)
-    hold.no_more_run_than_may(state)
     hold.nobody_waits_for_a_free_slot(state)
     hold.waiters_live(state)
 
@@ -212,6 +211,7 @@ class Watcher:
         machine = self._engine.machine
         if self._random.random() < self._states:
             check_state(machine)
+            hold.no_more_run_than_may(machine.state)
         # Seldomer as the past grows, so that a long simulation takes as long as it is.
         folds = self._folds * min(1.0, FOLDED_FACTS / len(self.records))
         if self._random.random() < folds:

@@ -304,6 +304,36 @@ def test_a_journal_outlives_its_environment():
     assert ran == ["pay"]
 
 
+def test_a_def_handler_sleeps_for_a_month_as_quickly(durable_env: DurableEnv):
+    """It has a thread of its own, which is waited for while it computes and not while it waits."""
+    service, seen = Service("S"), []
+
+    @service.handler()
+    def rest(ctx: Context, days: int) -> str:
+        for _ in range(days):
+            ctx.sleep(timedelta(days=1)).result()
+            seen.append(ctx.run_typed("look", lambda: durable_env.now.day).result())
+        return "rested"
+
+    durable_env.serve(service)
+    begun_s = time.monotonic()
+    assert durable_env.run(durable_env.client.service_call(rest, 30)) == "rested"
+    assert seen[-30:] == list(range(2, 32))
+    assert time.monotonic() - begun_s < THIRTY_DAYS_S_MAX
+
+
+def test_what_is_kept_for_a_day_is_gone_after_two(durable_env: DurableEnv):
+    flow, run, approve, _ = order()
+    options = nbdurable.EngineOptions(workflow_retention=timedelta(days=1))
+    with DurableEnv([flow], options=options) as env:
+        env.run(env.client.workflow_call(approve, "a", "ada"))
+        env.run(env.client.workflow_call(run, "a", 1))
+        assert env.run(env.client.workflow_output(run, "a")) == [1, "ada"]
+        env.run(env.advance(timedelta(days=2)))
+        with pytest.raises(nbdurable.InvocationNotFoundError):
+            env.run(env.client.workflow_output(run, "a"))
+
+
 # -- always replay -----------------------------------------------------------------------------
 
 

@@ -90,7 +90,7 @@ def test_code_that_arrives_over_a_closed_link_is_refused():
         closing = process.engine.propose(CloseLink(link=process.link.name))
         loading = asyncio.create_task(client.register(service))
         await asyncio.wrap_future(closing)
-        with pytest.raises(HttpError, match="410.*is closed"):
+        with pytest.raises(HttpError, match=r"410.*is closed"):
             await loading
 
     in_virtual_time(main, service)
