@@ -183,11 +183,12 @@ store = DuckStore(Path(sys.argv[1]))
 store.open()
 reading, writing = os.pipe()
 if os.fork() == 0:
-    os.close(writing)
-    os.read(reading, 1)  # Ends when the test has closed its side of stdin.
-    sys.stdin.read()
+    # Said by the child, when what is done after a fork has been done.
+    os.write(writing, b"!")
+    print("forked", flush=True)
+    sys.stdin.read()  # Ends when the test has closed its side.
     os._exit(0)
-print("forked", flush=True)
+os.read(reading, 1)
 os._exit(0)
 """
 

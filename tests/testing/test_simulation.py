@@ -40,6 +40,9 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 UNREACHED_FACTS = {
     StateRestored.__name__: "read at recovery, never appended",
     MismatchAccepted.__name__: "the code on the stage never changes, but for restarts",
+    "ServicePatched": "people of the admin API are not on the stage yet",
+    "StateEditQueued": "the same",
+    "StateEdited": "the same",
 }
 UNREACHED_COMMANDS = {
     "Command: ClearAllState": "programs clear one value at a time",
