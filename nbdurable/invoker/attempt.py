@@ -52,6 +52,7 @@ from nbdurable.invoker.misuse import (
     refuse_to_block,
 )
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.invoker.standstill import Standstill
 from nbdurable.invoker.thread import HandlerThread
 from nbdurable.invoker.wire import Written
 from nbdurable.sdk.context import executing_step_var
@@ -139,6 +140,7 @@ class Attempt:
         self._begun: set[int] = set()
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
+        self._standstill = Standstill(start, self.fail)
         self._task = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
@@ -156,6 +158,7 @@ class Attempt:
     # -- orders of the engine -----------------------------------------------------------------
 
     def deliver(self, entries: Sequence[JournalEntry]) -> None:
+        self._standstill.progress()
         for entry_index, entry, payload in entries:
             assert isinstance(entry, Notification)
             self.machine.notify(entry_index, entry, payload)
@@ -292,6 +295,7 @@ class Attempt:
         steps = self.machine.take_steps()
         if not steps:
             return
+        self._standstill.progress()
         for step in steps:
             if isinstance(step, AppendCommand) and isinstance(
                 step.command, CallCommand | OneWayCallCommand
@@ -345,6 +349,7 @@ class Attempt:
             self.flush()
         self.machine.close()
         self._stay()
+        self._standstill.stop()
         if self._abandon_later is not None:
             self._abandon_later.cancel()
         for executing in self._executing.values():

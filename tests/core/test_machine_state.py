@@ -239,7 +239,11 @@ class EngineLife(RuleBasedStateMachine):
     def set_limits(self, engine: int | None, service: int | None) -> None:
         services = {} if service is None else {"Counter": service}
         limits = Limits(engine=engine, services=services)
+        # As an engine does it: before any code is there, so that nobody runs who may not.
+        self.room.restart()
         self.room.decide(ConfigureEngine(settings=Settings(limits=limits)))
+        for known in self.room.state.services.values():
+            self.room.load(known.manifest)
 
     # -- attempts -----------------------------------------------------------------------------
 

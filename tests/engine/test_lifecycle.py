@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -205,3 +206,26 @@ async def test_a_mismatch_can_be_accepted():
         await client.accept_mismatch(sent.invocation_id)
         assert await client.attach(sent.invocation_id) == "rows!"
     assert ran == ["fetch"]
+
+
+async def test_a_handler_that_stands_still_is_cut_off_and_tried_again():
+    """A request without a timeout would otherwise hang its run for ever."""
+    service = Service(
+        "S", inactivity_timeout=timedelta(0), abort_timeout=timedelta(milliseconds=30)
+    )
+    tries = []
+
+    async def fetch() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            await asyncio.sleep(3_600)
+        return "rows"
+
+    @service.handler()
+    async def report(ctx) -> str:
+        return await ctx.run_typed("fetch", fetch)
+
+    policy = InvocationRetryPolicy(initial_interval=timedelta(milliseconds=1))
+    async with engine_with(service, retry_policy=policy) as engine:
+        assert await engine.client.service_call(report, None) == "rows"
+    assert len(tries) == 2
