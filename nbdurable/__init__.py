@@ -74,6 +74,8 @@ if TYPE_CHECKING:
         wait,
         wait_completed,
     )
+    from nbdurable.server.options import ServeOptions
+    from nbdurable.server.serving import Serving, serve
     from nbdurable.wiring import DurableEngine, SyncDurableEngine, open, open_sync
 
 __version__ = "0.1.0"
@@ -123,7 +125,9 @@ __all__ = [
     "SendHandle",
     "Serde",
     "SerializationError",
+    "ServeOptions",
     "Service",
+    "Serving",
     "StoreError",
     "SyncClient",
     "SyncDurableEngine",
@@ -145,6 +149,7 @@ __all__ = [
     "open",
     "open_sync",
     "select",
+    "serve",
     "test_harness",
     "wait",
     "wait_completed",
@@ -158,6 +163,8 @@ _ROOMS = {
     "RestateClient": "nbdurable.client.base",
     "RestateClientSendHandle": "nbdurable.client.base",
     "RestateLoggingFilter": "nbdurable.logging",
+    "ServeOptions": "nbdurable.server.options",
+    "Serving": "nbdurable.server.serving",
     "SyncClient": "nbdurable.client.sync",
     "SyncDurableEngine": "nbdurable.wiring",
     "app": "nbdurable.deploy.endpoint",
@@ -166,6 +173,7 @@ _ROOMS = {
     "getLogger": "nbdurable.logging",
     "open": "nbdurable.wiring",
     "open_sync": "nbdurable.wiring",
+    "serve": "nbdurable.server.serving",
     "test_harness": "nbdurable.harness",
     "load_ipython_extension": "nbdurable.notebook.extension",
     "unload_ipython_extension": "nbdurable.notebook.extension",

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nbdurable import __version__
 from nbdurable.client.local import LocalClient
@@ -33,6 +33,9 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.options import EngineOptions
+
+if TYPE_CHECKING:
+    from nbdurable.store.lock import OwnerLock
 
 JOURNAL_FOLDER = ".nbdurable"
 PICKLE_KEY_FILE = "pickle.key"
@@ -68,6 +71,7 @@ class DurableEngine:
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._key: bytes | None = None
         self._engine: Engine | None = None
+        self._lock: OwnerLock | None = None
         self._link: LocalLink | None = None
         self._client: LocalClient | None = None
 
@@ -95,7 +99,7 @@ class DurableEngine:
             JournalDamagedError: It cannot be read; nothing was modified.
             JournalVersionError: A newer version wrote it; nothing was modified.
         """
-        store = self._store or _duck_store(self.path)
+        store = self._store or self._duck_store()
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
         interval = self._options.cleanup_interval
         engine = Engine(
@@ -115,6 +119,27 @@ class DurableEngine:
         self._engine, self._link = engine, link
         _look_after(self)
         self._client = LocalClient(engine, link)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the journal's files are; None of one that has none."""
+        return None if self._store is not None else self.path
+
+    @property
+    def has_codec(self) -> bool:
+        return self._codec is not None
+
+    def announce(self, **more: object) -> None:
+        """Tell the other processes of the project, in `owner.json`, how this one is reached."""
+        if self._lock is not None and self._lock.is_held:
+            self._lock.announce(version=__version__, **more)
+
+    def _duck_store(self) -> Store:
+        from nbdurable.store.duck import DuckStore
+
+        store = DuckStore(self.path, created_by=f"nbdurable {__version__}")
+        self._lock = store.lock
+        return store
 
     def _pickle_key(self) -> bytes:
         """What pickles of this journal are signed with: as long-lived as the journal is."""
@@ -276,9 +301,3 @@ def kept_key(folder: Path) -> bytes:
     if not file.exists():
         write_private(file, secrets.token_bytes(32))
     return file.read_bytes()
-
-
-def _duck_store(path: Path) -> Store:
-    from nbdurable.store.duck import DuckStore
-
-    return DuckStore(path, created_by=f"nbdurable {__version__}")

@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.operator import Operator, error_of
+from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
@@ -52,7 +54,6 @@ from nbdurable.errors import (
     HttpError,
     InvocationNotFoundError,
     InvocationNotReadyError,
-    NbdurableError,
 )
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.manifest import manifest_of
@@ -451,6 +452,14 @@ class LocalClient(CallingClient):
             asking.cancel()
             raise
 
+    def raw(self) -> RawClient:
+        """For the loop that runs now: calls by name, bytes in and bytes out."""
+        return RawClient(self._engine, self._link.clock)
+
+    def operator(self) -> Operator:
+        """What is registered and how, and the state of keys, to look at and to change."""
+        return Operator(self._engine)
+
     def without_codec(self) -> LocalClient:
         """For an ingress: whoever sends values to it has applied the codec, and undoes it."""
         wires = self._link.wires.without_codec()
@@ -561,7 +570,7 @@ class LocalClient(CallingClient):
     async def _do(self, proposal: Proposal) -> Answer:
         answer = await asyncio.wrap_future(self._engine.propose(proposal))
         if isinstance(answer, Refused):
-            raise _error_of(answer)
+            raise error_of(answer)
         return answer
 
     async def _ask(self, question: Callable[[], T]) -> T:
@@ -616,13 +625,3 @@ def _already_invoked(workflow: str, key: str | None) -> ConflictError:
 
 def _not_found(invocation_id: str) -> InvocationNotFoundError:
     return InvocationNotFoundError(f"there is no invocation {invocation_id!r}")
-
-
-def _error_of(refused: Refused) -> NbdurableError:
-    match refused.code:
-        case 409:
-            return ConflictError(refused.message)
-        case 404 if "invocation" in refused.message:
-            return InvocationNotFoundError(refused.message)
-        case _:
-            return HttpError(refused.code, refused.message)

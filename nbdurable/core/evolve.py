@@ -47,7 +47,10 @@ from nbdurable.core.facts import (
     NotificationAppended,
     PromiseCompleted,
     RunAttemptFailed,
+    ServicePatched,
     ServiceRegistered,
+    StateEdited,
+    StateEditQueued,
     StateRestored,
 )
 from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
@@ -64,6 +67,7 @@ from nbdurable.core.state import (
     OpenPromise,
     OpenRun,
     OpenSleep,
+    QueuedEdit,
     ServiceState,
     Status,
     Waiter,
@@ -84,8 +88,13 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             if service is None:
                 service = ServiceState(fact.revision, {})
                 state.services[fact.manifest.name] = service
-            service.latest = fact.revision
+            service.latest, service.offered = fact.revision, None
             service.revisions[fact.revision] = fact.manifest
+            service.registered_at_ms[fact.revision] = at_ms
+        case ServicePatched():
+            service = state.services[fact.service]
+            service.offered = service.offered or service.manifest
+            service.revisions[service.latest] = fact.patch.applied_to(service.manifest)
         case CodeLoaded():
             state.services[fact.service].loaded[fact.revision] = fact.link
         case LinkClosed():
@@ -104,6 +113,10 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             if obj.promise_waiters is not None:
                 obj.promise_waiters.pop(fact.promise, None)
                 obj.promise_waiters = obj.promise_waiters or None
+        case StateEditQueued():
+            _queue_edit(_object(state, fact.object), lsn, fact)
+        case StateEdited():
+            _edit(state, lsn, fact)
         case StateRestored():
             _object(state, fact.object).state = dict(fact.entries)
         case InvocationCreated():
@@ -282,6 +295,39 @@ def _queue(state: EngineState, inv: Invocation) -> None:
     held.inbox.append(inv.id)
 
 
+def _queue_edit(obj: ObjectState, lsn: int, fact: StateEditQueued) -> None:
+    if fact.name is None:
+        last = obj.inbox[-1] if obj.inbox else obj.holder
+        assert last is not None, f"an edit of {fact.object} queues, and the lock is free"
+        obj.edits = obj.edits or {}
+        obj.edits[lsn] = QueuedEdit(last)
+        return
+    assert obj.edits is not None, f"{fact} is of no edit"
+    assert fact.value is not None, fact
+    ref = msgspec.structs.replace(fact.value, lsn=lsn)
+    obj.edits[fact.edit_lsn].values[fact.name] = ref
+
+
+def _edit(state: EngineState, lsn: int, fact: StateEdited) -> None:
+    obj = _object(state, fact.object)
+    if obj.edits is not None:
+        obj.edits.pop(fact.edit_lsn, None)
+        obj.edits = obj.edits or None
+    _change_state(state, fact.object, lsn, fact.command)
+    _forget_if_empty(state, fact.object)
+
+
+def _change_state(state: EngineState, object_id: ObjectId, lsn: int, command: Command) -> None:
+    values = _object(state, object_id).state
+    match command:
+        case SetStateCommand():
+            values[command.key] = msgspec.structs.replace(command.value, lsn=lsn)
+        case ClearStateCommand():
+            values.pop(command.key, None)
+        case ClearAllStateCommand():
+            values.clear()
+
+
 def _take_lock(state: EngineState, inv: Invocation) -> None:
     if not inv.exclusive:
         return
@@ -337,16 +383,9 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
                 waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
                 held.promise_waiters = held.promise_waiters or {}
                 held.promise_waiters.setdefault(command.key, {})[waiter] = None
-        case SetStateCommand():
+        case SetStateCommand() | ClearStateCommand() | ClearAllStateCommand():
             if fact.object is not None:
-                ref = msgspec.structs.replace(command.value, lsn=lsn)
-                _object(state, fact.object).state[command.key] = ref
-        case ClearStateCommand():
-            if fact.object is not None:
-                _object(state, fact.object).state.pop(command.key, None)
-        case ClearAllStateCommand():
-            if fact.object is not None:
-                _object(state, fact.object).state.clear()
+                _change_state(state, fact.object, lsn, command)
         case _:
             pass
 
@@ -397,9 +436,7 @@ def _complete(
         if obj.holder == inv.id:
             obj.holder = None
         elif inv.status == "pending":
-            assert obj.inbox is not None, f"{inv} is in no queue"
-            obj.inbox.remove(inv.id)
-            obj.inbox = obj.inbox or None
+            _leave_queue(obj, inv)
     # Recovery does not read the journal of a finished invocation, so it must leave no trace.
     for completion_id, awaited in inv.open.items():
         if isinstance(awaited, OpenCall):
@@ -432,6 +469,19 @@ def _complete(
         last_lsn=lsn,
     )
     _forget_if_empty(state, inv.object)
+
+
+def _leave_queue(obj: ObjectState, inv: Invocation) -> None:
+    """An edit behind it is now behind the one that was before it."""
+    assert obj.inbox is not None, f"{inv} is in no queue"
+    place = obj.inbox.index(inv.id)
+    before = obj.inbox[place - 1] if place else obj.holder
+    for edit in (obj.edits or {}).values():
+        # Nobody is before it where only its end was read, and the edit is made by the next fact.
+        if edit.behind == inv.id and before is not None:
+            edit.behind = before
+    del obj.inbox[place]
+    obj.inbox = obj.inbox or None
 
 
 def _wait_no_more(awaited: Invocation | None, waiter: Waiter) -> None:

@@ -13,10 +13,15 @@ from typing import Literal
 
 import msgspec
 
-from nbdurable.core.commands import AnyCommand, payload_ref
+from nbdurable.core.commands import (
+    AnyCommand,
+    ClearAllStateCommand,
+    SetStateCommand,
+    payload_ref,
+)
 from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.manifest import ServiceManifest, ServicePatch
 from nbdurable.core.notifications import AnyNotification, notified_payload
 from nbdurable.core.settings import Settings
 from nbdurable.core.values import (
@@ -63,6 +68,13 @@ class CodeLoaded(Fact, frozen=True, kw_only=True):
     revision: int
 
 
+class ServicePatched(Fact, frozen=True, kw_only=True):
+    """Options of the latest revision, changed by hand; the next revision brings its own."""
+
+    service: str
+    patch: ServicePatch
+
+
 class LinkClosed(Fact, frozen=True, kw_only=True):
     link: str
 
@@ -81,6 +93,31 @@ class PromiseCompleted(Fact, frozen=True, kw_only=True):
     promise: str
     result: Result
     by: str
+
+
+class StateEditQueued(Fact, frozen=True, kw_only=True):
+    """Part of an edit of a key's state that waits, behind those who queue, for the lock.
+
+    The first names no value and is the edit's beginning; one more for each value says with
+    `edit_lsn` which edit it is of.
+    """
+
+    object: ObjectId
+    edit_lsn: int = 0
+    name: str | None = None
+    value: PayloadRef | None = None
+
+
+class StateEdited(Fact, frozen=True, kw_only=True):
+    """Part of an edit of a key's state by hand: all is cleared first, then each value is set.
+
+    It holds a command, so that whatever reads what handlers did to a key reads this too.
+    `edit_lsn` is that of the queued edit which this is, if it had to wait.
+    """
+
+    object: ObjectId
+    command: SetStateCommand | ClearAllStateCommand
+    edit_lsn: int = 0
 
 
 class StateRestored(Fact, frozen=True, kw_only=True):
@@ -235,8 +272,11 @@ AnyFact = (
     | ServiceRegistered
     | CodeLoaded
     | LinkClosed
+    | ServicePatched
     | EngineConfigured
     | PromiseCompleted
+    | StateEditQueued
+    | StateEdited
     | StateRestored
     | InvocationCreated
     | InvocationPending
@@ -262,8 +302,10 @@ def carried_ref(fact: Fact) -> PayloadRef | None:
     match fact:
         case InvocationCreated():
             return fact.argument
-        case EntryAppended():
+        case EntryAppended() | StateEdited():
             return payload_ref(fact.command)
+        case StateEditQueued():
+            return fact.value
         case NotificationAppended():
             return notified_payload(fact.notification)
         case PromiseCompleted() | InvocationCompleted():

@@ -4,13 +4,16 @@ Every id is a pure function of what it names, so that the attempt and the engine
 id without asking each other, and a client can look one up without asking anybody. The one random
 ingredient is the seed of an invocation that was started without a key; it is handed in.
 
+An id has the shape that Restate's have, because Restate's tools read it: a version, then numbers
+of 64 and 128 bits in base 62.
+
 Source: restate-semantics.md, 1.2 (awakeable ids) and 1.8 (ids are hashes of the target).
 """
 
 from __future__ import annotations
 
 import base64
-from hashlib import blake2b
+from hashlib import blake2b, md5
 from typing import Final, NamedTuple, NewType
 
 InvocationId = NewType("InvocationId", str)
@@ -23,7 +26,18 @@ FIRST_AWAKEABLE_SIGNAL: Final = 17
 
 _INVOCATION_PREFIX: Final = "inv_1"
 _AWAKEABLE_PREFIX: Final = "sign_1"
-_ID_BYTES: Final = 16
+_DEPLOYMENT_PREFIX: Final = "dp_1"
+# 64 bits, then 128.
+_SHORT_BYTES: Final = 8
+_ID_BYTES: Final = 24
+_SHORT_CHARS: Final = 11
+_LONG_CHARS: Final = 22
+_ID_CHARS: Final = _SHORT_CHARS + _LONG_CHARS
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Two digits at once: every invocation has an id, and Python divides slowly.
+_PAIRS: Final = tuple(high + low for high in _DIGITS for low in _DIGITS)
+_BASE_SQUARED: Final = len(_PAIRS)
+_VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _LIFE_BYTES: Final = 4
 
 
@@ -60,6 +74,32 @@ def awakeable_id(invocation_id: InvocationId, seed: int, signal_id: int) -> str:
     return _AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+def parse_invocation_id(text: str) -> InvocationId:
+    """Raises ValueError when the text is no invocation id, whether there is one or not."""
+    if not text.startswith(_INVOCATION_PREFIX):
+        raise ValueError(f"bad invocation id {text!r}: it does not begin with {_INVOCATION_PREFIX}")
+    encoded = text.removeprefix(_INVOCATION_PREFIX)
+    if len(encoded) != _ID_CHARS or not _VALUES.keys() >= set(encoded):
+        raise ValueError(
+            f"bad invocation id {text!r}: {_ID_CHARS} letters and digits follow"
+            f" {_INVOCATION_PREFIX}"
+        )
+    short, long = _number(encoded[:_SHORT_CHARS]), _number(encoded[_SHORT_CHARS:])
+    if short.bit_length() > 64 or long.bit_length() > 128:  # noqa: PLR2004 - see the module.
+        raise ValueError(f"bad invocation id {text!r}: it is too large a number")
+    return InvocationId(text)
+
+
+def deployment_id(service: str, revision: int) -> str:
+    """Names the code of one revision, as Restate's ids name an endpoint with its services.
+
+    Made of nothing that SQL has not: `md5_number(service || '/' || revision)` in base 62.
+    """
+    named = md5(f"{service}/{revision}".encode(), usedforsecurity=False)
+    # DuckDB reads the digest from its least significant byte.
+    return _DEPLOYMENT_PREFIX + _base62(int.from_bytes(named.digest(), "little"), _LONG_CHARS)
+
+
 class AwakeableId(NamedTuple):
     invocation_id: InvocationId
     signal_id: int
@@ -77,7 +117,9 @@ def parse_awakeable_id(text: str) -> AwakeableId:
     encoded = text.removeprefix(_AWAKEABLE_PREFIX)
     raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     if len(raw) != _ID_BYTES + 4 + _LIFE_BYTES:
-        raise ValueError(f"bad awakeable id {text!r}: it has {len(raw)} bytes, not 24")
+        raise ValueError(
+            f"bad awakeable id {text!r}: it has {len(raw)} bytes, not {_ID_BYTES + 4 + _LIFE_BYTES}"
+        )
     signal_id = int.from_bytes(raw[_ID_BYTES : _ID_BYTES + 4], "big")
     return AwakeableId(_encode(raw[:_ID_BYTES]), signal_id, raw[_ID_BYTES + 4 :])
 
@@ -103,10 +145,29 @@ def _invocation_id(person: bytes, *parts: bytes) -> InvocationId:
 
 
 def _encode(raw: bytes) -> InvocationId:
-    text = base64.b32encode(raw).decode().lower().rstrip("=")
-    return InvocationId(_INVOCATION_PREFIX + text)
+    short = _base62(int.from_bytes(raw[:_SHORT_BYTES], "big"), _SHORT_CHARS)
+    long = _base62(int.from_bytes(raw[_SHORT_BYTES:], "big"), _LONG_CHARS)
+    return InvocationId(_INVOCATION_PREFIX + short + long)
 
 
 def _raw_id(invocation_id: InvocationId) -> bytes:
-    text = invocation_id.removeprefix(_INVOCATION_PREFIX).upper()
-    return base64.b32decode(text + "=" * (-len(text) % 8))
+    text = invocation_id.removeprefix(_INVOCATION_PREFIX)
+    short, long = _number(text[:_SHORT_CHARS]), _number(text[_SHORT_CHARS:])
+    return short.to_bytes(_SHORT_BYTES, "big") + long.to_bytes(_ID_BYTES - _SHORT_BYTES, "big")
+
+
+def _base62(number: int, width: int) -> str:
+    pairs = []
+    for _ in range(0, width, 2):
+        number, value = divmod(number, _BASE_SQUARED)
+        pairs.append(_PAIRS[value])
+    assert number == 0, "the width is that of the largest number"
+    pairs.reverse()
+    return "".join(pairs)[-width:]
+
+
+def _number(text: str) -> int:
+    number = 0
+    for digit in text:
+        number = number * len(_DIGITS) + _VALUES[digit]
+    return number

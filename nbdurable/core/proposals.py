@@ -13,10 +13,18 @@ from nbdurable.core.commands import AnyCommand
 from nbdurable.core.facts import Caller
 from nbdurable.core.futures import FutureTree
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.manifest import ServiceManifest, ServicePatch
 from nbdurable.core.restart import PrefixEntry
 from nbdurable.core.settings import Settings
-from nbdurable.core.values import ErrorReport, PayloadRef, Result, RetryPolicy, Target, Value
+from nbdurable.core.values import (
+    ErrorReport,
+    ObjectId,
+    PayloadRef,
+    Result,
+    RetryPolicy,
+    Target,
+    Value,
+)
 
 
 class Proposal(Value, frozen=True, kw_only=True, tag=True):
@@ -48,6 +56,28 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
     result: Result
     payload: bytes | None = None
     by: str = "client"
+
+
+class StateValue(Value, frozen=True, kw_only=True):
+    name: str
+    value: PayloadRef
+    payload: bytes
+
+
+class EditState(Proposal, frozen=True, kw_only=True):
+    """Give a key exactly this state, as soon as nobody holds its lock.
+
+    `version` is that of the state the edit was made from; None edits whatever is there.
+    """
+
+    object: ObjectId
+    values: tuple[StateValue, ...]
+    version: str | None = None
+
+
+class PatchService(Proposal, frozen=True, kw_only=True):
+    service: str
+    patch: ServicePatch
 
 
 class CompleteAwakeable(Proposal, frozen=True, kw_only=True):

@@ -21,10 +21,13 @@ from nbdurable.core.facts import (
     InvocationFact,
     NotificationAppended,
     PromiseCompleted,
+    StateEdited,
+    StateEditQueued,
     carried_ref,
 )
 from nbdurable.core.ids import digest_of
 from nbdurable.core.notifications import notification_type
+from nbdurable.core.values import ObjectId
 
 
 class UnknownFactError(Exception):
@@ -73,9 +76,9 @@ def encode(record: Record, epoch: int, payload: bytes | None) -> Row:
     """A record as a row; `payload` is its bytes, fetched by the caller when it was a copy."""
     lsn, at_ms, fact, _ = record
     kind, invocation_id, entry_index, name = _columns(fact)
-    body = _encoder.encode(fact)
-    row = Row(lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body.decode(), payload, 0)
-    return row._replace(crc=checksum(row))
+    body = _encoder.encode(fact).decode()
+    columns = (lsn, epoch, at_ms, kind, invocation_id, entry_index, name, body)
+    return Row(*columns, payload, _crc_of(columns))
 
 
 def decode(row: Row) -> Record:
@@ -112,7 +115,10 @@ def cannot_hold(value: msgspec.Struct) -> str | None:
 
 
 def checksum(row: Row) -> int:
-    columns = (*row[:7], row.body)
+    return _crc_of(row[:8])
+
+
+def _crc_of(columns: tuple[object, ...]) -> int:
     return zlib.crc32("\0".join(map(str, columns)).encode(errors="surrogatepass"))
 
 
@@ -130,7 +136,15 @@ def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
             return "InvocationCompleted", fact.invocation_id, fact.entry_index, fact.by
         case PromiseCompleted(object=of, promise=promise):
             return "PromiseCompleted", None, None, f"{of.service}/{of.key}/{promise}"
+        case StateEdited(object=of, command=command):
+            return "StateEdited", None, None, _state_name(of, name_of(command))
+        case StateEditQueued(object=of, name=name):
+            return "StateEditQueued", None, None, _state_name(of, name)
         case InvocationFact():
             return type(fact).__name__, fact.invocation_id, None, None
         case _:
             return type(fact).__name__, None, None, None
+
+
+def _state_name(of: ObjectId, name: str | None) -> str:
+    return f"{of.service}/{of.key}" if name is None else f"{of.service}/{of.key}/{name}"

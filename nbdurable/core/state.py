@@ -241,10 +241,21 @@ class Completed:
 
 
 @dataclass(slots=True)
+class QueuedEdit:
+    """All state that a key is to have once the lock is free.
+
+    `behind` is the last of those who came before it: the end of the queue, or the holder.
+    """
+
+    behind: InvocationId
+    values: dict[str, PayloadRef] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class ObjectState:
     """One key: who holds the lock, who queues for it, its state and its promises.
 
-    `promise_waiters` keep the order in which they came.
+    `promise_waiters` keep the order in which they came, and so do `edits`, by the lsn of each.
     """
 
     holder: InvocationId | None = None
@@ -252,11 +263,17 @@ class ObjectState:
     state: dict[str, PayloadRef] = field(default_factory=dict)
     promises: dict[str, Result] | None = None
     promise_waiters: dict[str, dict[Waiter, None]] | None = None
+    edits: dict[int, QueuedEdit] | None = None
 
     @property
     def is_empty(self) -> bool:
         return not (
-            self.holder or self.inbox or self.state or self.promises or self.promise_waiters
+            self.holder
+            or self.inbox
+            or self.state
+            or self.promises
+            or self.promise_waiters
+            or self.edits
         )
 
     def promise(self, key: str) -> Result | None:
@@ -268,9 +285,14 @@ class ObjectState:
 
 @dataclass(slots=True)
 class ServiceState:
+    """Revisions are as they hold, with what was patched; see `offered`."""
+
     latest: int
     revisions: dict[int, ServiceManifest]
     loaded: dict[int, str] = field(default_factory=dict)
+    # The latest revision as it was registered, if it was patched since.
+    offered: ServiceManifest | None = None
+    registered_at_ms: dict[int, int] = field(default_factory=dict)
 
     @property
     def manifest(self) -> ServiceManifest:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from nbdurable.core.actions import (
     AnyAction,
@@ -34,6 +34,7 @@ from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.journal import FailedRun, JournalEntry
 from nbdurable.core.machine import EngineMachine
+from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
@@ -43,6 +44,7 @@ from nbdurable.core.proposals import (
     ConfigureEngine,
     FailAttempt,
     LoadCode,
+    PatchService,
     Proposal,
     Refused,
     RestartInvocation,
@@ -73,6 +75,7 @@ from nbdurable.errors import (
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
@@ -90,9 +93,22 @@ class Outcome(NamedTuple):
     payload: bytes
 
 
+class Reply(Protocol[T_contra]):
+    """Who waits for an answer: a `Future`, or what costs less. Called on the engine's thread."""
+
+    def done(self) -> bool: ...
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False when nobody waits any more; then nothing else is called."""
+
+    def set_result(self, result: T_contra, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
 class _Letter(NamedTuple):
     proposal: Proposal
-    reply: Future[Answer] | None
+    reply: Reply[Answer] | None
 
     def answer(self, answer: Answer) -> None:
         """To one who gave up waiting there is nothing to say."""
@@ -140,11 +156,14 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._links: dict[str, Link] = {}
         self._code: dict[tuple[str, str], LoadCode] = {}
-        self._waiting: dict[InvocationId, list[Future[Outcome]]] = {}
+        self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
         self.ready: Future[None] = Future()
         self.feed = Feed()
+        # What is registered, with what was patched. Any thread may read it: it is replaced whole.
+        self.services: Mapping[str, ServiceManifest] = {}
+        self._services_changed = False
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
@@ -163,8 +182,12 @@ class Engine:
     def propose(self, proposal: Proposal) -> Future[Answer]:
         """The answer comes after the commit of what was decided."""
         reply: Future[Answer] = Future()
-        self._put(_Letter(proposal, reply))
+        self.submit(proposal, reply)
         return reply
+
+    def submit(self, proposal: Proposal, reply: Reply[Answer]) -> None:
+        """The same, for a reply that is the caller's own."""
+        self._put(_Letter(proposal, reply))
 
     def post(self, proposal: Proposal) -> None:
         """Propose without waiting for the answer, as attempts do."""
@@ -195,12 +218,7 @@ class Engine:
         outcome: Future[Outcome] = Future()
 
         def look() -> None:
-            if self.machine.state.find(invocation_id) is None:
-                raise KeyError(invocation_id)
-            if invocation_id in self.machine.state.invocations:
-                self._waiting.setdefault(invocation_id, []).append(outcome)
-            elif not outcome.cancelled():
-                outcome.set_result(self.outcome(invocation_id))
+            self.join(invocation_id, outcome)
 
         def failed(asked: Future[None]) -> None:
             error = asked.exception()
@@ -212,6 +230,10 @@ class Engine:
         return outcome
 
     def _gave_up(self, invocation_id: InvocationId, outcome: Future[Outcome]) -> None:
+        if outcome.cancelled():
+            self.leave(invocation_id, outcome)
+
+    def leave(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Forget a caller that no longer waits."""
 
         def forget() -> None:
@@ -221,9 +243,8 @@ class Engine:
             if not waiting:
                 self._waiting.pop(invocation_id, None)
 
-        if outcome.cancelled():
-            with suppress(NbdurableError, RuntimeError):
-                self.ask(forget)
+        with suppress(NbdurableError, RuntimeError):
+            self.ask(forget)
 
     def add_link(self, link: Link) -> Future[None]:
         """To be waited for before `LoadCode` is proposed over it."""
@@ -294,6 +315,15 @@ class Engine:
     @property
     def timers(self) -> Timers:
         return self._timers
+
+    def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
+        """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
+        if invocation_id in self.machine.state.invocations:
+            self._waiting.setdefault(invocation_id, []).append(outcome)
+        elif invocation_id not in self.machine.state.completed:
+            raise KeyError(invocation_id)
+        elif outcome.set_running_or_notify_cancel():
+            outcome.set_result(self.outcome(invocation_id))
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
         return self._outcome_of(self.machine.state.completed[invocation_id].result)
@@ -391,6 +421,9 @@ class Engine:
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
         self._failed_commits = 0
+        if self._services_changed:
+            # Before it is answered, so that whoever was told of a service finds it.
+            self._publish_services()
         self._prefetch(decisions)
         for letter, decision in zip(letters, decisions, strict=True):
             for action in decision.actions:
@@ -435,8 +468,14 @@ class Engine:
         await self._commit(
             self._rows([record for decision in decisions for record in decision.records])
         )
+        self._publish_services()
         for action in self.machine.resume():
             self._act(action)
+
+    def _publish_services(self) -> None:
+        known = self.machine.state.services
+        self.services = {name: service.manifest for name, service in known.items()}
+        self._services_changed = False
 
     async def _recover_from(
         self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
@@ -506,6 +545,9 @@ class Engine:
         match proposal:
             case LoadCode(link=link, manifest=manifest):
                 self._code[link, manifest.name] = proposal
+                self._services_changed = True
+            case PatchService():
+                self._services_changed = True
             case CloseLink(link=link):
                 self._links.pop(link, None)
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}

@@ -10,6 +10,7 @@ from nbdurable.core.values import ServiceType
 from nbdurable.errors import DefinitionError
 from nbdurable.invoker.options import retry_policy
 from nbdurable.invoker.payloads import ms_of
+from nbdurable.invoker.schemas import JSON_SERDES, schema_text
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.digest import handler_digest
 from nbdurable.sdk.handler import Handler
@@ -44,6 +45,8 @@ def manifest_of(
         digest=digest or handler_digest(handlers),
         source=source,
         origin=origin,
+        description=tag.description,
+        metadata=tag.metadata or {},
     )
 
 
@@ -67,6 +70,7 @@ def _handler_manifest(
     definition: Definition, handler: Handler[Any, Any], *, keyed: bool
 ) -> HandlerManifest:
     private = handler.ingress_private
+    io = handler.handler_io
     return HandlerManifest(
         name=handler.name,
         type=handler.kind,
@@ -81,6 +85,14 @@ def _handler_manifest(
         ingress_private=bool(definition.ingress_private if private is None else private),
         keyed=keyed and handler.kind == "workflow",
         has_input=handler.arity > 1,
+        has_output=io.output_type is None or not io.output_type.is_void,
+        accept=io.accept,
+        content_type=io.content_type,
+        reads_json=isinstance(io.input_serde, JSON_SERDES),
+        input_schema=schema_text(io.input_type),
+        output_schema=schema_text(io.output_type),
+        description=handler.description,
+        metadata=handler.metadata or {},
     )
 
 

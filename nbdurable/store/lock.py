@@ -60,6 +60,10 @@ class OwnerLock:
         self._announced = False
         on_fork(self)
 
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor is not None
+
     def acquire(self) -> None:
         """Take the lock or say who has it. Writes nothing but an empty `lock` file.
 
@@ -128,6 +132,22 @@ class OwnerLock:
         except OSError:
             return False
         return (named.st_dev, named.st_ino) == self.identity
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody owns the journal right now. Creates nothing."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -114,7 +114,12 @@ class MemoryStore:
         self._check_usable()
         for row in self._between(self.absorbed_lsn + 1, self._last_lsn):
             match row.kind:
-                case "Command: SetState" | "Command: ClearState" | "Command: ClearAllState":
+                case (
+                    "Command: SetState"
+                    | "Command: ClearState"
+                    | "Command: ClearAllState"
+                    | "StateEdited"
+                ):
                     self._fold_state(row)
                 case "InvocationPurged":
                     self._purge(row)
@@ -161,14 +166,13 @@ class MemoryStore:
         of, command = change.object, change.command
         if of is None or command is None:
             return
-        if row.kind == "Command: ClearAllState" or command.key is None:
+        if command.key is None:
             self._forget_key(of)
             return
         place = (*of.place, command.key)
         self._state.pop(place, None)
-        if row.kind == "Command: SetState":
-            ref = command.value
-            assert ref is not None
+        ref = command.value
+        if ref is not None:
             assert row.payload is not None
             value_bytes = len(row.payload)
             value = StateRow(*place, row.lsn, ref.digest, ref.comparable, value_bytes)
@@ -206,6 +210,6 @@ def _goes_with(row: Row, purge: Row, of: _Object | None) -> bool:
         return False
     if row.invocation_id is not None and row.invocation_id == purge.invocation_id:
         return True
-    if of is None or row.kind != "PromiseCompleted":
+    if of is None or row.kind not in ("PromiseCompleted", "StateEdited"):
         return False
     return msgspec.json.decode(row.body, type=_Change).object == of

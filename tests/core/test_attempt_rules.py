@@ -46,7 +46,7 @@ from nbdurable.core.facts import (
     RunAttemptFailed,
 )
 from nbdurable.core.futures import AllCompleted, Completion, FirstCompleted, Signal
-from nbdurable.core.ids import InvocationId, awakeable_id
+from nbdurable.core.ids import InvocationId, awakeable_id, random_invocation_id
 from nbdurable.core.proposals import (
     AppendCommand,
     CompleteAwakeable,
@@ -652,6 +652,14 @@ def test_an_awakeable_of_a_finished_invocation_is_ignored(room: Room):
     one = room.invoke()
     finish(room, one)
     assert complete_awakeable(room, awakeable_id(one, room.inv(one).seed, 17)) == Done()
+    assert room.facts == []
+
+
+def test_an_awakeable_of_no_invocation_is_a_404(room: Room):
+    """Restate says 202, and whoever sent it believes that somebody has heard it."""
+    answer = complete_awakeable(room, awakeable_id(random_invocation_id(99), 99, 17))
+    assert isinstance(answer, Refused)
+    assert answer.code == 404
     assert room.facts == []
 
 

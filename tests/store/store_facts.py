@@ -22,6 +22,8 @@ from nbdurable.core.facts import (
     JournalPurged,
     NotificationAppended,
     PromiseCompleted,
+    StateEdited,
+    StateEditQueued,
 )
 from nbdurable.core.ids import InvocationId, digest_of
 from nbdurable.core.notifications import CompletionNotification
@@ -121,6 +123,16 @@ class Log:
     def promise(self, promise: str, value: bytes, of: ObjectId = CART) -> Row:
         result = Success(value=ref(value))
         return self.row(PromiseCompleted(object=of, promise=promise, result=result, by="x"), value)
+
+    def edited(self, name: str, value: bytes, of: ObjectId = CART) -> Row:
+        command = SetStateCommand(key=name, value=ref(value))
+        return self.row(StateEdited(object=of, command=command), value)
+
+    def edit_cleared(self, of: ObjectId = CART) -> Row:
+        return self.row(StateEdited(object=of, command=ClearAllStateCommand()))
+
+    def edit_queued(self, name: str, value: bytes, of: ObjectId = CART) -> Row:
+        return self.row(StateEditQueued(object=of, edit_lsn=1, name=name, value=ref(value)), value)
 
     def journal_purged(self, invocation: InvocationId) -> Row:
         return self.row(JournalPurged(invocation_id=invocation))

@@ -260,6 +260,29 @@ def test_the_same_key_in_another_scope_is_another_key(store: Store, log: Log):
     assert state_of(store) == {("Cart", "ada", "n"): b"1"}
 
 
+def test_an_edit_by_hand_is_state_like_what_handlers_write(store: Store, log: Log):
+    """It replaces all that was there; one that still waits for its turn changes nothing yet."""
+    store.append([log.set("old", b"1"), log.set("a", b"2")])
+    store.absorb()
+    store.append([log.edit_cleared(), log.edited("a", b"3"), log.edited("b", b"")])
+    store.append([log.edit_queued("c", b"4")])
+    store.absorb()
+    assert state_of(store) == {("Cart", "ada", "a"): b"3", ("Cart", "ada", "b"): b""}
+    assert store.read_payload(6) == b"4"
+    store.append([log.set("a", b"5"), log.clear("b")])
+    store.reopen()
+    assert state_of(store) == {("Cart", "ada", "a"): b"5"}
+    assert [row.lsn for row in store.load()][:5] == [1, 2, 3, 4, 5]
+
+
+def test_edits_of_a_workflow_key_go_with_its_run(store: Store, log: Log):
+    store.append([log.created(ONE), log.edit_cleared(), log.edited("a", b"1"), log.completed(ONE)])
+    store.append([log.purged(ONE, CART), log.edited("b", b"2")])
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 99)] == [6]
+    assert state_of(store) == {("Cart", "ada", "b"): b"2"}
+
+
 def test_the_newest_facts_can_be_purged_without_the_lsn_going_back(store: Store, log: Log):
     store.append([log.created(ONE), log.purged(ONE)])
     store.reopen()
@@ -317,6 +340,9 @@ STEPS = st.one_of(
     st.tuples(st.just("set"), NAMES, KEYS, st.binary(max_size=3)),
     st.tuples(st.just("clear"), NAMES, KEYS),
     st.tuples(st.just("clear_all"), KEYS),
+    st.tuples(st.just("edited"), NAMES, KEYS, st.binary(max_size=3)),
+    st.tuples(st.just("edit_cleared"), KEYS),
+    st.tuples(st.just("edit_queued"), NAMES, KEYS, st.binary(max_size=3)),
     st.tuples(st.just("purge"), st.sampled_from([ONE, TWO]), st.none() | KEYS),
     st.tuples(st.just("journal purged"), st.sampled_from([ONE, TWO])),
     st.tuples(st.just("created"), st.sampled_from([ONE, TWO])),
@@ -337,6 +363,12 @@ def next_row(log: Log, step: tuple):
             return log.clear(name, of)
         case ("clear_all", of):
             return log.clear_all(of)
+        case ("edited", name, of, value):
+            return log.edited(name, value, of)
+        case ("edit_cleared", of):
+            return log.edit_cleared(of)
+        case ("edit_queued", name, of, value):
+            return log.edit_queued(name, value, of)
         case ("purge", invocation, of):
             return log.purged(invocation, of)
         case ("journal purged", invocation):

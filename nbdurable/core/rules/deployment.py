@@ -53,7 +53,7 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
         return Refused(code=400, message=f"{manifest.name} cannot be registered: {unwritable}")
     service = draft.state.services.get(manifest.name)
     # A revision is what its code and its options are; where it was typed makes no difference.
-    is_new = service is None or not _same(service.manifest, manifest)
+    is_new = service is None or not _same(service.offered or service.manifest, manifest)
     revision = 1 if service is None else service.latest + 1 if is_new else service.latest
     if is_new:
         draft.record(ServiceRegistered(manifest=manifest, revision=revision))

@@ -74,6 +74,9 @@ def complete_promise(
 def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
     """The first to complete it wins; later ones, and those for finished invocations, are ignored.
 
+    A webhook that is delivered twice is no mistake; an id of no invocation is, and is said, where
+    Restate accepts it in silence (design, section 6.8).
+
     Source: restate-http-observed.md, "Awakeables".
     """
     unwritable = cannot_hold(msgspec.structs.replace(proposal, payload=None))
@@ -87,6 +90,12 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
         # Else an id made by hand could cancel the invocation.
         return Refused(code=400, message=f"bad awakeable id {proposal.awakeable_id!r}")
     inv = draft.live(named.invocation_id)
+    if inv is None and named.invocation_id not in draft.state.completed:
+        return Refused(
+            code=404,
+            message=f"The awakeable '{proposal.awakeable_id}' belongs to no invocation that is"
+            " known: it was purged, or the id is of another journal.",
+        )
     if inv is None or not named.is_of(inv.seed):
         return Done()
     if not inv.has_heard(Signal(id=named.signal_id)):

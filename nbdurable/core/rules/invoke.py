@@ -107,8 +107,10 @@ def refuse_target(draft: Draft, target: Target, invocation_id: InvocationId) -> 
         return Refused(code=400, message=f"'{target.service}' is keyed: the call needs a key")
     if not keyed and target.key is not None:
         return Refused(code=400, message=f"'{target.service}' is a plain service: it has no keys")
+    if handler.type != "workflow":
+        return None
     run_id = keyed_invocation_id(target.service, target.key, target.handler, None, target.scope)
-    if handler.type == "workflow" and invocation_id != run_id:
+    if invocation_id != run_id:
         # Once per key is a rule of ours, whatever the caller knows of the workflow.
         return Refused(
             code=400, message=f"{target} runs once per key and cannot be named otherwise"

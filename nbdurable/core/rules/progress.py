@@ -19,6 +19,7 @@ from nbdurable.core.notifications import (
 )
 from nbdurable.core.proposals import Refused, Timer
 from nbdurable.core.records import CopyOf
+from nbdurable.core.rules.editing import make_due_edits
 from nbdurable.core.state import Invocation, ObjectState, Waiter
 from nbdurable.core.values import Failure, ObjectId, PayloadRef, Result, Success
 
@@ -137,12 +138,14 @@ def complete(
         set_timer(draft, inv, 0, draft.now_ms)
     for waiter in waiters:
         complete_future(draft, waiter, fact.result, copy_of(fact.result, lsn))
-    if held is not None:
-        let_next_in(draft, held)
+    if held is not None and inv.object is not None:
+        let_next_in(draft, inv.object, held)
 
 
-def let_next_in(draft: Draft, held: ObjectState) -> None:
-    """The inbox is first in, first out."""
+def let_next_in(draft: Draft, object_id: ObjectId, held: ObjectState) -> None:
+    """The inbox is first in, first out, and edits of the state have their turn in it."""
+    if held.holder is None and held.edits:
+        make_due_edits(draft, object_id, held)
     if held.holder is None and held.inbox:
         wake(draft, draft.state.invocations[held.inbox[0]], "the object's lock is free")
 

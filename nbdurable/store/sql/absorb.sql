@@ -44,6 +44,7 @@ where
         'Command: SetState',
         'Command: ClearState',
         'Command: ClearAllState',
+        'StateEdited',
         'InvocationPurged',
         'JournalPurged'
     );
@@ -118,7 +119,7 @@ left join last_clear
         change.service = last_clear.service
         and change.key = last_clear.key
 where
-    change.kind = 'Command: SetState'
+    change.kind in ('Command: SetState', 'StateEdited')
     and change.lsn > coalesce(last_clear.lsn, 0);
 
 -- name: purge_facts
@@ -149,10 +150,11 @@ where
     );
 
 -- name: purge_promises
--- Promises belong to the workflow key, not to an invocation, and go with its run.
+-- Promises and edits of the state belong to the workflow key, not to an invocation, and go with
+-- its run.
 delete from base.fact
 where
-    kind = 'PromiseCompleted'
+    kind in ('PromiseCompleted', 'StateEdited')
     and exists (
         select 1
         from pending_change as purge

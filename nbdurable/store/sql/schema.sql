@@ -180,7 +180,11 @@ select
     json_extract_string(body, '$.command.value.digest') as digest,
     cast(json_extract_string(body, '$.command.value.bytes') as bigint) as value_bytes,
     coalesce(json_extract_string(body, '$.command.value.comparable') = 'true', true) as comparable,
-    kind in ('Command: ClearAllState', 'InvocationPurged') as clears_all,
+    kind in ('Command: ClearAllState', 'InvocationPurged')
+    or coalesce(
+        kind = 'StateEdited' and json_extract_string(body, '$.command.type') = 'ClearAllState',
+        false
+    ) as clears_all,
     payload
 from pending
 where
@@ -188,6 +192,7 @@ where
         'Command: SetState',
         'Command: ClearState',
         'Command: ClearAllState',
+        'StateEdited',
         'InvocationPurged'
     )
     and json_extract_string(body, '$.object.service') is not null;

@@ -1,0 +1,297 @@
+"""Calls by name, bytes in and bytes out: for a surface that passes on what somebody else wrote.
+
+A call is one letter to the engine and one word back, whatever happens between; and all that the
+engine says in one batch comes back in one wake-up of the surface's loop. So a call over HTTP costs
+little more than a call in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.proposals import (
+    Answer,
+    CompleteAwakeable,
+    Invoke,
+    Invoked,
+    Proposal,
+    Refused,
+)
+from nbdurable.core.state import Completed
+from nbdurable.core.values import Failure, Result, Target
+from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.ports import Clock
+
+T = TypeVar("T")
+
+# Seeds are drawn from the system 512 at a time: a system call for each is a tenth of a call's cost.
+_SEED_BYTES = 8
+_SEED_POOL_BYTES = 512 * _SEED_BYTES
+
+
+class RawCall(NamedTuple):
+    """`is_run`: of a workflow's main handler, which runs once per key."""
+
+    target: Target
+    payload: bytes
+    headers: Mapping[str, str]
+    idempotency_key: str | None = None
+    limit_key: str | None = None
+    start_at_ms: int | None = None
+    is_run: bool = False
+
+
+class Ended(NamedTuple):
+    """What an invocation came to.
+
+    `expires_at_ms` is when it will be forgotten, None while that is nobody's concern: for whoever
+    started it. `content_type` is None where the caller knows which handler it called.
+    """
+
+    invocation_id: InvocationId
+    result: Result
+    payload: bytes
+    expires_at_ms: int | None = None
+    content_type: str | None = None
+
+
+class RawClient:
+    """Mutable: what is on its way back. Owned by the loop it was made on; make one per loop."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._returning: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._ringing = False
+        self._seeds = b""
+
+    @property
+    def services(self) -> Mapping[str, ServiceManifest]:
+        """The latest revision of each."""
+        return self._engine.services
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    async def call(self, call: RawCall) -> Ended | Invoked | Refused:
+        """Invoke and wait for the end. `Invoked` is the run that a workflow's key has already.
+
+        Cancelling the wait leaves the invocation alone.
+
+        Raises:
+            EngineClosedError: Nobody can say what became of it; it goes on at the next open.
+        """
+        invoke = self._invoke(call)
+        calling = _Calling(self, invoke.invocation_id, is_run=call.is_run)
+        self._engine.submit(invoke, calling)
+        try:
+            came_to: Ended | Invoked | Refused = await calling.future
+        except asyncio.CancelledError:
+            self._engine.leave(invoke.invocation_id, calling)
+            raise
+        return came_to
+
+    async def send(self, call: RawCall) -> Invoked | Refused:
+        answer = await self._do(self._invoke(call))
+        assert isinstance(answer, Invoked | Refused), answer
+        return answer
+
+    async def attach(self, invocation_id: InvocationId) -> Ended | None:
+        """Wait for the end; None when there is no such invocation."""
+        attaching = _Attaching(self, invocation_id)
+        await self.ask(attaching.begin)
+        try:
+            ended: Ended | None = await attaching.future
+        except asyncio.CancelledError:
+            self._engine.leave(invocation_id, attaching)
+            raise
+        return ended
+
+    async def output(self, invocation_id: InvocationId) -> Ended | bool:
+        """What it came to; else whether there is such an invocation, which then runs still."""
+
+        def look() -> Ended | bool:
+            state = self._engine.machine.state
+            ended = state.completed.get(invocation_id)
+            if ended is None:
+                return invocation_id in state.invocations
+            return self._ended(ended, self._engine.outcome(invocation_id))
+
+        return await self.ask(look)
+
+    async def resolve_awakeable(self, awakeable_id: str, payload: bytes) -> Answer:
+        result = success_of(payload)
+        return await self._do(
+            CompleteAwakeable(awakeable_id=awakeable_id, result=result, payload=payload)
+        )
+
+    async def reject_awakeable(self, awakeable_id: str, message: str) -> Answer:
+        failure = Failure(code=500, message=message)
+        return await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=failure))
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Look at the engine between two batches."""
+        return await asyncio.wrap_future(self._engine.ask(question))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _invoke(self, call: RawCall) -> Invoke:
+        target, seed = call.target, self._seed()
+        invocation_id = (
+            keyed_invocation_id(
+                target.service, target.key, target.handler, call.idempotency_key, target.scope
+            )
+            if call.is_run or call.idempotency_key is not None
+            else random_invocation_id(seed)
+        )
+        return Invoke(
+            invocation_id=invocation_id,
+            seed=seed,
+            target=target,
+            argument=ref_of(call.payload),
+            payload=call.payload,
+            headers=call.headers,
+            idempotency_key=call.idempotency_key,
+            limit_key=call.limit_key,
+            start_at_ms=call.start_at_ms,
+        )
+
+    def _seed(self) -> int:
+        if not self._seeds:
+            self._seeds = os.urandom(_SEED_POOL_BYTES)
+        drawn, self._seeds = self._seeds[:_SEED_BYTES], self._seeds[_SEED_BYTES:]
+        return int.from_bytes(drawn, "big") >> 1
+
+    async def _do(self, proposal: Proposal) -> Answer:
+        doing = _Doing(self)
+        self._engine.submit(proposal, doing)
+        answer: Answer = await doing.future
+        return answer
+
+    def _ended(self, ended: Completed, outcome: Outcome) -> Ended:
+        """On the engine's thread."""
+        handler = self._engine.machine.state.handler(ended.target, ended.revision)
+        return Ended(
+            ended.id,
+            outcome.result,
+            outcome.payload,
+            expires_at_ms_of(ended),
+            "application/json" if handler is None else handler.content_type,
+        )
+
+    def _hand_back(
+        self, future: asyncio.Future[Any], result: Any, error: BaseException | None = None
+    ) -> None:
+        """On the engine's thread: one wake-up for all that is handed back before it is heard."""
+        self._returning.append((future, result, error))
+        if not self._ringing:
+            self._ringing = True
+            # The loop is closed once nobody waits any more.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        # Before it drains, so that what comes meanwhile rings again.
+        self._ringing = False
+        while self._returning:
+            future, result, error = self._returning.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
+def expires_at_ms_of(ended: Completed) -> int | None:
+    retention_ms = ended.completion_retention_ms
+    return None if retention_ms is None else ended.completed_at_ms + retention_ms
+
+
+class _Doing:
+    """A reply of the engine's that ends in a future of the surface's loop."""
+
+    def __init__(self, client: RawClient) -> None:
+        self._client = client
+        self.future: asyncio.Future[Any] = client._loop.create_future()  # noqa: SLF001 - its own.
+
+    def done(self) -> bool:
+        return False
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return not self.future.done()
+
+    def set_result(self, result: Any) -> None:
+        self._hand_back(result)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._hand_back(None, error)
+
+    def _hand_back(self, result: Any, error: BaseException | None = None) -> None:
+        self._client._hand_back(self.future, result, error)  # noqa: SLF001 - its own.
+
+    @property
+    def _engine(self) -> Engine:
+        return self._client._engine  # noqa: SLF001 - its own.
+
+
+class _Calling(_Doing):
+    """Told twice: that it was invoked, and then, in the same place, what it came to."""
+
+    def __init__(self, client: RawClient, invocation_id: InvocationId, *, is_run: bool) -> None:
+        super().__init__(client)
+        self._invocation_id = invocation_id
+        self._is_run = is_run
+        self._expires_at_ms: int | None = None
+
+    def set_result(self, result: Answer | Outcome) -> None:
+        match result:
+            case Outcome():
+                self._hand_back(
+                    Ended(self._invocation_id, result.result, result.payload, self._expires_at_ms)
+                )
+            case Invoked(existing=existing) if not (existing and self._is_run):
+                if existing:
+                    ended = self._engine.machine.state.completed.get(self._invocation_id)
+                    self._expires_at_ms = None if ended is None else expires_at_ms_of(ended)
+                self._join()
+            case _:
+                self._hand_back(result)
+
+    def _join(self) -> None:
+        try:
+            self._engine.join(self._invocation_id, self)
+        except KeyError:
+            # Somebody purged it in the batch that found it.
+            self._hand_back(Refused(code=404, message="invocation not found"))
+        except Exception as error:  # noqa: BLE001 - border: one result that cannot be read.
+            self._hand_back(None, error)
+
+
+class _Attaching(_Doing):
+    def __init__(self, client: RawClient, invocation_id: InvocationId) -> None:
+        super().__init__(client)
+        self._invocation_id = invocation_id
+
+    def begin(self) -> None:
+        try:
+            self._engine.join(self._invocation_id, self)
+        except KeyError:
+            self._hand_back(None)
+
+    def set_result(self, result: Outcome) -> None:
+        ended = self._engine.machine.state.completed.get(self._invocation_id)
+        if ended is None:
+            # It was purged in the moment it ended: all that is left of it is the result.
+            self._hand_back(Ended(self._invocation_id, result.result, result.payload))
+        else:
+            self._hand_back(self._client._ended(ended, result))  # noqa: SLF001 - its own.

@@ -1,0 +1,1 @@
+"""Restate's HTTP, ingress and admin, on an engine of this process."""

@@ -1,0 +1,57 @@
+"""How an engine is served: where, to whom, and how much of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from nbdurable.errors import NbdurableError
+
+# Restate's bound for one message (restate-semantics.md, 1.7).
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What is not said is the safe choice: loopback, a free port, a token.
+
+    Attributes:
+        host: An address to listen on. What is not loopback can be reached by others.
+        ingress_port: 0 takes a free one; Restate's is 8080.
+        admin_port: 0 takes a free one; Restate's is 9070.
+        has_token: False lets everybody on this machine in, and is refused elsewhere.
+        allowed_origins: Pages that may call from a browser, e.g. `http://localhost:8888`.
+        allowed_hosts: Names under which this machine is called, besides its addresses.
+        body_bytes_max: A request may have this many; one more is a 413.
+    """
+
+    host: str = "127.0.0.1"
+    ingress_port: int = 0
+    admin_port: int = 0
+    has_token: bool = True
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    body_bytes_max: int = BODY_BYTES_MAX
+
+    def __post_init__(self) -> None:
+        if "*" in self.allowed_origins or "*" in self.allowed_hosts:
+            raise NbdurableError(
+                "'*' would let every page a browser shows call this engine; name the origins and"
+                " hosts that may, e.g. allowed_origins=('http://localhost:8888',)"
+            )
+        if not self.has_token and not is_loopback(self.host):
+            raise NbdurableError(
+                f"serving without a token is possible on loopback only, and {self.host!r} is not:"
+                " whoever reaches it could run your handlers. Serve it with a token, or on"
+                " 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,279 @@
+"""Serving: ingress and admin of an open engine, on a thread and a loop of their own.
+
+```python
+async with nbdurable.open(services=[flow]) as engine, nbdurable.serve(engine) as serving:
+    print(serving.ingress_url)
+```
+
+It talks to the engine through its client only, starts after it and ends before it. Where it listens
+is told in the journal's `owner.json`, for the other processes of the project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from starlette.routing import BaseRoute
+from uvicorn.config import Config
+
+from nbdurable.client.local import LocalClient
+from nbdurable.errors import NbdurableError
+from nbdurable.server.admin import Admin
+from nbdurable.server.admin_invocations import invocation_routes
+from nbdurable.server.admin_services import service_routes
+from nbdurable.server.answers import Asgi
+from nbdurable.server.auth import TOKEN_FILE, Guard, kept_token, new_token
+from nbdurable.server.connection import IDLE_S_MAX, Connection, Connections
+from nbdurable.server.ingress import Ingress
+from nbdurable.server.options import ServeOptions
+from nbdurable.wiring import DurableEngine
+
+logger = logging.getLogger("nbdurable.server")
+
+# What still waits when serving ends is told so; one that is not even sent is left to itself.
+_GOODBYE_S_MAX = 2.0
+
+
+class Serving:
+    """Mutable while it starts and ends. Use it as `with` or `async with`, or `start` and `close`.
+
+    Args:
+        opened: The engine; it must be open, and stay so for as long as this serves.
+        options: Where, to whom, how much.
+        admin_routes: More of them, e.g. for SQL.
+    """
+
+    def __init__(
+        self,
+        opened: DurableEngine,
+        options: ServeOptions | None = None,
+        *,
+        admin_routes: Sequence[BaseRoute] = (),
+    ) -> None:
+        self.options = options or ServeOptions()
+        self._opened = opened
+        self._admin_routes = admin_routes
+        self._thread: threading.Thread | None = None
+        self._sockets: tuple[socket.socket, ...] = ()
+        self.token: str | None = None
+        self.token_file: Path | None = None
+
+    def __repr__(self) -> str:
+        where = self.ingress_url if self._sockets else "closed"
+        return f"<Serving {where}>"
+
+    @property
+    def ingress_url(self) -> str:
+        return self._url(0)
+
+    @property
+    def admin_url(self) -> str:
+        return self._url(1)
+
+    @property
+    def greeting(self) -> str:
+        """What a person needs to call it, once, from a terminal or a cell."""
+        lines = [f"ingress  {self.ingress_url}", f"admin    {self.admin_url}"]
+        if self.token is None:
+            lines.append("no token: everybody on this machine may call it")
+        else:
+            lines.append(f"send     authorization: Bearer {self.token}")
+        return "\n".join(lines)
+
+    def start(self) -> None:
+        """Listen. Returns once both addresses answer.
+
+        Raises:
+            NbdurableError: An address cannot be listened on.
+        """
+        options = self.options
+        # Whoever sends values over HTTP has applied the codec, if there is one.
+        client = self._opened.client.without_codec()
+        if options.has_token:
+            self._take_token()
+        guard = Guard(options, self.token)
+        self._sockets = _listen(options)
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._live, args=(client, guard, ready), name="nbdurable-server", daemon=True
+        )
+        self._thread.start()
+        try:
+            ready.result()
+        except BaseException:
+            self.close()
+            raise
+        self._opened.announce(
+            ingress=self.ingress_url,
+            admin=self.admin_url,
+            token_file=None if self.token_file is None else str(self.token_file),
+        )
+
+    def close(self) -> None:
+        """Stop listening; tell who still waits. Their invocations go on."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join()
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = ()
+        self._opened.announce(ingress=None, admin=None, token_file=None)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _routes(self, client: LocalClient) -> list[BaseRoute]:
+        """All of the admin API. SQL brings its routes from outside."""
+        return [
+            *service_routes(client.operator(), self.ingress_url),
+            *invocation_routes(client),
+            *self._admin_routes,
+        ]
+
+    def _take_token(self) -> None:
+        if self._opened.folder is None:
+            # A journal in memory has no folder to keep one in.
+            self.token = new_token()
+            return
+        self.token = kept_token(self._opened.folder)
+        self.token_file = self._opened.folder / TOKEN_FILE
+
+    def _url(self, which: int) -> str:
+        if not self._sockets:
+            raise NbdurableError("nothing is served; use it inside `with`, or call start()")
+        host, port = self._sockets[which].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}"
+
+    def _live(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
+        try:
+            asyncio.run(self._main(client, guard, ready))
+        except Exception as error:  # border: nobody else would hear of it.
+            if ready.done():
+                logger.exception("the server stopped")
+            else:
+                ready.set_exception(error)
+
+    async def _main(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self.connections = connections = Connections(self._loop)
+        bytes_max = self.options.body_bytes_max
+        ingress = Ingress(client.raw(), guard, bytes_max, has_codec=self._opened.has_codec)
+        admin = Admin(guard, bytes_max, self._routes(client))
+        apps: tuple[Asgi, Asgi] = (ingress, admin)
+        listeners = [
+            await self._loop.create_server(_protocol(app, connections), sock=listening)
+            for app, listening in zip(apps, self._sockets, strict=True)
+        ]
+        ready.set_result(None)
+        await self._stopping.wait()
+        for listener in listeners:
+            listener.close()
+        ingress.is_closing = True
+        await _say_goodbye(connections)
+        connections.close()
+
+
+def serve(
+    opened: DurableEngine,
+    options: ServeOptions | None = None,
+    *,
+    admin_routes: Sequence[BaseRoute] = (),
+) -> Serving:
+    """Serve an open engine over HTTP: Restate's ingress and admin API.
+
+    ```python
+    with nbdurable.open_sync(services=[flow]) as engine, nbdurable.serve(engine.opened) as serving:
+        print(serving.greeting)
+    ```
+
+    Args:
+        opened: What `nbdurable.open()` gives.
+        options: Where, to whom, how much; None is loopback, free ports, and a token.
+        admin_routes: Routes of Starlette, added to the admin API.
+    """
+    return Serving(opened, options, admin_routes=admin_routes)
+
+
+def _listen(options: ServeOptions) -> tuple[socket.socket, ...]:
+    """Both addresses, or neither."""
+    made: list[socket.socket] = []
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    for port in (options.ingress_port, options.admin_port):
+        try:
+            # Not reuse_port: two owners of one address would share its calls.
+            made.append(socket.create_server((options.host, port), family=family, backlog=1024))
+        except OSError as error:
+            for listening in made:
+                listening.close()
+            raise NbdurableError(
+                f"cannot listen on {options.host}:{port}: {error.strerror or error}. Choose"
+                " another port, or 0 for a free one"
+            ) from error
+    return tuple(made)
+
+
+def _protocol(app: Asgi, connections: Connections) -> functools.partial[Connection]:
+    config = Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        # The process is the user's, and so are its loggers.
+        log_config=None,
+        # Nobody stands between us and our clients whose word about them counts.
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_S_MAX,
+    )
+    config.load()
+    return functools.partial(Connection, config=config, server_state=connections, app_state={})
+
+
+async def _say_goodbye(connections: Connections) -> None:
+    waiting = list(connections.tasks)
+    for task in waiting:
+        task.cancel()
+    if waiting:
+        await asyncio.wait(waiting, timeout=_GOODBYE_S_MAX)
+    # What was written has to leave, which is up to the loop's next rounds.
+    for connection in list(connections.open):
+        connection.shutdown()
+    await asyncio.sleep(0)

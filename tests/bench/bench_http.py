@@ -1,0 +1,180 @@
+"""What a call over HTTP costs: calls per second at 100 in flight, beside an echo that does nothing.
+
+    python tests/bench/bench_http.py [--calls 2000] [--in-flight 100] [--rounds 5] [--url URL ...]
+
+One process serves, another calls, over kept connections, in interleaved rounds: a bare Starlette
+application on uvicorn that sends its body back; a handler that returns at once, by call and by
+send; and an exclusive handler that reads and writes state, over 20 keys. With `--url` the first of
+those handlers is called elsewhere too, e.g. on a Restate server that has `Greeter/greet`.
+
+The figure is the ratio between the medians of two columns of one run. CPU is the serving process's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import nbdurable
+from nbdurable import Context, ObjectContext, Service, VirtualObject
+
+greeter, counter = Service("Greeter"), VirtualObject("Counter")
+
+
+@greeter.handler()
+async def greet(ctx: Context, name: str) -> str:
+    return f"hello {name}"
+
+
+@counter.handler()
+async def add(ctx: ObjectContext, n: int) -> int:
+    total = (await ctx.get("n") or 0) + n
+    ctx.set("n", total)
+    return total
+
+
+# -- serving ------------------------------------------------------------------------------------
+
+
+async def serve() -> None:
+    """Say both addresses on standard output, then serve until standard input ends."""
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def echo(request: Request) -> Response:
+        return Response(await request.body(), media_type="application/json")
+
+    app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    echoing = asyncio.create_task(server.serve(sockets=[listening]))
+    echo_port = listening.getsockname()[1]
+    options = nbdurable.ServeOptions(has_token=False)
+    with tempfile.TemporaryDirectory() as folder:
+        opening = nbdurable.open(Path(folder) / "journal", services=[greeter, counter])
+        async with opening as engine, nbdurable.serve(engine, options) as serving:
+            print(f"http://127.0.0.1:{echo_port} {serving.ingress_url}", flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await echoing
+
+
+# -- calling ------------------------------------------------------------------------------------
+
+
+class Load(NamedTuple):
+    name: str
+    url: str
+    path: str
+    body: bytes
+    key_count: int = 0
+
+
+class Measured(NamedTuple):
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+
+
+async def put_under(load: Load, calls: int, in_flight: int, pid: int | None) -> Measured:
+    took: list[float] = []
+    begun, cpu = time.perf_counter(), cpu_s(pid)
+    per_connection = calls // in_flight
+    await asyncio.gather(*(call(load, n, per_connection, took) for n in range(in_flight)))
+    elapsed_s, spent_s = time.perf_counter() - begun, cpu_s(pid) - cpu
+    took.sort()
+    return Measured(
+        len(took) / elapsed_s,
+        took[len(took) // 2] * 1e3,
+        took[len(took) * 99 // 100] * 1e3,
+        spent_s / len(took) * 1e6,
+    )
+
+
+async def call(load: Load, number: int, count: int, took: list[float]) -> None:
+    """One connection, one call after another. Hand-written, so that the client is not measured."""
+    split = urlsplit(load.url)
+    assert split.hostname is not None
+    reader, writer = await asyncio.open_connection(split.hostname, split.port)
+    path = load.path.replace("{key}", str(number % load.key_count) if load.key_count else "")
+    request = (
+        f"POST {path} HTTP/1.1\r\nhost: {split.netloc}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(load.body)}\r\n\r\n"
+    ).encode() + load.body
+    for _ in range(count):
+        begun = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head[9:12] in (b"200", b"202"), head
+        (length,) = (
+            int(line[15:])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        await reader.readexactly(length)
+        took.append(time.perf_counter() - begun)
+    writer.close()
+
+
+def cpu_s(pid: int | None) -> float:
+    """User and system time of a process so far; 0 for one that is not ours to ask."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(calls: int, in_flight: int, rounds: int, urls: list[str]) -> None:
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as serving:
+        assert serving.stdout is not None
+        assert serving.stdin is not None
+        echo_url, ingress_url = serving.stdout.readline().split()
+        loads = [
+            Load("echo", echo_url, "/echo", b'"ada"'),
+            Load("call", ingress_url, "/Greeter/greet", b'"ada"'),
+            Load("send", ingress_url, "/Greeter/greet/send", b'"ada"'),
+            Load("object", ingress_url, "/Counter/{key}/add", b"1", key_count=20),
+            *(Load(f"call {url}", url, "/Greeter/greet", b'"ada"') for url in urls),
+        ]
+        found: dict[str, list[Measured]] = {load.name: [] for load in loads}
+        for _ in range(rounds):
+            for load in loads:
+                pid = None if load.url in urls else serving.pid
+                found[load.name].append(asyncio.run(put_under(load, calls, in_flight, pid)))
+        serving.stdin.close()
+    print(f"{'':32}  calls/s   p50 ms   p99 ms   CPU us")
+    for name, measured in found.items():
+        medians = [statistics.median(column) for column in zip(*measured, strict=True)]
+        print(f"{name:32}" + "".join(f"{median:9.1f}" for median in medians))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--calls", type=int, default=2_000)
+    parser.add_argument("--in-flight", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--url", action="append", default=[], dest="urls")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        asyncio.run(serve())
+    else:
+        measure(arguments.calls, arguments.in_flight, arguments.rounds, arguments.urls)
