@@ -17,6 +17,7 @@
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
+        ├── QueryError                 400  SQL over history that is refused, wrong, or too much
         └── HttpError                  any  the other side answered with this status
 
     BaseException
@@ -194,6 +195,12 @@ class ConflictError(NbdurableError):
     """Someone was there first: a key in use, a workflow already run, a stale version."""
 
     code = 409
+
+
+class QueryError(NbdurableError):
+    """SQL over history that is refused, wrong, or asks for more than it may have."""
+
+    code = 400
 
 
 class HttpError(NbdurableError):

@@ -5,8 +5,8 @@ Each port has one conformance suite in `tests/`, run over every adapter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
@@ -99,6 +99,52 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Absorb and close. Afterwards the files can be copied or moved."""
+
+
+class AnswerLimits(NamedTuple):
+    """What is past them is cut off (rows, bytes) or interrupted (time). See `ANSWER_LIMITS`."""
+
+    time_ms: int = 30_000
+    rows_max: int = 1_000_000
+    bytes_max: int = 256 * 1024 * 1024
+
+
+# A query of a person's: as long as anybody waits, as much as a notebook should hold.
+ANSWER_LIMITS = AnswerLimits()
+
+
+class Answer(NamedTuple):
+    """What a SELECT found: `cut_by` says which limit has left out the rest. Types are DuckDB's."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    cut_by: Literal["rows", "bytes"] | None = None
+
+
+class Question(Protocol):
+    def answer(self) -> Answer:
+        """Blocks until it is answered, which is bounded in time.
+
+        Raises:
+            QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+            StoreError: The journal cannot be read.
+            JournalDamagedError: It is not what was written.
+        """
+
+    def interrupt(self) -> None:
+        """From another thread: it ends soon, with a QueryError."""
+
+
+class History(Protocol):
+    """SQL over what is stored. From any thread; a question never makes a commit wait."""
+
+    def ask(
+        self,
+        sql: str,
+        parameters: Sequence[object] | Mapping[str, object] | None = None,
+        limits: AnswerLimits = ANSWER_LIMITS,
+    ) -> Question: ...
 
 
 class Writer(Protocol):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 
@@ -24,9 +24,18 @@ from nbdurable.store import files
 from nbdurable.store.absorb import Switch, checkpoint, empty_hot, fold_into_base, one
 from nbdurable.store.blobs import Blobs
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
-from nbdurable.store.instance import Bounds, Instance, create_databases, translate
+from nbdurable.store.instance import (
+    Bounds,
+    Instance,
+    create_databases,
+    translate,
+    wants_memory,
+)
 from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
+
+T = TypeVar("T")
 
 # Absorbing 16 MiB of incompressible facts takes 0.3 to 0.5 s; larger ones stall for longer, and
 # smaller ones rewrite the last row group of base more often (duckdb-journal.md, section 3).
@@ -76,6 +85,7 @@ class DuckStore:
         self._instance: Instance | None = None
         self._watch: FileWatch | None = None
         self._switch = Switch()
+        self.history = History(self.folder, self._switch, self._attached)
         self._last_lsn = 0
         self._commit_count = 0
         self._wal_bytes = 0
@@ -134,15 +144,25 @@ class DuckStore:
         with self._writing("appending facts"):
             stored = self._blobs.take_out(rows)
             self._probe("commit")
-            if len(stored) == 1:
-                writer.execute(self._insert, stored[0]._asdict())
-            else:
-                self._appender.append_rows(stored)
-                self._appender.flush()
+            try:
+                self._commit(writer, stored)
+            except duckdb.Error as error:
+                if not wants_memory(error):
+                    raise
+                with self.history.emptied("memory"):
+                    if (one(writer, "hot_bounds")[2] or self._last_lsn) != rows[-1].lsn:
+                        self._commit(writer, stored)
             self._wal_bytes = watch.check_commit()
             self._probe("committed")
         self._last_lsn = rows[-1].lsn
         self._commit_count += 1
+
+    def _commit(self, writer: duckdb.DuckDBPyConnection, stored: Sequence[Row]) -> None:
+        if len(stored) == 1:
+            writer.execute(self._insert, stored[0]._asdict())
+        else:
+            self._appender.append_rows(stored)
+            self._appender.flush()
 
     def wants_absorb(self) -> bool:
         grown_bytes = self._wal_bytes - self._wal_bytes_kept
@@ -151,27 +171,38 @@ class DuckStore:
     def absorb(self) -> None:
         writer, watch = self._usable()
         with self._writing("absorbing facts"):
-            watch.check()
-            rows, first, last = one(writer, "hot_bounds")
-            if rows == 0:
-                return
-            _, _, absorbed = one(writer, "base_meta")
-            # Recovery alone may meet copies of what base has.
-            assert last == self._last_lsn
-            assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
-            if last > absorbed:
-                self._probe("absorb")
-                fold_into_base(writer, last)
-                self._probe("absorb: committed to base")
-                self._checkpoint_base(writer)
-                self._probe("absorb: base is checkpointed")
-            watch.expect_new_wal()
-            with self._switch.turning():
-                empty_hot(writer)
-            self._count_from_here(watch)
-            watch.check()
-            files.make_private(self.folder)
-            self._probe("absorbed")
+            try:
+                self._absorb(writer, watch)
+            except duckdb.Error as error:
+                if not wants_memory(error):
+                    raise
+                with self.history.emptied("memory"):
+                    with suppress(duckdb.TransactionException):
+                        writer.execute(QUERIES["end_read"])
+                    self._absorb(writer, watch)
+
+    def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
+        watch.check()
+        rows, first, last = one(writer, "hot_bounds")
+        if rows == 0:
+            return
+        _, _, absorbed = one(writer, "base_meta")
+        # Recovery alone may meet copies of what base has.
+        assert last == self._last_lsn
+        assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
+        if last > absorbed:
+            self._probe("absorb")
+            fold_into_base(writer, last)
+            self._probe("absorb: committed to base")
+            self._checkpoint_base(writer)
+            self._probe("absorb: base is checkpointed")
+        watch.expect_new_wal()
+        with self._switch.turning():
+            empty_hot(writer)
+        self._count_from_here(watch)
+        watch.check()
+        files.make_private(self.folder)
+        self._probe("absorbed")
 
     def load(self) -> Iterator[Row]:
         return map(Row._make, self._stream("load"))
@@ -184,21 +215,23 @@ class DuckStore:
     ) -> list[Row]:
         ids = list(invocation_ids)
         span = {"invocation_ids": ids, "first_lsn": first_lsn, "last_lsn": last_lsn}
-        with self._snapshot("reading journals") as reader:
-            return self._rows(reader.execute(QUERIES["read_journals"], span))
+        return self._read_rows("read_journals", "reading journals", span)
 
     def read_payload(self, lsn: int) -> bytes | None:
-        with self._snapshot("reading a payload") as reader:
-            found = reader.execute(QUERIES["read_payload"], {"lsn": lsn}).fetchall()
-            if not found:
-                found = reader.execute(QUERIES["read_state_payload"], {"lsn": lsn}).fetchall()
+        def read() -> list[tuple[bytes]]:
+            with self._snapshot("reading a payload") as reader:
+                found = reader.execute(QUERIES["read_payload"], {"lsn": lsn}).fetchall()
+                if not found:
+                    found = reader.execute(QUERIES["read_state_payload"], {"lsn": lsn}).fetchall()
+                return found
+
+        found = self._with_room(read)
         with self._translating("reading a payload"):
             return self._blobs.content(found[0][0]) if found else None
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
-        with self._snapshot("reading facts") as reader:
-            return self._rows(reader.execute(QUERIES["read_rows"], span))
+        return self._read_rows("read_rows", "reading facts", span)
 
     def abandon_in_child(self) -> None:
         """A forked child must not even free DuckDB's objects: that would close the parent's files.
@@ -256,7 +289,7 @@ class DuckStore:
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
-        with self._switch.turning():
+        with self.history.emptied("files"), self._switch.turning():
             if self._instance is not None:
                 # The appender and the statement hold the connection, and it the files.
                 for name in _HANDLES:
@@ -276,11 +309,14 @@ class DuckStore:
 
     def _checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
         if checkpoint(writer, "base"):
+            self.history.settle_checkpoint()
             return
-        # A read of ours was in the way. They are short, so wait for it; one of somebody else's may
-        # be long, and base's log is as durable as base.
+        # A read of ours was in the way. They are short, so wait for it; one of a user's may be
+        # long, and base's log is as durable as base.
         with self._switch.turning():
-            checkpoint(writer, "base")
+            is_done = checkpoint(writer, "base")
+        if not is_done:
+            self.history.owe_checkpoint()
 
     def _count_from_here(self, watch: FileWatch) -> None:
         wal = files.wal_of(self.folder / HOT_FILE)
@@ -295,6 +331,11 @@ class DuckStore:
         if self._unusable is not None or self._watch is None:
             raise StoreError(f"The journal {self.folder} cannot be used: {self._unusable}.")
         return self._writer, self._watch
+
+    def _attached(self) -> Instance:
+        self._usable()
+        assert self._instance is not None
+        return self._instance
 
     def _refuse_in_child(self) -> None:
         if self._unusable == "fork":
@@ -336,6 +377,26 @@ class DuckStore:
                 yield reader
             finally:
                 reader.execute(QUERIES["end_read"])
+
+    def _read_rows(self, query: str, doing: str, span: Mapping[str, object]) -> list[Row]:
+        def read() -> list[Row]:
+            with self._snapshot(doing) as reader:
+                return self._rows(reader.execute(QUERIES[query], span))
+
+        return self._with_room(read)
+
+    def _with_room(self, read: Callable[[], T]) -> T:
+        """Memory is shared with users' queries; when it has run out, they give theirs back."""
+        try:
+            return read()
+        except StoreError as error:
+            if not isinstance(error.__cause__, duckdb.Error) or not wants_memory(error.__cause__):
+                raise
+        with self.history.emptied("memory"):
+            with self._switch.reading(), suppress(duckdb.TransactionException):
+                # Even ending the snapshot takes memory, and may have failed for want of it.
+                self._reader.execute(QUERIES["end_read"])
+            return read()
 
     def _rows(self, found: duckdb.DuckDBPyConnection) -> list[Row]:
         """Sorted here, where it costs nothing: DuckDB's sort of blobs needs twice their memory."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,14 +27,23 @@ from nbdurable.store import files
 from nbdurable.store.absorb import one
 from nbdurable.store.files import BASE_FILE, HOT_FILE, UNFINISHED, Format
 from nbdurable.store.lock import sync_folder
-from nbdurable.store.sql import QUERIES
+from nbdurable.store.sql import HISTORY, QUERIES
 
 # Files that DuckDB 1.5 can read too: a way back from the 2.0 series, at no cost measured.
 STORAGE_VERSION: Final = "v1.5.0"
 
+# DuckDB's default is 80 % of the machine, which belongs to the notebook.
+MEMORY_LIMIT: Final = "256MiB"
+# With more at once they would only take memory from each other.
+QUESTIONS_MAX: Final = 4
+# For the sorts and hash tables of one: what is beyond goes to disk, not to the engine's share.
+QUESTION_MEMORY_LIMIT: Final = "96MiB"
+# What a query sorts beside its memory, it must not take from the disk that commits go to.
+SPILL_LIMIT: Final = "512MiB"
+
 _SETTINGS: Final = {
-    # DuckDB's default is 80 % of the machine, which belongs to the notebook.
-    "memory_limit": "256MiB",
+    "memory_limit": MEMORY_LIMIT,
+    "max_temp_directory_size": SPILL_LIMIT,
     "threads": "2",
     # A checkpoint happens where we place it (absorb), or not at all: one that DuckDB places on its
     # own stalls a commit for up to 3 s, and one at closing would modify a journal that is refused.
@@ -70,12 +79,21 @@ class Instance:
         self._connection.execute("pragma disable_checkpoint_on_shutdown")
         # On by default in a notebook, where it would be printed into somebody's cell.
         self._connection.execute("set enable_progress_bar = false")
+        # Else what SQL shows of a journal would depend on where it is looked at.
+        self._connection.execute("set global TimeZone = 'UTC'")
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        # Whose settings cannot be changed once the configuration is locked.
+        self._questions: list[duckdb.DuckDBPyConnection] = []
+        self._has_history = False
 
     def attach(self) -> None:
         """Attach what was verified, for good; from then on nothing else can be reached."""
         for database in _FILES:
             self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+        for _ in range(QUESTIONS_MAX):
+            cursor = self.cursor()
+            cursor.execute(f"set operator_memory_limit = '{QUESTION_MEMORY_LIMIT}'")
+            self._questions.append(cursor)
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
 
@@ -122,6 +140,28 @@ class Instance:
         cursor = self._connection.cursor()
         self._cursors.append(cursor)
         return cursor
+
+    @contextmanager
+    def question(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for the SQL of a user. QUESTIONS_MAX at a time; the caller counts them."""
+        cursor = self._questions.pop()
+        try:
+            yield cursor
+        finally:
+            # Ends the transaction, and with it whatever was not fetched.
+            with suppress(duckdb.Error):
+                cursor.execute(QUERIES["end_read"])
+            self._questions.append(cursor)
+
+    def prepare_history(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Make the views of SQL users, if they are not there. At first use: it takes 0.1 s."""
+        if self._has_history:
+            return
+        cursor.execute(QUERIES["begin_views"])
+        for name in HISTORY:
+            cursor.execute(QUERIES[name])
+        cursor.execute(QUERIES["commit_views"])
+        self._has_history = True
 
     def handles(self) -> list[duckdb.DuckDBPyConnection]:
         return [*self._cursors, self._connection]
@@ -204,6 +244,11 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (duckdb.Error, AssertionError) as error:
         raise _blame(error, path) from error
+
+
+def wants_memory(error: duckdb.Error) -> bool:
+    """Whether it has failed for want of memory; a commit says so in other words than the rest."""
+    return isinstance(error, duckdb.OutOfMemoryException) or "failed to allocate" in str(error)
 
 
 def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:

@@ -72,7 +72,18 @@ WEIGHTS = {
     "finally": 1,
 }
 # What makes a future that is waited for at once, this often, or later, or never.
-BEGUN = ("sleep", "peek", "call back", "call", "slow call", "fail later", "run", "awakeable", "outside", "time")
+BEGUN = (
+    "sleep",
+    "peek",
+    "call back",
+    "call",
+    "slow call",
+    "fail later",
+    "run",
+    "awakeable",
+    "outside",
+    "time",
+)
 NOW = 0.5
 STOPS = 0.3
 STEPS = ("async", "def", "slow", "flaky", "stubborn", "terminal")

@@ -260,7 +260,9 @@ class Simulation:
         try:
             outcome = await self._insist(partial(_attach, of))
         except KeyError:
-            assert self._people.has_meddled or self.weather.forgets, f"{of} was accepted and is unknown"
+            assert self._people.has_meddled or self.weather.forgets, (
+                f"{of} was accepted and is unknown"
+            )
             return
         self._watcher.outcome_is_durable(of, outcome)
         if not self._is_uncountable:

@@ -33,4 +33,15 @@ def _load(*files: str) -> dict[str, str]:
     return queries
 
 
-QUERIES: Final = _load("schema.sql", "queries.sql", "absorb.sql")
+QUERIES: Final = _load(
+    "schema.sql", "queries.sql", "absorb.sql", "history.sql", "views.sql", "journal.sql"
+)
+
+# In the order in which they build on each other. Views of our own instance, never stored.
+HISTORY: Final = (
+    "create_history",
+    "create_invocations",
+    "create_journal",
+    "create_keys",
+    "create_deployment",
+)

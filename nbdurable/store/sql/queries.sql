@@ -173,3 +173,21 @@ where
 select value
 from base.state
 where lsn = $lsn;
+
+-- name: names_of_tables
+-- What a query may be about: told to whoever has asked for a table that is not there.
+select table_name
+from information_schema.tables
+where
+    table_schema = 'main'
+    and table_catalog = 'memory'
+order by table_name;
+
+-- name: names_of_columns
+-- The same, of columns.
+select distinct column_name
+from information_schema.columns
+where
+    table_schema = 'main'
+    and table_catalog = 'memory'
+order by column_name;
