@@ -77,6 +77,8 @@ class Host:
     executing any more, as in request/response mode.
     """
 
+    always_replay = False
+
     def __init__(self, journal: list[Entry], *, live: bool) -> None:
         self.clock = HandClock()
         self.attempt: Attempt | None = None
@@ -127,6 +129,9 @@ class Host:
 
     def is_run(self, target: Target) -> bool:
         return False
+
+    def thread_runs(self, change: int) -> None:
+        """The programs of the oracle have no `def` handlers."""
 
     def ended(self, attempt: Attempt) -> None:
         """Whoever waits for it waits for `attempt.finished`."""

@@ -172,7 +172,8 @@ class Live:
         self.journal: list[Entry] = []
         self.ending: Ending | None = None
         self._came = came
-        self._sent: asyncio.Queue[bytes] = asyncio.Queue()
+        # None is the end of the connection.
+        self._sent: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._sent.put_nowait(encode("Start", {**start, "known_entries": 1}))
         self._sent.put_nowait(encode("Input", given))
         self._task = asyncio.create_task(app(self._scope(path), self._receive, self._hear))
@@ -189,8 +190,9 @@ class Live:
         self._sent.put_nowait(encode(*entry.native))
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        """Hang up: a handler of theirs that is cancelled waits for that first."""
+        self._sent.put_nowait(None)
+        await self._task
 
     def _scope(self, path: str) -> dict[str, Any]:
         return {
@@ -202,7 +204,10 @@ class Live:
         }
 
     async def _receive(self) -> dict[str, Any]:
-        return {"type": "http.request", "body": await self._sent.get(), "more_body": True}
+        sent = await self._sent.get()
+        if sent is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": sent, "more_body": True}
 
     async def _hear(self, event: dict[str, Any]) -> None:
         for frame in decode(event.get("body", b"")):
