@@ -325,7 +325,6 @@ def _queue(state: EngineState, inv: Invocation) -> None:
 def _queue_edit(obj: ObjectState, lsn: int, fact: StateEditQueued) -> None:
     if fact.name is None:
         last = obj.inbox[-1] if obj.inbox else obj.holder
-        assert last is not None, f"an edit of {fact.object} queues, and the lock is free"
         obj.edits = obj.edits or {}
         obj.edits[lsn] = QueuedEdit(last)
         return

@@ -244,10 +244,11 @@ class Completed:
 class QueuedEdit:
     """All state that a key is to have once the lock is free.
 
-    `behind` is the last of those who came before it: the end of the queue, or the holder.
+    `behind` is the last of those who came before it: the end of the queue, or the holder. It is
+    None where that one was purged since: then the edit was made, and the log says so further on.
     """
 
-    behind: InvocationId
+    behind: InvocationId | None
     values: dict[str, PayloadRef] = field(default_factory=dict)
 
 

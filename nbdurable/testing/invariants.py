@@ -39,6 +39,8 @@ from nbdurable.core.facts import (
     InvocationSuspended,
     NotificationAppended,
     RunAttemptFailed,
+    StateEdited,
+    StateEditQueued,
 )
 from nbdurable.core.futures import Completion, Signal, Watch
 from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
@@ -141,21 +143,33 @@ def one_attempt_lives_and_only_it_writes(records: Iterable[Record]) -> None:
 
 
 def an_objects_lock_goes_round_in_order(records: Iterable[Record]) -> None:
-    """One exclusive handler per key at a time; the next is the one that has waited longest."""
+    """One exclusive handler or edit per key at a time; the next is who has waited longest."""
     keys: dict[InvocationId, ObjectId] = {}
     holders: dict[ObjectId, InvocationId] = {}
     queues: dict[ObjectId, list[InvocationId]] = defaultdict(list)
+    # By the edit: who was there before it.
+    edits: dict[ObjectId, dict[int, set[InvocationId]]] = defaultdict(dict)
 
     def takes_lock(of: InvocationId) -> None:
         key = keys[of]
         assert holders.get(key, of) == of, f"{of} takes the lock of {key} from {holders[key]}"
         assert of not in queues[key][1:], f"{of} jumps the queue of {key}"
+        for before in edits[key].values():
+            assert of in before, f"{of} takes the lock of {key} before an edit that waits for it"
         holders[key] = of
         if of in queues[key]:
             queues[key].remove(of)
 
     for record in records:
         fact = record.fact
+        match fact:
+            case StateEditQueued(object=key, name=None):
+                edits[key][record.lsn] = {*queues[key], *filter(None, [holders.get(key)])}
+            case StateEdited(object=key):
+                assert key not in holders, f"{fact} while {holders[key]} holds the lock"
+                edits[key].pop(fact.edit_lsn, None)
+            case _:
+                pass
         if isinstance(fact, InvocationCreated):
             keys.pop(fact.invocation_id, None)
             if fact.handler_type == "exclusive" and fact.target.object is not None:
