@@ -139,7 +139,7 @@ def _deployments(service: ServiceState) -> list[Deployment]:
             manifest,
             revision,
             service.registered_at_ms[revision],
-            service.loaded.get(revision),
+            service.loaded.get(revision, (None,))[-1],
             revision == service.latest,
         )
         for revision, manifest in service.revisions.items()
