@@ -168,6 +168,11 @@ class Connection(HttpToolsProtocol):
         self._head_since = None
         super().on_headers_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        # From here on the connection is another protocol's, which watches it by pings.
+        self.server_state.went(self)
+        super().handle_websocket_upgrade()
+
     def _unsupported_upgrade_warning(self) -> None:
         """A client that offers HTTP/2 or a WebSocket is answered as if it had not."""
 
