@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.calm import Calm, calm_of
 from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
@@ -368,6 +369,11 @@ class LocalClient(CallingClient):
             return [s.manifest for s in self._engine.machine.state.services.values()]
 
         return await self._ask(look)
+
+    async def calm(self, until_ms: int) -> Calm:
+        """Whether anything here needs a process before then; see `Calm`."""
+        mine = self._link.name
+        return await self._ask(lambda: calm_of(self._engine, mine, until_ms))
 
     async def find(self, text: str) -> InvocationView:
         """The one invocation that has this id, id prefix, or target (`Payment/order-456`).
