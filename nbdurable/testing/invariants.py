@@ -8,7 +8,7 @@ Source: the list of the design, section 10.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -49,7 +49,7 @@ from nbdurable.core.machine import EngineMachine, fold
 from nbdurable.core.notifications import CompletionNotification, leaf_of
 from nbdurable.core.proposals import Timer
 from nbdurable.core.records import Record, Row, decode, encode
-from nbdurable.core.rules.progress import runnable_revision
+from nbdurable.core.rules.progress import place_for
 from nbdurable.core.state import EngineState, Invocation, ObjectState
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.recovery import recover
@@ -410,14 +410,18 @@ def no_more_run_than_may(state: EngineState) -> None:
     for counter, count in state.running.items():
         bound = state.settings.limits.of(counter)
         assert bound is None or count <= bound, f"{counter}: {count} run, {bound} may"
+    running = Counter(inv.link for inv in state.live() if inv.link is not None)
+    assert running == state.occupied
+    for link, slots in state.slots.items():
+        assert running[link] <= slots, f"{link}: {running[link]} run, {slots} may"
 
 
 def nobody_waits_for_a_free_slot(state: EngineState) -> None:
     """Whoever is ready lacks a slot, or its code is not loaded."""
     for inv in state.live():
         if inv.status == "ready" and not state.is_full(inv):
-            runnable = runnable_revision(Draft(state, 0), inv)
-            assert runnable is None, f"{inv} could run, and waits"
+            place = place_for(Draft(state, 0), inv)
+            assert place is None, f"{inv} could run at {place}, and waits"
 
 
 def waiters_live(state: EngineState) -> None:
@@ -483,6 +487,7 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     for bucket, waiting in one.ready.items():
         assert list(waiting) == list(other.ready[bucket]), "they became ready in another order"
     assert (one.settings, one.running) == (other.settings, other.running)
+    assert (one.slots, one.occupied) == (other.slots, other.occupied)
     for known, again in ((one.invocations, other.invocations), (one.completed, other.completed)):
         assert known.keys() == again.keys()
         for invocation_id, inv in known.items():
