@@ -43,6 +43,7 @@ from nbdurable.core.facts import (
     InvocationSuspended,
     JournalPurged,
     LinkClosed,
+    LinkOpened,
     MismatchAccepted,
     NotificationAppended,
     PromiseCompleted,
@@ -96,10 +97,15 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             service.offered = service.offered or service.manifest
             service.revisions[service.latest] = fact.patch.applied_to(service.manifest)
         case CodeLoaded():
-            state.services[fact.service].loaded[fact.revision] = fact.link
+            loaded = state.services[fact.service].loaded
+            loaded[fact.revision] = (*loaded.get(fact.revision, ()), fact.link)
+        case LinkOpened():
+            if fact.slots is not None:
+                state.slots[fact.link] = fact.slots
         case LinkClosed():
+            state.slots.pop(fact.link, None)
             for service in state.services.values():
-                service.loaded = {r: k for r, k in service.loaded.items() if k != fact.link}
+                service.loaded = _without(service.loaded, fact.link)
         case EngineConfigured():
             state.settings = fact.settings
             state.running = {}
@@ -170,6 +176,7 @@ def _evolve_invocation(
             _leave_pause(inv)
             _turn(state, inv, "running")
             inv.attempt, inv.link, inv.revision = fact.attempt, fact.link, fact.revision
+            _occupy(state, inv, 1)
             inv.next_retry_at_ms, inv.watch = None, None
         case EntryAppended():
             assert fact.entry_index == inv.entry_count, (fact, inv)
@@ -210,6 +217,7 @@ def _evolve_invocation(
 def _turn(state: EngineState, inv: Invocation, status: Status) -> None:
     """The one place where a status changes: who runs and who wants to is counted here."""
     if inv.status == "running":
+        _occupy(state, inv, -1)
         inv.link = None
         _count(state, inv, -1)
     _leave_ready(state, inv)
@@ -245,9 +253,28 @@ def _count(state: EngineState, inv: Invocation, change: int) -> None:
             del state.running[counter]
 
 
+def _occupy(state: EngineState, inv: Invocation, change: int) -> None:
+    """Over which link it runs, which only a link with a bound has to know."""
+    if inv.link is None:
+        return
+    count = state.occupied.get(inv.link, 0) + change
+    assert count >= 0, f"{inv.link} runs less than nothing"
+    if count:
+        state.occupied[inv.link] = count
+    else:
+        del state.occupied[inv.link]
+
+
+def _without(loaded: dict[int, tuple[str, ...]], link: str) -> dict[int, tuple[str, ...]]:
+    """What can be run when this link is gone; a revision that is nowhere else is not loaded."""
+    left = {r: tuple(k for k in links if k != link) for r, links in loaded.items()}
+    return {revision: links for revision, links in left.items() if links}
+
+
 def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
     """Whatever ran, ran in a process that is gone: it is ready for its next attempt."""
     state.epoch = fact.epoch
+    state.slots.clear()
     for service in state.services.values():
         service.loaded.clear()
     for inv in state.live():
@@ -298,7 +325,6 @@ def _queue(state: EngineState, inv: Invocation) -> None:
 def _queue_edit(obj: ObjectState, lsn: int, fact: StateEditQueued) -> None:
     if fact.name is None:
         last = obj.inbox[-1] if obj.inbox else obj.holder
-        assert last is not None, f"an edit of {fact.object} queues, and the lock is free"
         obj.edits = obj.edits or {}
         obj.edits[lsn] = QueuedEdit(last)
         return

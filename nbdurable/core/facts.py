@@ -68,6 +68,13 @@ class CodeLoaded(Fact, frozen=True, kw_only=True):
     revision: int
 
 
+class LinkOpened(Fact, frozen=True, kw_only=True):
+    """A process has joined that runs handlers; None: as many attempts at once as there are."""
+
+    link: str
+    slots: int | None = None
+
+
 class ServicePatched(Fact, frozen=True, kw_only=True):
     """Options of the latest revision, changed by hand; the next revision brings its own."""
 
@@ -271,6 +278,7 @@ AnyFact = (
     EpochStarted
     | ServiceRegistered
     | CodeLoaded
+    | LinkOpened
     | LinkClosed
     | ServicePatched
     | EngineConfigured

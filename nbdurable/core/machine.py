@@ -31,6 +31,7 @@ from nbdurable.core.proposals import (
     Invoke,
     KillInvocation,
     LoadCode,
+    OpenLink,
     PatchService,
     PauseInvocation,
     Proposal,
@@ -80,6 +81,7 @@ RULES: Final[dict[type[Proposal], Rule]] = {
     PatchService: patching.patch_service,
     StartEpoch: deployment.start_epoch,
     ConfigureEngine: deployment.configure_engine,
+    OpenLink: deployment.open_link,
     LoadCode: deployment.load_code,
     CloseLink: deployment.close_link,
 }

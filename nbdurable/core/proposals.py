@@ -172,6 +172,13 @@ class StartEpoch(Proposal, frozen=True, kw_only=True):
     version: str
 
 
+class OpenLink(Proposal, frozen=True, kw_only=True):
+    """`slots`: how many attempts may run over there at once; None sets no bound."""
+
+    link: str
+    slots: int | None = None
+
+
 class LoadCode(Proposal, frozen=True, kw_only=True):
     """`pin` keeps every live invocation on the revision it has."""
 

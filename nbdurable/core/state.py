@@ -244,10 +244,11 @@ class Completed:
 class QueuedEdit:
     """All state that a key is to have once the lock is free.
 
-    `behind` is the last of those who came before it: the end of the queue, or the holder.
+    `behind` is the last of those who came before it: the end of the queue, or the holder. It is
+    None where that one was purged since: then the edit was made, and the log says so further on.
     """
 
-    behind: InvocationId
+    behind: InvocationId | None
     values: dict[str, PayloadRef] = field(default_factory=dict)
 
 
@@ -285,11 +286,14 @@ class ObjectState:
 
 @dataclass(slots=True)
 class ServiceState:
-    """Revisions are as they hold, with what was patched; see `offered`."""
+    """Revisions are as they hold, with what was patched; see `offered`.
+
+    `loaded` has, by revision, the links over which it can be run, in the order they offered it.
+    """
 
     latest: int
     revisions: dict[int, ServiceManifest]
-    loaded: dict[int, str] = field(default_factory=dict)
+    loaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
     # The latest revision as it was registered, if it was patched since.
     offered: ServiceManifest | None = None
     registered_at_ms: dict[int, int] = field(default_factory=dict)
@@ -309,6 +313,8 @@ class EngineState:
         ready: Those that want an attempt, in the order in which they came to want it; apart by
             what must be there for them, so that one look tells it of all that wait for the same.
         running: How many attempts run, by what limits count (see `limits.counters`).
+        slots: How many attempts may run over a link, where that is bounded.
+        occupied: How many do, by link.
     """
 
     epoch: int = 0
@@ -320,6 +326,8 @@ class EngineState:
     settings: Settings = DEFAULT_SETTINGS
     ready: dict[Bucket, dict[InvocationId, None]] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    occupied: dict[str, int] = field(default_factory=dict)
 
     def handler(self, target: Target, revision: int | None = None) -> HandlerManifest | None:
         service = self.services.get(target.service)
@@ -334,6 +342,14 @@ class EngineState:
     def live(self) -> list[Invocation]:
         """A copy: rules end some of them while they go through all."""
         return list(self.invocations.values())
+
+    def free_link(self, links: tuple[str, ...]) -> str | None:
+        """Of those over which it can be run, the newest that has a slot: its cell ran last."""
+        for link in reversed(links):
+            slots = self.slots.get(link)
+            if slots is None or self.occupied.get(link, 0) < slots:
+                return link
+        return None
 
     def is_full(self, inv: Invocation) -> bool:
         """Whether a limit keeps it from having an attempt now."""

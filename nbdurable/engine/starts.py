@@ -15,7 +15,8 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
     assert inv.revision is not None, f"{inv} was started without a revision"
     settings = state.settings
     # It holds a slot that those it waits for may need.
-    idle_ms_max = IDLE_MS_MAX if settings.limits else settings.inactivity_ms_of(handler)
+    has_slots = bool(settings.limits) or inv.link in state.slots
+    idle_ms_max = IDLE_MS_MAX if has_slots else settings.inactivity_ms_of(handler)
     argument = b""
     journal: list[JournalEntry] = []
     copied_count, has_begun = 0, False

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
 from nbdurable import __version__
-from nbdurable.client.operator import Deployment, Operator
+from nbdurable.client.operator import Operator
+from nbdurable.client.questions import Deployment
 from nbdurable.core.manifest import HandlerManifest, ServicePatch
 from nbdurable.core.values import ObjectId
 from nbdurable.durations import parse_duration

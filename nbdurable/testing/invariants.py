@@ -8,7 +8,7 @@ Source: the list of the design, section 10.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -39,6 +39,8 @@ from nbdurable.core.facts import (
     InvocationSuspended,
     NotificationAppended,
     RunAttemptFailed,
+    StateEdited,
+    StateEditQueued,
 )
 from nbdurable.core.futures import Completion, Signal, Watch
 from nbdurable.core.ids import CANCEL_SIGNAL, InvocationId
@@ -47,7 +49,7 @@ from nbdurable.core.machine import EngineMachine, fold
 from nbdurable.core.notifications import CompletionNotification, leaf_of
 from nbdurable.core.proposals import Timer
 from nbdurable.core.records import Record, Row, decode, encode
-from nbdurable.core.rules.progress import runnable_revision
+from nbdurable.core.rules.progress import place_for
 from nbdurable.core.state import EngineState, Invocation, ObjectState
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.recovery import recover
@@ -141,21 +143,33 @@ def one_attempt_lives_and_only_it_writes(records: Iterable[Record]) -> None:
 
 
 def an_objects_lock_goes_round_in_order(records: Iterable[Record]) -> None:
-    """One exclusive handler per key at a time; the next is the one that has waited longest."""
+    """One exclusive handler or edit per key at a time; the next is who has waited longest."""
     keys: dict[InvocationId, ObjectId] = {}
     holders: dict[ObjectId, InvocationId] = {}
     queues: dict[ObjectId, list[InvocationId]] = defaultdict(list)
+    # By the edit: who was there before it.
+    edits: dict[ObjectId, dict[int, set[InvocationId]]] = defaultdict(dict)
 
     def takes_lock(of: InvocationId) -> None:
         key = keys[of]
         assert holders.get(key, of) == of, f"{of} takes the lock of {key} from {holders[key]}"
         assert of not in queues[key][1:], f"{of} jumps the queue of {key}"
+        for before in edits[key].values():
+            assert of in before, f"{of} takes the lock of {key} before an edit that waits for it"
         holders[key] = of
         if of in queues[key]:
             queues[key].remove(of)
 
     for record in records:
         fact = record.fact
+        match fact:
+            case StateEditQueued(object=key, name=None):
+                edits[key][record.lsn] = {*queues[key], *filter(None, [holders.get(key)])}
+            case StateEdited(object=key):
+                assert key not in holders, f"{fact} while {holders[key]} holds the lock"
+                edits[key].pop(fact.edit_lsn, None)
+            case _:
+                pass
         if isinstance(fact, InvocationCreated):
             keys.pop(fact.invocation_id, None)
             if fact.handler_type == "exclusive" and fact.target.object is not None:
@@ -396,14 +410,18 @@ def no_more_run_than_may(state: EngineState) -> None:
     for counter, count in state.running.items():
         bound = state.settings.limits.of(counter)
         assert bound is None or count <= bound, f"{counter}: {count} run, {bound} may"
+    running = Counter(inv.link for inv in state.live() if inv.link is not None)
+    assert running == state.occupied
+    for link, slots in state.slots.items():
+        assert running[link] <= slots, f"{link}: {running[link]} run, {slots} may"
 
 
 def nobody_waits_for_a_free_slot(state: EngineState) -> None:
     """Whoever is ready lacks a slot, or its code is not loaded."""
     for inv in state.live():
         if inv.status == "ready" and not state.is_full(inv):
-            runnable = runnable_revision(Draft(state, 0), inv)
-            assert runnable is None, f"{inv} could run, and waits"
+            place = place_for(Draft(state, 0), inv)
+            assert place is None, f"{inv} could run at {place}, and waits"
 
 
 def waiters_live(state: EngineState) -> None:
@@ -469,6 +487,7 @@ def assert_same(one: EngineState, other: EngineState) -> None:
     for bucket, waiting in one.ready.items():
         assert list(waiting) == list(other.ready[bucket]), "they became ready in another order"
     assert (one.settings, one.running) == (other.settings, other.running)
+    assert (one.slots, one.occupied) == (other.slots, other.occupied)
     for known, again in ((one.invocations, other.invocations), (one.completed, other.completed)):
         assert known.keys() == again.keys()
         for invocation_id, inv in known.items():

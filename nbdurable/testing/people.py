@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
 
-from nbdurable.core.attempt import success_of
+from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId
+from nbdurable.core.manifest import ServicePatch
 from nbdurable.core.proposals import (
     AcceptMismatch,
     CancelInvocation,
     CleanUp,
     CompleteAwakeable,
+    EditState,
     KillInvocation,
+    PatchService,
     PauseInvocation,
     Proposal,
     PurgeInvocation,
     PurgeJournal,
     ResumeInvocation,
     SendSignal,
+    StateValue,
 )
+from nbdurable.core.rules.editing import version_of
 from nbdurable.engine.loop import Engine
+from nbdurable.testing.programs import COUNTER, INACTIVITIES, LAYERS
 
 # Twice is twice as likely.
 TO_LIVE = (
@@ -39,9 +46,12 @@ TO_LIVE = (
 )
 TO_ENDED = ("purge", "purge journal", "restart", "restart", "clean up", "kill", "signal")
 ENDED = 0.3
+EDITED = 0.5
 # After these nobody can tell any more how often a counter should have been increased.
 MEDDLING = ("cancel", "kill", "purge", "restart", "clean up")
 SEED_BITS = 63
+STALE_VERSION = version_of({})
+FAR_AHEAD = 1_000_000
 
 ANSWER_PAYLOAD = b'"from outside"'
 ANSWER = success_of(ANSWER_PAYLOAD)
@@ -72,11 +82,40 @@ class People:
         self.has_meddled |= verb in MEDDLING
         return self._proposal(verb, chosen, engine)
 
+    def edit(self, engine: Engine) -> EditState | None:
+        """A state that nobody could have come to by counting, for a key that is in use."""
+        objects = engine.machine.state.objects
+        held = [of for of, obj in objects.items() if obj.holder is not None]
+        layered = [of for of in held or objects if of.service in LAYERS]
+        if not layered:
+            return None
+        of = self._random.choice(layered)
+        self.has_meddled = True
+        self.deed_count += 1
+        names = [name for name in (COUNTER, "a", "b") if self._random.random() < EDITED]
+        known = version_of(objects[of].state)
+        return EditState(
+            object=of,
+            values=tuple(self._value(name) for name in names),
+            version=self._random.choice((None, known, STALE_VERSION)),
+        )
+
+    def patch(self) -> PatchService:
+        """Options that change how often everything is replayed, and nothing else."""
+        self.deed_count += 1
+        inactivity = self._random.choice(INACTIVITIES)
+        patch = ServicePatch(inactivity_timeout_ms=inactivity // timedelta(milliseconds=1))
+        return PatchService(service=self._random.choice(LAYERS), patch=patch)
+
     def answer(self, awakeable: str) -> CompleteAwakeable:
         return CompleteAwakeable(awakeable_id=awakeable, result=ANSWER, payload=ANSWER_PAYLOAD)
 
     def signal(self, of: InvocationId, name: str) -> SendSignal:
         return SendSignal(invocation_id=of, name=name, result=ANSWER, payload=ANSWER_PAYLOAD)
+
+    def _value(self, name: str) -> StateValue:
+        payload = str(FAR_AHEAD + self._random.randrange(FAR_AHEAD)).encode()
+        return StateValue(name=name, value=ref_of(payload), payload=payload)
 
     def _proposal(self, verb: str, of: InvocationId, engine: Engine) -> Proposal | None:
         match verb:

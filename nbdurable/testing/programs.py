@@ -104,6 +104,9 @@ def layer_name(layer: int) -> str:
     return f"ObjectInterpreterL{layer}"
 
 
+LAYERS = [layer_name(layer) for layer in range(LAYER_COUNT)]
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 

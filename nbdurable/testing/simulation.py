@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from nbdurable.client.local import LocalClient
 from nbdurable.core.attempt import ref_of
-from nbdurable.core.commands import SetStateCommand
-from nbdurable.core.facts import EntryAppended
+from nbdurable.core.commands import ClearAllStateCommand, SetStateCommand
+from nbdurable.core.facts import EntryAppended, StateEdited
 from nbdurable.core.ids import InvocationId, awakeable_id, random_invocation_id
 from nbdurable.core.proposals import (
     Answer,
@@ -44,14 +44,13 @@ from nbdurable.testing.loop import VirtualLoop
 from nbdurable.testing.people import ANSWER, ANSWER_PAYLOAD, People
 from nbdurable.testing.process import Process
 from nbdurable.testing.programs import (
-    LAYER_COUNT,
+    LAYERS,
     Author,
     Cast,
     Place,
     Stage,
     StageError,
     increments,
-    layer_name,
 )
 from nbdurable.testing.scheduler import DeadlockError, Scheduler
 from nbdurable.testing.store import NO_FAULTS, FaultyStore
@@ -73,7 +72,6 @@ NOT_YET_CODE = 409
 LATER = 0.1
 ANSWERED = 0.3
 SUBMITTED = (1, 1, 1, 2, 4)
-LAYERS = [layer_name(layer) for layer in range(LAYER_COUNT)]
 # Folding takes as long as the log; at this rate all of it is a tenth of the time.
 FOLDS = 0.03
 STATES = 0.3
@@ -230,6 +228,8 @@ class Simulation:
             (ANSWERED, self._answer),
             (self.weather.changes, self._deploy),
             (self.weather.changes, self._lose_link),
+            (self.weather.edits, self._edit),
+            (self.weather.edits, self._patch),
         ):
             if self._random.random() < likely:
                 await happen()
@@ -247,7 +247,7 @@ class Simulation:
         invoke = Invoke(
             invocation_id=random_invocation_id(seed),
             seed=seed,
-            target=Target(service=layer_name(0), handler="interpret", key=place[1]),
+            target=Target(service=LAYERS[0], handler="interpret", key=place[1]),
             argument=ref_of(payload),
             payload=payload,
             start_at_ms=self._scheduler.clock.now_ms() + 50 if later else None,
@@ -327,6 +327,18 @@ class Simulation:
         client, digest = LocalClient(process.engine, process.link), f"revision {self._revision}"
         for definition in self._cast.services[self.weather.inactivity]:
             await client.register(definition, digest=digest)
+
+    async def _edit(self) -> None:
+        async def edit(process: Process) -> None:
+            asked = process.engine.ask(lambda: self._people.edit(process.engine))
+            proposal = await asyncio.wrap_future(asked)
+            if proposal is not None:
+                await _propose(proposal, process)
+
+        self._begin_call(self._once(edit))
+
+    async def _patch(self) -> None:
+        self._begin_call(self._once(partial(_propose, self._people.patch())))
 
     async def _answer(self) -> None:
         """Complete an awakeable from outside, perhaps again."""
@@ -437,7 +449,7 @@ class Simulation:
 
 
 def last_counts(records: Iterable[Record]) -> Counter[Place]:
-    """The counters as they were written. No increment is lost: each is one more than the last."""
+    """The counters as they were written: each is one more than the last, or than an edit said."""
     counted: Counter[Place] = Counter()
     for record in records:
         match record.fact:
@@ -448,6 +460,13 @@ def last_counts(records: Iterable[Record]) -> Counter[Place]:
                     f"{of} was counted from {counted[place]} to {value}"
                 )
                 counted[place] = value
+            case StateEdited(object=of, command=command) if of.service in LAYERS:
+                place = (LAYERS.index(of.service), of.key)
+                match command:
+                    case SetStateCommand(key="counter"):
+                        counted[place] = json.loads(record.payload or b"")  # type: ignore[arg-type]
+                    case ClearAllStateCommand():
+                        del counted[place]
             case _:
                 pass
     return counted

@@ -20,6 +20,7 @@ class Weather:
         crash: That the process is killed.
         people: That somebody does something to an invocation.
         changes: That the code is loaded anew as another revision, or that the link is lost.
+        edits: That somebody edits the state of a key, or changes the options of a service.
         commit_s: The longest that half of a commit takes.
         settings: The engine's own: limits, and how long what has ended is kept.
         calls_back: Whether objects call those that may be waiting for them.
@@ -29,6 +30,7 @@ class Weather:
     crash: float
     people: float
     changes: float
+    edits: float
     commit_s: float
     inactivity: timedelta
     always_replay: bool
@@ -60,6 +62,7 @@ def draw_weather(random: Random) -> Weather:
         crash=some(0.3),
         people=some(0.5),
         changes=some(0.2),
+        edits=some(0.2),
         commit_s=random.choice((0.0, 0.001, 0.05)),
         inactivity=random.choice(INACTIVITIES),
         always_replay=random.choice((True, False, False, False, False)),

@@ -22,6 +22,7 @@ from nbdurable.core.proposals import (
     CloseLink,
     Invoke,
     LoadCode,
+    OpenLink,
     Proposal,
     StartEpoch,
     Timer,
@@ -143,6 +144,9 @@ class Room:
 
     def load(self, service: ServiceManifest, *, link: str = LINK, pin: bool = False) -> Any:
         return self.decide(LoadCode(link=link, manifest=service, pin=pin))
+
+    def open_link(self, link: str = LINK, *, slots: int | None = None) -> None:
+        self.decide(OpenLink(link=link, slots=slots))
 
     def close_link(self, link: str = LINK) -> None:
         self.decide(CloseLink(link=link))

@@ -143,6 +143,44 @@ def test_lost_attempts_begin_again_where_the_code_is():
     assert (room.inv(one).link, room.inv(one).attempt) == ("there", 2)
 
 
+def test_code_that_is_loaded_twice_is_there_until_its_last_link_closes():
+    """The same cell is run in two kernels; closing one of them takes nothing from the other."""
+    room = Room(greeter())
+    room.load(greeter(), link="there")
+    room.close_link("there")
+    one = room.invoke()
+    assert (room.status(one), room.inv(one).link) == ("running", "here")
+    room.close_link("here")
+    assert room.status(one) == "ready"
+
+
+def test_a_link_runs_no_more_than_it_has_slots_and_the_rest_runs_elsewhere():
+    room = Room(greeter())
+    room.open_link("there", slots=1)
+    room.load(greeter(), link="there")
+    one, two, three = (room.invoke() for _ in range(3))
+    assert [room.inv(i).link for i in (one, two, three)] == ["there", "here", "here"]
+
+
+@pytest.mark.parametrize("how", ["it ends", "its link closes", "another link has the code"])
+def test_who_finds_no_slot_at_any_link_waits_for_one(how: str):
+    room = Room()
+    room.open_link("there", slots=1)
+    room.load(greeter(), link="there")
+    one, two = room.invoke(), room.invoke()
+    assert (room.status(one), room.status(two)) == ("running", "ready")
+    match how:
+        case "it ends":
+            room.append(one, OutputCommand(result=value()), b"1")
+        case "its link closes":
+            room.open_link("again", slots=1)
+            room.load(greeter(), link="again")
+            room.close_link("there")
+        case _:
+            room.load(greeter(), link="here")
+    assert room.status(two) == "running"
+
+
 def test_closing_another_link_changes_nothing_here():
     room = Room(greeter())
     one = room.invoke()

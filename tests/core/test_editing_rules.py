@@ -136,6 +136,16 @@ def test_a_killed_holder_lets_edits_in(room: Room):
     assert sizes(room) == {"a": 2}
 
 
+def test_an_edit_that_was_made_needs_nobody_whom_it_waited_for(room: Room):
+    """Purged with its holder's facts, it once kept the journal from being opened."""
+    one = room.invoke(add())
+    edit(room, {"a": b"22"})
+    finish(room, one)
+    room.decide(PurgeInvocation(invocation_id=one))
+    room.restart(counter())
+    assert sizes(room) == {"a": 2}
+
+
 def test_a_queued_edit_outlives_a_restart(room: Room):
     room.invoke(add())
     edit(room, {"a": b"22"})

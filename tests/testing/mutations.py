@@ -18,12 +18,13 @@ from nbdurable.core.actions import PublishResult, SetTimer
 from nbdurable.core.commands import SetStateCommand
 from nbdurable.core.facts import InvocationSuspended
 from nbdurable.core.notifications import CompletionNotification
-from nbdurable.core.proposals import CompleteAwakeable, CompleteRun
+from nbdurable.core.proposals import CompleteAwakeable, CompleteRun, EditState
 from nbdurable.core.records import CopyOf
 from nbdurable.core.rules import (
     attempt,
     commands,
     control,
+    editing,
     external,
     invoke,
     progress,
@@ -209,6 +210,31 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @mutation("the cleaner takes what has not expired")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retention, "_is_over", lambda retention_ms, age_ms: retention_ms is not None)
+
+
+@mutation("an edit of a key does not wait for its lock")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def edit_state(draft: Any, proposal: EditState) -> Any:
+        refused = editing._refuse(draft, proposal)
+        if refused is None:
+            values = {
+                new.name: editing._NewValue(new.value, new.payload) for new in proposal.values
+            }
+            editing._replace_state(draft, proposal.object, values)
+        return refused or external.Done()
+
+    patch.setitem(machine.RULES, EditState, edit_state)
+
+
+@mutation("an edit of a key waits behind those who came after it")
+def _(patch: pytest.MonkeyPatch) -> None:
+    make_due_edits = editing.make_due_edits
+
+    def make_due_edits_last(draft: Any, object_id: Any, obj: Any) -> None:
+        if not obj.inbox:
+            make_due_edits(draft, object_id, obj)
+
+    patch.setattr(progress, "make_due_edits", make_due_edits_last)
 
 
 # Those that were found, put back: a simulator that does not find them again has got worse.

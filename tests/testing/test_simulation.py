@@ -38,11 +38,9 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 
 # What simulations do not bring about, or seldom, and why.
 UNREACHED_FACTS = {
+    "LinkOpened": "the one process on the stage has its engine beside it",
     StateRestored.__name__: "read at recovery, never appended",
     MismatchAccepted.__name__: "the code on the stage never changes, but for restarts",
-    "ServicePatched": "people of the admin API are not on the stage yet",
-    "StateEditQueued": "the same",
-    "StateEdited": "the same",
 }
 UNREACHED_COMMANDS = {
     "Command: ClearAllState": "programs clear one value at a time",
@@ -189,6 +187,8 @@ def test_a_rule_made_wrong_is_noticed(cast: Cast, monkeypatch: pytest.MonkeyPatc
     - limits are not looked at
     - a call that would wait for its own caller is let wait
     - the cleaner takes what has not expired
+    - an edit of a key does not wait for its lock
+    - an edit of a key waits behind those who came after it
 
     Of the engine, the middle two being bugs that it had:
 

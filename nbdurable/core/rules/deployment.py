@@ -13,6 +13,7 @@ from nbdurable.core.facts import (
     EpochStarted,
     InvocationMoved,
     LinkClosed,
+    LinkOpened,
     ServiceRegistered,
 )
 from nbdurable.core.manifest import ServiceManifest
@@ -23,6 +24,7 @@ from nbdurable.core.proposals import (
     Done,
     LoadCode,
     Loaded,
+    OpenLink,
     Refused,
     StartEpoch,
 )
@@ -37,6 +39,11 @@ def start_epoch(draft: Draft, proposal: StartEpoch) -> Answer:
     draft.record(
         EpochStarted(epoch=draft.state.epoch + 1, owner=proposal.owner, version=proposal.version)
     )
+    return Done()
+
+
+def open_link(draft: Draft, proposal: OpenLink) -> Answer:
+    draft.record(LinkOpened(link=proposal.link, slots=proposal.slots))
     return Done()
 
 
@@ -58,7 +65,7 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     if is_new:
         draft.record(ServiceRegistered(manifest=manifest, revision=revision))
     service = draft.state.services[manifest.name]
-    if service.loaded.get(revision) != proposal.link:
+    if proposal.link not in service.loaded.get(revision, ()):
         draft.record(CodeLoaded(link=proposal.link, service=manifest.name, revision=revision))
     draft.act(
         AssignRevision(

@@ -11,7 +11,7 @@ from nbdurable.core.facts import (
     InvocationPaused,
     InvocationSuspended,
 )
-from nbdurable.core.rules.progress import runnable_revision, wake
+from nbdurable.core.rules.progress import place_for, wake
 from nbdurable.core.state import Invocation
 
 _FREES = (
@@ -36,7 +36,5 @@ def _first(draft: Draft) -> Invocation | None:
     """Of each group that needs the same, its first; and of these the one that waits longest."""
     state = draft.state
     heads = (state.invocations[next(iter(waiting))] for waiting in state.ready.values())
-    may = [
-        inv for inv in heads if not state.is_full(inv) and runnable_revision(draft, inv) is not None
-    ]
+    may = [inv for inv in heads if not state.is_full(inv) and place_for(draft, inv) is not None]
     return min(may, key=lambda inv: inv.last_lsn, default=None)

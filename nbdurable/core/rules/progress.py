@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from nbdurable.core.actions import DeliverNotification, PublishResult, SetTimer, StartAttempt
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import (
@@ -34,12 +36,12 @@ def wake(draft: Draft, inv: Invocation, why: str) -> None:
         if inv.status != "pending":
             draft.record(InvocationPending(invocation_id=inv.id))
         return
-    revision = runnable_revision(draft, inv)
-    if revision is None or draft.state.is_full(inv):
+    place = place_for(draft, inv)
+    if place is None or draft.state.is_full(inv):
         if inv.status != "ready":
             draft.record(InvocationReadied(invocation_id=inv.id, why=why))
         return
-    link = draft.state.services[inv.target.service].loaded[revision]
+    revision, link = place
     attempt = inv.attempt + 1
     draft.record(
         AttemptStarted(invocation_id=inv.id, attempt=attempt, link=link, revision=revision)
@@ -51,16 +53,24 @@ def wake(draft: Draft, inv: Invocation, why: str) -> None:
     )
 
 
-def runnable_revision(draft: Draft, inv: Invocation) -> int | None:
-    """The revision it is pinned to, or the latest for one that never ran; None if not loaded."""
+class Place(NamedTuple):
+    """What an attempt would run, and over which link."""
+
+    revision: int
+    link: str
+
+
+def place_for(draft: Draft, inv: Invocation) -> Place | None:
+    """The revision it is pinned to, or the latest for one that never ran; None if it must wait."""
     service = draft.state.services.get(inv.target.service)
     if service is None:
         return None
     revision = service.latest if inv.revision is None else inv.revision
-    if revision not in service.loaded:
-        return None
+    link = draft.state.free_link(service.loaded.get(revision, ()))
     # A cell that was edited may lack the handler that an invocation of before asks for.
-    return revision if service.revisions[revision].handler(inv.target.handler) else None
+    if link is None or service.revisions[revision].handler(inv.target.handler) is None:
+        return None
+    return Place(revision, link)
 
 
 def notify(
