@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from nbdurable.client.access import LocalAccess
+from nbdurable.client.calm import Calm, calm_of
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.operator import Operator
 from nbdurable.client.questions import InvocationAndJournal
@@ -34,6 +36,13 @@ class LocalClient(EngineClient):
         """Both read models. On the engine's thread only: for feeds."""
         question = InvocationAndJournal(invocation_id=InvocationId(invocation_id))
         return question.answer(self._engine)
+
+    async def calm(self, until_ms: int) -> Calm:
+        """Whether anything here needs a process before then; see `Calm`."""
+        mine = self._link.name
+        return await asyncio.wrap_future(
+            self._engine.ask(lambda: calm_of(self._engine, mine, until_ms))
+        )
 
     def raw(self) -> RawClient:
         """For the loop that runs now: calls by name, bytes in and bytes out."""

@@ -56,6 +56,11 @@ class Connections(ServerState):
     def __repr__(self) -> str:
         return f"<Connections {len(self.open)} open, at most {self._max}>"
 
+    @property
+    def are_used(self) -> bool:
+        """Whether anybody is connected, be it for a request or by a link."""
+        return bool(self.connections)
+
     def came(self, connection: Connection) -> bool:
         """Whether there is room, once one that asks for nothing has made some."""
         if len(self.open) >= self._max:

@@ -3,8 +3,6 @@
 Its own, or that of the process that came first; whoever uses it need not know which.
 """
 
-
-
 from __future__ import annotations
 
 import os
