@@ -13,8 +13,10 @@ import atexit
 import os
 import secrets
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -137,6 +139,7 @@ class DurableEngine(OpenableEngine):
         self._engine: Engine | None = None
         self._lock: OwnerLock | None = None
         self._link: LocalLink | None = None
+        self._telling = threading.Lock()
         self._told: list[dict[str, object]] = []
         self._client: LocalClient | None = None
 
@@ -215,19 +218,23 @@ class DurableEngine(OpenableEngine):
 
         Returns the function that takes it back. Of several announcements the last one counts.
         """
-        self._told.append(more)
-        self._tell()
+        with self._telling:
+            self._told.append(more)
+            self._tell()
 
         def take_back() -> None:
-            self._told.remove(more)
-            self._tell()
+            with self._telling:
+                self._told.remove(more)
+                self._tell()
 
         return take_back
 
     def _tell(self) -> None:
         told = self._told[-1] if self._told else _SERVED_NOWHERE
         if self._lock is not None and self._lock.is_held:
-            self._lock.announce(version=__version__, **told)
+            # Where the folder is gone nobody looks for us.
+            with suppress(FileNotFoundError):
+                self._lock.announce(version=__version__, **told)
 
     def _duck_store(self) -> Store:
         from nbdurable.store.duck import DuckStore

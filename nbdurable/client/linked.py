@@ -9,7 +9,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -33,7 +33,6 @@ from nbdurable.errors import HttpError, LinkLostError, NbdurableError
 from nbdurable.invoker.frames import (
     Ask,
     Attach,
-    ClientProposal,
     Leave,
     Propose,
     Raised,
@@ -73,8 +72,14 @@ class LinkedAccess:
         self._lost: LinkLostError | None = None
 
     def propose(self, proposal: Proposal) -> Future[Answer]:
-        wanted = cast("ClientProposal", proposal)
-        return self._request(_AnyAnswer, lambda id_: Propose(id=id_, proposal=wanted))
+        try:
+            raw = msgspec.Raw(encode(proposal))
+        except (TypeError, ValueError) as error:
+            # As an engine of this process answers what its journal cannot hold.
+            refused: Future[Answer] = Future()
+            refused.set_result(Refused(code=400, message=f"it cannot be recorded: {error}"))
+            return refused
+        return self._request(_AnyAnswer, lambda id_: Propose(id=id_, proposal=raw))
 
     def ask(self, question: Question[T]) -> Future[T]:
         raw = msgspec.Raw(encode(question))

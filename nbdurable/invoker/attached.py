@@ -67,7 +67,7 @@ class Attachment:
         self.name = ""
         self._socket = socket
         self._hands = hands
-        self._outbox: Mailbox[Up] = Mailbox(asyncio.get_running_loop())
+        self._outbox: Mailbox[bytes] = Mailbox(asyncio.get_running_loop())
         self._is_lost = False
 
     def __repr__(self) -> str:
@@ -125,15 +125,17 @@ class Attachment:
         """Raises LinkLostError when nothing can be sent any more."""
         if self._is_lost:
             raise LinkLostError("the owner of the journal is gone")
+        # Here, because what cannot be written is the fault of whoever sends it.
+        message = encode(frame)
         try:
-            self._outbox.put(frame)
+            self._outbox.put(message)
         except RuntimeError:
             raise LinkLostError("this process is closing its link to the owner") from None
 
     def post(self, proposal: Proposal) -> None:
         """What attempts propose; raises as `send` does."""
         assert isinstance(proposal, AttemptSteps), proposal
-        self.send(Did(steps=proposal))
+        self.send(Did(steps=msgspec.Raw(encode(proposal))))
 
     async def run(self, heard: Callable[[Reply], None]) -> None:
         """Carry frames until the link is lost; then stop every attempt that it has started.
@@ -167,8 +169,8 @@ class Attachment:
     async def _send_all(self) -> None:
         with suppress(ConnectionClosed):
             while True:
-                for frame in await self._outbox.take():
-                    await self._socket.send(encode(frame))
+                for message in await self._outbox.take():
+                    await self._socket.send(message)
 
     def _welcome(self, frame: Down) -> None:
         if not isinstance(frame, Welcome):

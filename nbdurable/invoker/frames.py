@@ -23,6 +23,7 @@ from nbdurable.core.proposals import (
     CompleteAwakeable,
     CompletePromise,
     EditState,
+    FailAttempt,
     Invoke,
     KillInvocation,
     LoadCode,
@@ -34,6 +35,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     SendSignal,
 )
+from nbdurable.core.values import ErrorReport
 
 # What an owner and an attached process must agree on. Another number is refused with a sentence.
 PROTOCOL: Final = 1
@@ -77,14 +79,16 @@ class Hello(Frame, frozen=True, kw_only=True):
 
 
 class Did(Frame, frozen=True, kw_only=True):
-    """What an attempt did. It is not answered, unless it is stale: then the attempt is stopped."""
+    """What an attempt did: AttemptSteps. Not answered; one that is stale is stopped."""
 
-    steps: AttemptSteps
+    steps: msgspec.Raw
 
 
 class Propose(Frame, frozen=True, kw_only=True):
+    """`proposal` is a ClientProposal, unless somebody gave it a number for a text."""
+
     id: int
-    proposal: ClientProposal
+    proposal: msgspec.Raw
 
 
 class Ask(Frame, frozen=True, kw_only=True):
@@ -182,6 +186,8 @@ LINK_PATH: Final = "/nbdurable/link"
 
 encode: Final = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)
+_proposal = msgspec.msgpack.Decoder(ClientProposal)
+_steps = msgspec.msgpack.Decoder(AttemptSteps)
 _down = msgspec.msgpack.Decoder(Down)
 
 
@@ -189,6 +195,41 @@ def decode_up(message: bytes) -> Up:
     """Raises MsgspecError for what is none."""
     frame: Up = _up.decode(message)
     return frame
+
+
+def decode_steps(message: msgspec.Raw) -> AttemptSteps:
+    """Steps that the journal could not hold end their attempt, as those of this process do.
+
+    Raises:
+        MsgspecError: Nobody can say whose they are.
+    """
+    try:
+        return _steps.decode(message)
+    except msgspec.ValidationError as error:
+        whose = msgspec.msgpack.decode(message, type=_Whose)
+        report = ErrorReport(
+            code=400, message=f"it cannot be recorded: {error}", heals_by_retry=False
+        )
+        return AttemptSteps(
+            epoch=whose.epoch,
+            invocation_id=whose.invocation_id,
+            seed=whose.seed,
+            attempt=whose.attempt,
+            steps=(FailAttempt(error=report),),
+        )
+
+
+class _Whose(msgspec.Struct):
+    epoch: int
+    invocation_id: InvocationId
+    seed: int
+    attempt: int
+
+
+def decode_proposal(message: msgspec.Raw) -> ClientProposal:
+    """Raises MsgspecError for what is none."""
+    proposal: ClientProposal = _proposal.decode(message)
+    return proposal
 
 
 def decode_down(message: bytes) -> Down:

@@ -91,6 +91,11 @@ class Connections(ServerState):
             self._look.cancel()
         for connection in list(self.open):
             connection.drop()
+        # Links have said goodbye, and do not wait for an answer to that.
+        for protocol in list(self.connections):
+            transport: asyncio.Transport | None = protocol.transport
+            if transport is not None:
+                transport.abort()
 
 
 class Connection(HttpToolsProtocol):

@@ -27,7 +27,15 @@ from nbdurable.client.questions import AnyQuestion
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
-from nbdurable.core.proposals import Answer, AttemptSteps, CloseLink, LoadCode, OpenLink, Stale
+from nbdurable.core.proposals import (
+    Answer,
+    AttemptSteps,
+    CloseLink,
+    LoadCode,
+    OpenLink,
+    Refused,
+    Stale,
+)
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.errors import NbdurableError
@@ -53,6 +61,8 @@ from nbdurable.invoker.frames import (
     Up,
     Watch,
     Welcome,
+    decode_proposal,
+    decode_steps,
     decode_up,
     encode,
 )
@@ -251,13 +261,11 @@ class _Joined:
 
     def _hear(self, frame: Up) -> None:
         match frame:
-            case Did(steps=steps):
+            case Did(steps=raw):
+                steps = decode_steps(raw)
                 self._engine.submit(steps, _Fenced(self._link, steps))
-            case Propose(id=id_, proposal=proposal):
-                if isinstance(proposal, LoadCode):
-                    # Code is offered over the link it can be run over, and over no other.
-                    proposal = msgspec.structs.replace(proposal, link=self._link.name)
-                self._answer(id_, self._engine.propose(proposal))
+            case Propose(id=id_, proposal=raw):
+                self._propose(id_, raw)
             case Ask(id=id_, question=raw):
                 self._answer(id_, self._access.ask(_question.decode(raw)))
             case Attach(id=id_, invocation_id=invocation_id):
@@ -270,6 +278,17 @@ class _Joined:
                 raise _Left
             case _:
                 assert_never(frame)
+
+    def _propose(self, id_: int, raw: msgspec.Raw) -> None:
+        try:
+            proposal = decode_proposal(raw)
+        except msgspec.MsgspecError as error:
+            self._outbox.put((id_, Refused(code=400, message=f"it cannot be recorded: {error}")))
+            return
+        if isinstance(proposal, LoadCode):
+            # Code is offered over the link it can be run over, and over no other.
+            proposal = msgspec.structs.replace(proposal, link=self._link.name)
+        self._answer(id_, self._engine.propose(proposal))
 
     def _answer(self, id_: int, asked: Future[Any]) -> None:
         self._waiting[id_] = asked

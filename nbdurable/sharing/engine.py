@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nbdurable.client.engine import EngineClient
 from nbdurable.core.proposals import Loaded
+from nbdurable.engine.loop import Engine
 from nbdurable.errors import EngineClosedError, JournalHeldError, NbdurableError
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
@@ -81,6 +82,11 @@ class SharedEngine(OpenableEngine):
                 " this there, or close that one first"
             )
         return self._own
+
+    @property
+    def engine(self) -> Engine:
+        """Raises NbdurableError where it is in another process."""
+        return self.owned.engine
 
     def start(self) -> None:
         """Own the journal, or join whoever does. Blocks for as long as recovery takes.

@@ -54,7 +54,7 @@ class Listening:
 
             serving = Serving(self._opened)
             serving.start()
-        except NbdurableError as error:
+        except (NbdurableError, OSError) as error:
             # The engine works all the same, for this process.
             logger.warning("other processes cannot join this engine: %s", error)
         else:
