@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
 from nbdurable.client.operator import Operator, error_of
+from nbdurable.client.query import Found, Parameters
 from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
@@ -368,6 +369,19 @@ class LocalClient(CallingClient):
             return [s.manifest for s in self._engine.machine.state.services.values()]
 
         return await self._ask(look)
+
+    async def query(self, sql: str, parameters: Parameters | None = None) -> Found:
+        """Ask one SELECT of the journal, e.g. of sys_invocation, sys_journal or state.
+
+        ```python
+        found = await client.query("select id, status from sys_invocation where target = ?", [name])
+        print(found.df())
+        ```
+
+        Raises:
+            QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+        """
+        return await self.operator().query(sql, parameters)
 
     async def find(self, text: str) -> InvocationView:
         """The one invocation that has this id, id prefix, or target (`Payment/order-456`).

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
+from nbdurable.client.query import Found, Parameters, ask
 from nbdurable.core.attempt import ref_of
 from nbdurable.core.ids import deployment_id
 from nbdurable.core.manifest import ServiceManifest, ServicePatch
@@ -21,6 +22,7 @@ from nbdurable.core.settings import Settings
 from nbdurable.core.state import ServiceState
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.loop import Engine
+from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -113,6 +115,24 @@ class Operator:
             for name, payload in values.items()
         )
         await self._do(EditState(object=of, values=parts, version=version))
+
+    async def query(
+        self,
+        sql: str,
+        parameters: Parameters | None = None,
+        limits: AnswerLimits = ANSWER_LIMITS,
+    ) -> Found:
+        """Ask one SELECT of the journal: sys_invocation, sys_journal, state and so on.
+
+        Args:
+            sql: In DuckDB's dialect, over the tables that Restate has.
+            parameters: Values for its `?` or `$name`.
+            limits: Of time, past which it is interrupted; of rows and bytes, past which it is cut.
+
+        Raises:
+            QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+        """
+        return await ask(self._engine.history(), sql, parameters, limits)
 
     async def _do(self, proposal: Proposal) -> None:
         answer = await asyncio.wrap_future(self._engine.propose(proposal))
