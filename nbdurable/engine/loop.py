@@ -331,6 +331,11 @@ class Engine:
     def timers(self) -> Timers:
         return self._timers
 
+    @property
+    def links(self) -> frozenset[str]:
+        """The names of those over which code can be run."""
+        return frozenset(self._links)
+
     def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
         if invocation_id in self.machine.state.invocations:

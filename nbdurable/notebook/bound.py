@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from nbdurable.client.base import RestateClientSendHandle
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
@@ -176,7 +176,7 @@ class BoundHandler:
         return None if arg is _NOTHING else arg
 
     async def _send(
-        self, client: LocalClient, arg: Any, delay: timedelta | None, idempotency_key: str | None
+        self, client: EngineClient, arg: Any, delay: timedelta | None, idempotency_key: str | None
     ) -> RestateClientSendHandle:
         # It carries the handler as a decorated function does, which is all that the client reads.
         me: Any = self

@@ -18,6 +18,12 @@ from nbdurable.client.raw import Ended, RawCall, RawClient
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Invoked, Refused
 from nbdurable.core.values import Failure
+from nbdurable.durations import (
+    is_within_calendar,
+    parse_duration,
+    show_exact_time,
+    show_time,
+)
 from nbdurable.errors import EngineClosedError, JournalDamagedError, NbdurableError
 from nbdurable.sdk.flow_control import problem_with
 from nbdurable.server.answers import (
@@ -35,12 +41,6 @@ from nbdurable.server.answers import (
 )
 from nbdurable.server.auth import Guard, headers_of
 from nbdurable.server.cors import cors_headers, preflight
-from nbdurable.server.durations import (
-    is_within_calendar,
-    parse_duration,
-    show_exact_time,
-    show_time,
-)
 from nbdurable.server.inputs import closing_if_unread, read_body, validate_input
 from nbdurable.server.paths import (
     ToAwakeable,

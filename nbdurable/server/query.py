@@ -17,9 +17,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
+from nbdurable.client.engine import EngineClient
 from nbdurable.client.found_arrow import stream_of
 from nbdurable.client.found_json import FOUND_TYPE, found_json, rows_json
-from nbdurable.client.operator import Operator
 from nbdurable.client.query import Found
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.server.answers import Answer
@@ -47,12 +47,12 @@ class _Asked(msgspec.Struct):
     parameters: list[Any] | dict[str, Any] | None = None
 
 
-def query_routes(operator: Operator) -> list[BaseRoute]:
+def query_routes(client: EngineClient) -> list[BaseRoute]:
     async def query(request: Request) -> Answer:
         asked = await body_of(request, _Asked)
         content_type = _wanted(request.headers.get("accept", ""))
         with Waiting(request.scope):
-            found = await operator.query(translated(asked.query), asked.parameters, LIMITS)
+            found = await client.query(translated(asked.query), asked.parameters, LIMITS)
         try:
             body = await asyncio.to_thread(_WRITERS[content_type], found)
         except ImportError:

@@ -160,21 +160,24 @@ class Serving:
 
     def _routes(self, client: LocalClient) -> list[BaseRoute]:
         """All of the admin API."""
-        operator = client.operator()
         return [
-            *service_routes(operator, self.ingress_url),
+            *service_routes(client.operator(), self.ingress_url),
             *invocation_routes(client),
-            *query_routes(operator),
+            *query_routes(client),
             *self._admin_routes,
         ]
 
     def _take_token(self) -> None:
-        if self._opened.folder is None:
+        file, folder = self.options.token_file, self._opened.folder
+        if file is None and folder is None:
             # A journal in memory has no folder to keep one in.
             self.token = new_token()
             return
-        self.token = kept_token(self._opened.folder)
-        self.token_file = self._opened.folder / TOKEN_FILE
+        if file is None:
+            assert folder is not None
+            file = folder / TOKEN_FILE
+        self.token_file = file.absolute()
+        self.token = kept_token(self.token_file)
 
     def _url(self, which: int) -> str:
         if not self._sockets:
@@ -237,16 +240,17 @@ def serve(
 def _listen(options: ServeOptions) -> tuple[socket.socket, ...]:
     """Both addresses, or neither."""
     made: list[socket.socket] = []
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    for port in (options.ingress_port, options.admin_port):
+    ports = (options.ingress_port, options.admin_port)
+    for host, port in zip(options.hosts, ports, strict=True):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             # Not reuse_port: two owners of one address would share its calls.
-            made.append(socket.create_server((options.host, port), family=family, backlog=1024))
+            made.append(socket.create_server((host, port), family=family, backlog=1024))
         except OSError as error:
             for listening in made:
                 listening.close()
             raise NbdurableError(
-                f"cannot listen on {options.host}:{port}: {error.strerror or error}. Choose"
+                f"cannot listen on {host}:{port}: {error.strerror or error}. Choose"
                 " another port, or 0 for a free one"
             ) from error
     return tuple(made)
