@@ -19,6 +19,7 @@ from nbdurable.client.access import Access, Listener
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
 from nbdurable.client.operator import error_of
+from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
     AllInvocations,
     AllServices,
@@ -58,6 +59,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.values import ErrorReport, Failure, Result, Success, Target
 from nbdurable.engine.loop import Outcome
+from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -349,6 +351,29 @@ class EngineClient(CallingClient):
     async def services(self) -> list[ServiceManifest]:
         """The latest revision of each."""
         return await self._ask(AllServices())
+
+    async def query(
+        self,
+        sql: str,
+        parameters: Parameters | None = None,
+        limits: AnswerLimits = ANSWER_LIMITS,
+    ) -> Found:
+        """Ask one SELECT of the journal, e.g. of sys_invocation, sys_journal or state.
+
+        ```python
+        found = await client.query("select id, status from sys_invocation where target = ?", [name])
+        print(found.df())
+        ```
+
+        Args:
+            sql: In DuckDB's dialect, over the tables that Restate has.
+            parameters: Values for its `?` or `$name`.
+            limits: Of time, past which it is interrupted; of rows and bytes, past which it is cut.
+
+        Raises:
+            QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+        """
+        return await self._access.query(sql, parameters, limits)
 
     async def find(self, text: str) -> InvocationView:
         """The one invocation that has this id, id prefix, or target (`Payment/order-456`).

@@ -36,6 +36,7 @@ from nbdurable.server.connection import IDLE_S_MAX, Connection, Connections
 from nbdurable.server.ingress import Ingress
 from nbdurable.server.links import Links, websocket_settings
 from nbdurable.server.options import ServeOptions
+from nbdurable.server.query import query_routes
 from nbdurable.wiring import DurableEngine, OpenableEngine
 
 logger = logging.getLogger("nbdurable.server")
@@ -50,7 +51,7 @@ class Serving:
     Args:
         opened: The engine; it must be open, and stay so for as long as this serves.
         options: Where, to whom, how much.
-        admin_routes: More of them, e.g. for SQL.
+        admin_routes: More of them.
     """
 
     def __init__(
@@ -160,10 +161,11 @@ class Serving:
     # -- inside -------------------------------------------------------------------------------
 
     def _routes(self, client: LocalClient) -> list[BaseRoute]:
-        """All of the admin API. SQL brings its routes from outside."""
+        """All of the admin API."""
         return [
             *service_routes(client.operator(), self.ingress_url),
             *invocation_routes(client),
+            *query_routes(client),
             *self._admin_routes,
         ]
 
