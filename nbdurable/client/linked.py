@@ -5,6 +5,7 @@ For one connection; when that is lost, whoever still waits is told so (see `swit
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import msgspec
 
 from nbdurable import errors
 from nbdurable.client.access import Listener
+from nbdurable.client.found_json import found_of, question_json
+from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import Question
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
@@ -29,12 +32,14 @@ from nbdurable.core.proposals import (
     Stale,
 )
 from nbdurable.engine.loop import Outcome
+from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import HttpError, LinkLostError, NbdurableError
 from nbdurable.invoker.frames import (
     Ask,
     Attach,
     Leave,
     Propose,
+    Query,
     Raised,
     Reply,
     Told,
@@ -84,6 +89,21 @@ class LinkedAccess:
     def ask(self, question: Question[T]) -> Future[T]:
         raw = msgspec.Raw(encode(question))
         return self._request(question.answered, lambda id_: Ask(id=id_, question=raw))
+
+    async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
+        question = question_json(sql, parameters)
+        time_ms, rows_max, bytes_max = limits
+        reply = self._request(
+            bytes,
+            lambda id_: Query(
+                id=id_,
+                question=question,
+                time_ms=time_ms,
+                rows_max=rows_max,
+                bytes_max=bytes_max,
+            ),
+        )
+        return found_of(await asyncio.wrap_future(reply))
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._request(Outcome, lambda id_: Attach(id=id_, invocation_id=invocation_id))

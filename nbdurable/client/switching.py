@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from nbdurable.client.access import Listener
+from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import Question
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import (
@@ -31,6 +32,7 @@ from nbdurable.core.proposals import (
     RestartInvocation,
 )
 from nbdurable.engine.loop import Outcome
+from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, LinkLostError
 
 T = TypeVar("T")
@@ -53,6 +55,10 @@ class Reach(Protocol):
     def propose(self, proposal: Proposal) -> Future[Answer]: ...
 
     def ask(self, question: Question[T]) -> Future[T]: ...
+
+    def query(
+        self, sql: str, parameters: Parameters | None, limits: AnswerLimits
+    ) -> Coroutine[Any, Any, Found]: ...
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]: ...
 
@@ -112,6 +118,14 @@ class SwitchingAccess:
 
     def ask(self, question: Question[T]) -> Future[T]:
         return self._wish(lambda reach: reach.ask(question), is_repeatable=True)
+
+    async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
+        def asked_of(reach: Reach) -> Future[Found]:
+            asking = reach.query(sql, parameters, limits)
+            return asyncio.run_coroutine_threadsafe(asking, self._loop)
+
+        found: Found = await asyncio.wrap_future(self._wish(asked_of, is_repeatable=True))
+        return found
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._wish(lambda reach: reach.attach(invocation_id), is_repeatable=True)

@@ -98,6 +98,16 @@ class Ask(Frame, frozen=True, kw_only=True):
     question: msgspec.Raw
 
 
+class Query(Frame, frozen=True, kw_only=True):
+    """`question` is a SELECT and its parameters, as the body of `POST /query`."""
+
+    id: int
+    question: bytes
+    time_ms: int
+    rows_max: int
+    bytes_max: int
+
+
 class Attach(Frame, frozen=True, kw_only=True):
     id: int
     invocation_id: InvocationId
@@ -116,7 +126,7 @@ class Leave(Frame, frozen=True, kw_only=True):
     id: int
 
 
-Up = Hello | Did | Propose | Ask | Attach | Watch | Leave
+Up = Hello | Did | Propose | Ask | Query | Attach | Watch | Leave
 
 
 # -- down: from the owner to the attached process -----------------------------------------------

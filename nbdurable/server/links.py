@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from nbdurable import __version__
 from nbdurable.client.access import LocalAccess, watch_on
+from nbdurable.client.found_json import found_json
 from nbdurable.client.questions import AnyQuestion
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
@@ -38,6 +39,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.mailbox import Mailbox
+from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import NbdurableError
 from nbdurable.invoker.attached import PING_EVERY_S, PONG_S_MAX, REFUSED_CODE
 from nbdurable.invoker.frames import (
@@ -52,6 +54,7 @@ from nbdurable.invoker.frames import (
     Hello,
     Leave,
     Propose,
+    Query,
     Raised,
     RetryRun,
     StartAttempt,
@@ -68,6 +71,7 @@ from nbdurable.invoker.frames import (
 )
 from nbdurable.server.answers import Message, Receive, Scope, Send, admin_error
 from nbdurable.server.auth import Guard, Refusal, headers_of
+from nbdurable.server.query import Asked
 
 logger = logging.getLogger("nbdurable.server")
 
@@ -187,7 +191,8 @@ class _Joined:
         self._receive = receive
         self._send = send
         self._numbers = numbers
-        self._outbox: Mailbox[Down | tuple[int, object]] = Mailbox(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._outbox: Mailbox[Down | tuple[int, object]] = Mailbox(self._loop)
         # What is not answered yet, by the id of its request.
         self._waiting: dict[int, Future[Any]] = {}
         self._watching: dict[int, Future[Callable[[], None]]] = {}
@@ -268,6 +273,9 @@ class _Joined:
                 self._propose(id_, raw)
             case Ask(id=id_, question=raw):
                 self._answer(id_, self._access.ask(_question.decode(raw)))
+            case Query():
+                asking = asyncio.run_coroutine_threadsafe(self._query(frame), self._loop)
+                self._answer(frame.id, asking)
             case Attach(id=id_, invocation_id=invocation_id):
                 self._answer(id_, self._engine.attach(invocation_id))
             case Watch(id=id_, invocation_id=invocation_id):
@@ -278,6 +286,12 @@ class _Joined:
                 raise _Left
             case _:
                 assert_never(frame)
+
+    async def _query(self, asked: Query) -> bytes:
+        question = msgspec.json.decode(asked.question, type=Asked)
+        limits = AnswerLimits(asked.time_ms, asked.rows_max, asked.bytes_max)
+        found = await self._access.query(question.query, question.parameters, limits)
+        return await asyncio.to_thread(found_json, found)
 
     def _propose(self, id_: int, raw: msgspec.Raw) -> None:
         try:
