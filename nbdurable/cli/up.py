@@ -46,10 +46,10 @@ def up(
     ingress: str | None,
     admin: str | None,
     token_file: Path | None,
-    no_token: bool | None,  # noqa: FBT001 - click passes it by name.
+    no_token: bool | None,
     idle_exit: str | None,
     journal: Path | None,
-    as_json: bool,  # noqa: FBT001 - the same.
+    as_json: bool,
 ) -> None:
     """Own the journal, run services, and serve them over HTTP.
 

@@ -1,4 +1,4 @@
-"""The command line on a journal of its own; and `up`, which is a real process."""
+"""A project with services, and `up`, which is a real process."""
 
 from __future__ import annotations
 
@@ -6,94 +6,37 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from click.testing import CliRunner, Result
-from support.http import JSON, Reply, ask
+from support.command import END_S_MAX, FLOWS, Up
+from support.flows import SERVICES, add, ask, fail, greet, nap, run
 
-from nbdurable.cli.main import main
-
-# Long for a machine under load; only a test that fails waits for it.
-END_S_MAX = 60
-
-FLOWS = """
-from datetime import timedelta
-from nbdurable import Service, VirtualObject, Workflow, TerminalError
-
-greeter, counter, payment = Service("Greeter"), VirtualObject("Counter"), Workflow("Payment")
-
-@greeter.handler()
-async def greet(ctx, name: str) -> str:
-    return f"hello {name}"
-
-@greeter.handler()
-async def fail(ctx, message: str) -> None:
-    raise TerminalError(message, 418)
-
-@greeter.handler()
-async def nap(ctx, days: int) -> str:
-    await ctx.sleep(timedelta(days=days))
-    return "rested"
-
-@counter.handler()
-async def add(ctx, n: int) -> int:
-    total = (await ctx.get("n") or 0) + n
-    ctx.set("n", total)
-    return total
-
-@payment.main()
-async def run(ctx, amount: int) -> str:
-    await ctx.run_typed("reserve", lambda: "hold-1")
-    await ctx.promise("approved").value()
-    return f"captured {amount}"
-"""
+import nbdurable
+from nbdurable.client.sync import SyncClient
+from nbdurable.client.views import InvocationView
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with `flows.py`, and the current folder."""
+    """An empty project, and the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NBDURABLE_HOME", raising=False)
-    (tmp_path / "flows.py").write_text(FLOWS)
     return tmp_path
-
-
-def nbdurable(*words: str, typed: str | None = None) -> Result:
-    """Run a command in this process; what it prints for programs and for people is kept apart."""
-    return CliRunner().invoke(main, list(words), input=typed, prog_name="nbdurable")
-
-
-class Up(NamedTuple):
-    """A running `nbdurable up`, and what it said of itself."""
-
-    process: subprocess.Popen[str]
-    said: dict[str, Any]
-
-    def post(self, path: str, body: str) -> Reply:
-        token = Path(self.said["token_file"]).read_text() if self.said["token_file"] else ""
-        headers = {**JSON, "authorization": f"Bearer {token}"}
-        return ask(self.said["ingress"], "POST", path, headers, body)
-
-    def end(self, number: int) -> tuple[int, str]:
-        """Its exit code, and what it wrote to stderr."""
-        self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=END_S_MAX)
-        return self.process.returncode, err
 
 
 @pytest.fixture
 def start_up(folder: Path) -> Iterator[Callable[..., Up]]:
-    """Start `nbdurable up --app flows.py` on free ports; killed at the end of the test."""
+    """Start `nbdurable up` with `flows.py` on free ports; killed at the end of the test."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> Up:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "nbdurable", "up", "--json"),
-                *("--app", "flows.py", "--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+                *("--app", str(FLOWS), "--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
                 *words,
             ],
             cwd=folder,
@@ -112,3 +55,39 @@ def start_up(folder: Path) -> Iterator[Callable[..., Up]]:
     for process in running:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def lived(folder: Path) -> Path:
+    """A journal that nobody has open: of each kind of run one, the oldest first.
+
+    greet (succeeded), fail, Counter/ada (two calls), nap, Payment/order-1, ask.
+    """
+    with nbdurable.open_sync(services=SERVICES) as engine:
+        client = engine.client
+        client.service_call(greet, "Ada")
+        with pytest.raises(nbdurable.TerminalError):
+            client.service_call(fail, "no tea")
+        client.object_call(add, "ada", 1)
+        client.object_call(add, "ada", 2)
+        sent = [
+            client.service_send(nap, 3),
+            client.workflow_send(run, "order-1", 100),
+            client.service_send(ask, None),
+        ]
+        for one in sent:
+            until_it_waits(client, one.invocation_id)
+    return folder
+
+
+def until_it_waits(client: SyncClient, invocation_id: str) -> None:
+    """Looked at whenever it changes."""
+    waits = threading.Event()
+
+    def look(view: InvocationView, _: object) -> None:
+        if view.open_promises or view.open_awakeables or view.is_asleep:
+            waits.set()
+
+    end = client.watch(invocation_id, look)
+    assert waits.wait(END_S_MAX)
+    end()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.conftest import END_S_MAX, Up, nbdurable
+from support.command import END_S_MAX, Up, nbdurable
 
 from nbdurable.server.address import served_at
 from nbdurable.store.lock import is_held
