@@ -13,6 +13,7 @@
         ├── EngineClosedError          598  the engine no longer takes work
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
+        ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
         ├── ContextMisuseError         400  ctx was used where it can record nothing
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
@@ -166,6 +167,12 @@ class DefinitionError(NbdurableError, ValueError):
 
     Also a `ValueError`, which is what the official SDK raises here.
     """
+
+    code = 400
+
+
+class SettingsError(NbdurableError):
+    """The command line, a variable or `pyproject.toml` says what cannot be; the text says which."""
 
     code = 400
 

@@ -1,7 +1,8 @@
 """Wiring: `open()` puts store, engine, link and client together. The only place that does.
 
 The journal is a folder, `./.nbdurable` unless `path` or NBDURABLE_HOME says otherwise. One
-process owns it at a time.
+process owns it at a time. What a call leaves open is for the environment and `pyproject.toml` to
+say: this is the only module that asks them.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.options import EngineOptions
+from nbdurable.settings.said import home, options_here
 
 if TYPE_CHECKING:
     from nbdurable.store.lock import OwnerLock
 
-JOURNAL_FOLDER = ".nbdurable"
 PICKLE_KEY_FILE = "pickle.key"
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Where the journal is: `path`, else NBDURABLE_HOME, else ./.nbdurable."""
-    return Path(path or os.environ.get("NBDURABLE_HOME") or JOURNAL_FOLDER).absolute()
+    return Path(path or home()).absolute()
 
 
 class DurableEngine:
@@ -64,7 +65,8 @@ class DurableEngine:
         self._services = list(services)
         self._store = store
         self._clock = clock or WallClock()
-        self._options = options or EngineOptions()
+        # A store of the caller's own is no project's, so no project says how it is run.
+        self._options = options_here(options) if store is None else options or EngineOptions()
         self._settings = settings_of(self._options)
         self._logs_failures = logs_failures
         # An app brings its own.

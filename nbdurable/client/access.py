@@ -8,11 +8,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+from nbdurable.client.query import Found, Parameters, ask
 from nbdurable.client.questions import InvocationAndJournal, Question
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, Proposal
 from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, InvocationNotFoundError
 
 T = TypeVar("T")
@@ -37,6 +39,13 @@ class Access(Protocol):
         """The answer comes after the commit of what was decided."""
 
     def ask(self, question: Question[T]) -> Future[T]: ...
+
+    async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
+        """One SELECT; cancelling the wait interrupts it.
+
+        Raises:
+            QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+        """
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         """The outcome, now or when it ends. KeyError when there is none."""
@@ -66,6 +75,9 @@ class LocalAccess:
 
     def ask(self, question: Question[T]) -> Future[T]:
         return self._engine.ask(lambda: question.answer(self._engine))
+
+    async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
+        return await ask(self._engine.history(), sql, parameters, limits)
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._engine.attach(invocation_id)

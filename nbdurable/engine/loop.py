@@ -60,7 +60,7 @@ from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
-from nbdurable.engine.ports import Clock, Link, Store, Writer
+from nbdurable.engine.ports import Clock, History, Link, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.starts import attempt_start
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
@@ -71,6 +71,7 @@ from nbdurable.errors import (
     JournalDamagedError,
     JournalGoneError,
     NbdurableError,
+    QueryError,
 )
 
 logger = logging.getLogger("nbdurable")
@@ -213,6 +214,20 @@ class Engine:
         self._put(_Question(answer, fail))
         return reply
 
+    def history(self) -> History:
+        """What is stored, to be asked by SQL: from any thread, and beside all that goes on.
+
+        Raises:
+            QueryError: The journal is kept in memory, where no SQL can be asked.
+        """
+        self.check_alive()
+        history = self._store.history
+        if history is None:
+            raise QueryError(
+                "This journal is kept in memory only; SQL can be asked of one on disk."
+            )
+        return history
+
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         """The outcome of an invocation, now or when it ends. KeyError when there is none."""
         outcome: Future[Outcome] = Future()
@@ -315,6 +330,11 @@ class Engine:
     @property
     def timers(self) -> Timers:
         return self._timers
+
+    @property
+    def links(self) -> frozenset[str]:
+        """The names of those over which code can be run."""
+        return frozenset(self._links)
 
     def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Have a reply told the outcome, now or when it ends. KeyError when there is none."""

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
+from nbdurable.client.picture import clock_time
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import said
-from nbdurable.notebook.widgets.picture import clock_time
 from nbdurable.sdk import Handler, RestateDurableCallFuture, SendHandle, current_context
 from nbdurable.sdk.definition import Definition
 

@@ -48,7 +48,7 @@ class Guard:
     def __init__(self, options: ServeOptions, token: str | None) -> None:
         assert token is not None or not options.has_token, "a token is wanted, and there is none"
         self._token = None if token is None else token.encode()
-        self._loopback = is_loopback(options.host)
+        self._loopback = all(map(is_loopback, options.hosts))
         self._hosts = frozenset(host.lower() for host in options.allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
         # Each client names the same host in every request, and parsing it takes as long as a call
@@ -138,9 +138,8 @@ def _refuse_size(header_count: int) -> Refusal | None:
     return Refusal(431, f"the request has {header_count} headers; at most {HEADERS_MAX} are read")
 
 
-def kept_token(folder: Path) -> str:
-    """The token of this journal, made when it is first asked for; readable by its owner only."""
-    file = folder / TOKEN_FILE
+def kept_token(file: Path) -> str:
+    """The token in this file, made when it is first asked for; readable by its owner only."""
     if file.exists():
         # Somebody may have copied the folder, or made it readable, since.
         file.chmod(0o600)
@@ -148,6 +147,7 @@ def kept_token(folder: Path) -> str:
         if token:
             return token
     token = new_token()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(file, token.encode())
     return token
 

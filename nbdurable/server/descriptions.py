@@ -13,7 +13,7 @@ from nbdurable.client.questions import Deployment
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.settings import Settings
 from nbdurable.core.values import RetryPolicy
-from nbdurable.server.durations import show_duration, show_exact_time
+from nbdurable.durations import show_duration, show_exact_time
 
 _SERVICE_TYPES: Final = {
     "service": "Service",

@@ -35,6 +35,7 @@ from nbdurable.server.auth import TOKEN_FILE, Guard, kept_token, new_token
 from nbdurable.server.connection import IDLE_S_MAX, Connection, Connections
 from nbdurable.server.ingress import Ingress
 from nbdurable.server.options import ServeOptions
+from nbdurable.server.query import query_routes
 from nbdurable.wiring import DurableEngine
 
 logger = logging.getLogger("nbdurable.server")
@@ -49,7 +50,7 @@ class Serving:
     Args:
         opened: The engine; it must be open, and stay so for as long as this serves.
         options: Where, to whom, how much.
-        admin_routes: More of them, e.g. for SQL.
+        admin_routes: More of them.
     """
 
     def __init__(
@@ -158,20 +159,25 @@ class Serving:
     # -- inside -------------------------------------------------------------------------------
 
     def _routes(self, client: LocalClient) -> list[BaseRoute]:
-        """All of the admin API. SQL brings its routes from outside."""
+        """All of the admin API."""
         return [
             *service_routes(client.operator(), self.ingress_url),
             *invocation_routes(client),
+            *query_routes(client),
             *self._admin_routes,
         ]
 
     def _take_token(self) -> None:
-        if self._opened.folder is None:
+        file, folder = self.options.token_file, self._opened.folder
+        if file is None and folder is None:
             # A journal in memory has no folder to keep one in.
             self.token = new_token()
             return
-        self.token = kept_token(self._opened.folder)
-        self.token_file = self._opened.folder / TOKEN_FILE
+        if file is None:
+            assert folder is not None
+            file = folder / TOKEN_FILE
+        self.token_file = file.absolute()
+        self.token = kept_token(self.token_file)
 
     def _url(self, which: int) -> str:
         if not self._sockets:
@@ -234,16 +240,17 @@ def serve(
 def _listen(options: ServeOptions) -> tuple[socket.socket, ...]:
     """Both addresses, or neither."""
     made: list[socket.socket] = []
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    for port in (options.ingress_port, options.admin_port):
+    ports = (options.ingress_port, options.admin_port)
+    for host, port in zip(options.hosts, ports, strict=True):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             # Not reuse_port: two owners of one address would share its calls.
-            made.append(socket.create_server((options.host, port), family=family, backlog=1024))
+            made.append(socket.create_server((host, port), family=family, backlog=1024))
         except OSError as error:
             for listening in made:
                 listening.close()
             raise NbdurableError(
-                f"cannot listen on {options.host}:{port}: {error.strerror or error}. Choose"
+                f"cannot listen on {host}:{port}: {error.strerror or error}. Choose"
                 " another port, or 0 for a free one"
             ) from error
     return tuple(made)

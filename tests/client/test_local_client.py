@@ -448,3 +448,14 @@ async def test_an_old_awakeable_id_does_not_answer_a_run_of_after_a_purge(opened
         assert not (await client.invocation(view.id)).is_done
         await client.resolve_awakeable(ids[1], "new")
         assert await client.attach(view.id) == "new"
+
+
+async def test_the_beginning_of_an_id_means_the_only_one_that_has_it(opened: Opened):
+    """Of two that begin alike neither is meant, though only one could still be cancelled."""
+    async with opened(service) as engine:
+        client = engine.client
+        views = [await waiting(engine) for _ in range(2)]
+        await client.kill(views[0].id)
+        with pytest.raises(ConflictError, match="any of 2"):
+            await client.find("inv_1")
+        assert (await client.find(views[0].id)).id == views[0].id

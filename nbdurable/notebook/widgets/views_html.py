@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from nbdurable.client.views import InvocationView
-from nbdurable.notebook.widgets.picture import (
+from nbdurable.client.picture import (
     GLYPHS,
     Picture,
     Row,
@@ -23,6 +22,7 @@ from nbdurable.notebook.widgets.picture import (
     tone_of,
     what_to_do,
 )
+from nbdurable.client.views import InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
