@@ -19,6 +19,7 @@ from nbdurable.core.settings import Settings
 from nbdurable.core.values import (
     ErrorReport,
     ObjectId,
+    OutputStream,
     PayloadRef,
     Result,
     RetryPolicy,
@@ -238,7 +239,15 @@ class Suspend(Step, frozen=True, kw_only=True):
     notification_count: int
 
 
-AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend
+class WriteOutput(Step, frozen=True, kw_only=True):
+    """What the handler has printed, or the step with this `completion_id`."""
+
+    stream: OutputStream
+    payload: bytes
+    completion_id: int | None = None
+
+
+AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend | WriteOutput
 
 
 class AttemptSteps(Proposal, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
+from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
@@ -214,7 +215,8 @@ class LocalLink:
             return _handled(handler, attempt, self.wires)
 
         key = (start.invocation_id, start.attempt)
-        self._attempts[key] = Attempt(start, self, handle, context)
+        is_heard = remembered is not None
+        self._attempts[key] = Attempt(start, self, handle, context, is_heard=is_heard)
 
     def _with(
         self, invocation_id: InvocationId, attempt: int, act: Callable[[Attempt], None]
@@ -231,6 +233,7 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
     current_context_var.set(ctx)
     # The context may be that of a step which has sent this invocation off.
     executing_step_var.set(None)
+    output_var.set(attempt.writer)
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())
