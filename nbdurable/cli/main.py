@@ -13,6 +13,23 @@ from nbdurable.errors import NbdurableError
 
 # In the order in which help shows them: what one needs first comes first.
 COMMANDS: Final = {
+    "ls": "looking",
+    "show": "looking",
+    "watch": "looking",
+    "approve": "replies",
+    "reject": "replies",
+    "call": "calls",
+    "send": "calls",
+    "attach": "calls",
+    "cancel": "hands",
+    "kill": "hands",
+    "pause": "hands",
+    "resume": "hands",
+    "restart": "hands",
+    "purge": "hands",
+    "state": "state",
+    "services": "registered",
+    "deployments": "registered",
     "up": "up",
     "config": "upkeep",
 }

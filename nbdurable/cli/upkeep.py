@@ -12,7 +12,7 @@ from nbdurable.settings.model import found_settings, unknown_variables
 
 @click.command
 @common
-def config(journal: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name.
+def config(journal: Path | None, as_json: bool) -> None:
     """Show every setting, its value, and who says so."""
     found = found_settings({"home": journal})
     if as_json:

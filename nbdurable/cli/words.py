@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -47,4 +47,16 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    terminal().print(table)
+    write(table)
+
+
+def write(drawn: RenderableType) -> None:
+    """On a terminal as it is; in a pipe without the blanks that fill its lines."""
+    console = terminal()
+    if console.is_terminal:
+        console.print(drawn)
+        return
+    with console.capture() as captured:
+        console.print(drawn)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())

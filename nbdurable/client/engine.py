@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeVar
 from nbdurable.client.access import Access, Listener
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
-from nbdurable.client.operator import error_of
+from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
     AllInvocations,
@@ -34,7 +35,12 @@ from nbdurable.client.questions import (
 )
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.attempt import ref_of, success_of
-from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
+from nbdurable.core.ids import (
+    InvocationId,
+    keyed_invocation_id,
+    parse_invocation_id,
+    random_invocation_id,
+)
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
     AcceptMismatch,
@@ -63,6 +69,7 @@ from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
     ConflictError,
     HttpError,
+    InvocationNotFoundError,
     InvocationNotReadyError,
 )
 from nbdurable.invoker.local import LocalLink
@@ -382,26 +389,22 @@ class EngineClient(CallingClient):
             InvocationNotFoundError: None has it.
             ConflictError: Several have it.
         """
+        with suppress(ValueError, InvocationNotFoundError):
+            # A whole id need not be looked for among all.
+            return await self.invocation(parse_invocation_id(text))
         views = await self.invocations()
-        exact = [view for view in views if text == view.id]
-        matching = exact or [
-            view
-            for view in views
-            if view.id.startswith(text)
-            or text in (view.target, f"{view.service}/{view.key}", view.key)
+        named = [
+            view for view in views if text in (view.target, f"{view.service}/{view.key}", view.key)
         ]
-        if not matching:
-            raise not_found(text)
-        if len(matching) > 1:
+        if not named:
+            # The beginning of an id means the one that has it, or nobody.
+            return _only(text, [view for view in views if view.id.startswith(text)])
+        if len(named) > 1:
             # A workflow's key means its run; its other handlers only talk to it.
-            matching = [view for view in matching if await self._is_run(view)] or matching
-        if len(matching) > 1:
-            runs = [view for view in matching if not view.is_done] or matching[-1:]
-            if len(runs) > 1:
-                shown = ", ".join(view.id for view in runs[:5])
-                raise ConflictError(f"{text!r} could be any of {len(runs)} invocations: {shown}")
-            return runs[0]
-        return matching[0]
+            named = [view for view in named if view.is_run] or named
+        if len(named) > 1:
+            named = [view for view in named if not view.is_done] or named[-1:]
+        return _only(text, named)
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
@@ -426,6 +429,10 @@ class EngineClient(CallingClient):
             # Interrupted: nobody will hear the answer, so the engine need not go on asking.
             asking.cancel()
             raise
+
+    def operator(self) -> Operator:
+        """What is registered and how, and the state of keys, to look at and to change."""
+        return Operator(self._access)
 
     # -- code ---------------------------------------------------------------------------------
 
@@ -538,10 +545,6 @@ class EngineClient(CallingClient):
     async def _ask(self, question: Question[T]) -> T:
         return await asyncio.wrap_future(self._access.ask(question))
 
-    async def _is_run(self, view: InvocationView) -> bool:
-        target = Target(service=view.service, handler=view.handler, key=view.key)
-        return await self._ask(IsRun(target=target, revision=view.revision))
-
     async def _workflow(self, workflow: str | HandlerType[Any, Any]) -> tuple[str, str, Serde[Any]]:
         """Name, main handler and output serde of a workflow, given by name or by its handler."""
         if not isinstance(workflow, str):
@@ -556,6 +559,17 @@ class EngineClient(CallingClient):
         if run is None:
             raise HttpError(404, f"there is no workflow named '{workflow}'")
         return workflow, run, DEFAULT_SERDE
+
+
+def _only(text: str, views: list[InvocationView]) -> InvocationView:
+    match views:
+        case []:
+            raise not_found(text)
+        case [view]:
+            return view
+        case _:
+            shown = ", ".join(view.id for view in views[:5])
+            raise ConflictError(f"{text!r} could be any of {len(views)} invocations: {shown}")
 
 
 def _already_invoked(workflow: str, key: str | None) -> ConflictError:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from nbdurable.client.access import LocalAccess
 from nbdurable.client.calm import Calm, calm_of
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.operator import Operator
 from nbdurable.client.questions import InvocationAndJournal
 from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView
@@ -47,10 +46,6 @@ class LocalClient(EngineClient):
     def raw(self) -> RawClient:
         """For the loop that runs now: calls by name, bytes in and bytes out."""
         return RawClient(self._engine, self._link.clock)
-
-    def operator(self) -> Operator:
-        """What is registered and how, and the state of keys, to look at and to change."""
-        return Operator(self._access)
 
     def without_codec(self) -> LocalClient:
         """For an ingress: whoever sends values to it has applied the codec, and undoes it."""

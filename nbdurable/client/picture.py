@@ -51,6 +51,7 @@ class Row(TypedDict):
     due_at_ms: int | None
     value: str
     failure: str
+    output: str
 
 
 class Picture(TypedDict):
@@ -244,6 +245,7 @@ def _row(view: InvocationView, entry: EntryView) -> Row:
         due_at_ms=None if is_left else _due_at_ms(entry),
         value="" if entry.kind == "Sleep" else entry.value or "",
         failure=_cut(entry.failure or ""),
+        output=entry.output,
     )
 
 

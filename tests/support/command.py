@@ -14,37 +14,7 @@ from support.http import JSON, Reply, ask
 # Long for a machine under load; only a test that fails waits for it.
 END_S_MAX = 60
 
-FLOWS = """
-from datetime import timedelta
-from nbdurable import Service, VirtualObject, Workflow, TerminalError
-
-greeter, counter, payment = Service("Greeter"), VirtualObject("Counter"), Workflow("Payment")
-
-@greeter.handler()
-async def greet(ctx, name: str) -> str:
-    return f"hello {name}"
-
-@greeter.handler()
-async def fail(ctx, message: str) -> None:
-    raise TerminalError(message, 418)
-
-@greeter.handler()
-async def nap(ctx, days: int) -> str:
-    await ctx.sleep(timedelta(days=days))
-    return "rested"
-
-@counter.handler()
-async def add(ctx, n: int) -> int:
-    total = (await ctx.get("n") or 0) + n
-    ctx.set("n", total)
-    return total
-
-@payment.main()
-async def run(ctx, amount: int) -> str:
-    await ctx.run_typed("reserve", lambda: "hold-1")
-    await ctx.promise("approved").value()
-    return f"captured {amount}"
-"""
+FLOWS = Path(__file__).with_name("flows.py")
 
 
 def nbdurable(*words: str, typed: str | None = None) -> Result:
