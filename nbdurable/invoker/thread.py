@@ -24,8 +24,8 @@ from nbdurable.sdk.blocking import discard
 
 T = TypeVar("T")
 
-# Code that waits again however often it is told that the attempt is over would spin for ever.
-# Unwinding takes a wait per `finally` and `with`, never this many.
+# Code that waits again however often it is told that the attempt is over would spin, and on the
+# loop no other handler would run. Unwinding takes a wait per `finally` and `with`, never this many.
 REFUSALS_MAX = 1_000
 
 
@@ -62,8 +62,9 @@ class Asked(Protocol):
 
 
 class HandlerThread:
-    """Mutable: `_reply` and `_is_over`, under the lock; the rest belongs to the loop's thread, and
-    `_refusal_count` to the handler's.
+    """Mutable: `_reply` and `_is_over`, under the lock; the rest belongs to the loop's thread.
+
+    `_refusal_count` belongs to the handler's thread.
     """
 
     def __init__(self, name: str, attempt: Asked) -> None:
