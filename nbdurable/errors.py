@@ -11,6 +11,7 @@
         ├── JournalVersionError        505  the journal was written by a newer version
         ├── JournalGoneError           410  `.nbdurable` was deleted or replaced underneath us
         ├── EngineClosedError          598  the engine no longer takes work
+        ├── LinkLostError              503  the journal's owner went before it answered
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
         ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
@@ -122,6 +123,12 @@ class EngineClosedError(NbdurableError):
     """The engine is closed or closing and takes no more work."""
 
     code = 598
+
+
+class LinkLostError(NbdurableError):
+    """The process that owns the journal went before it answered: look whether it happened."""
+
+    code = 503
 
 
 class SerializationError(NbdurableError):

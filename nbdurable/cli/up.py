@@ -75,7 +75,8 @@ def up(
 
 async def _live(services: Iterable[Definition], settings: Settings, *, as_json: bool) -> None:
     stopping = _signalled()
-    opened = nbdurable.open(settings.home, services=services, options=settings.engine_options())
+    # It owns the journal or does not start: others join it, and it joins nobody.
+    opened = DurableEngine(settings.home, services, options=settings.engine_options())
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
         names = [manifest.name for manifest in await engine.client.services()]
         _greet(engine, serving, names, as_json=as_json)
@@ -154,7 +155,7 @@ async def _until_over(
         if idle_exit is None:
             continue
         calm = await engine.client.calm(engine.client.now_ms() + _DUE_WITHIN_MS)
-        if not calm.is_calm or calm.last_lsn != last_lsn or serving.connections.open:
+        if not calm.is_calm or calm.last_lsn != last_lsn or serving.connections.are_used:
             calm_since, last_lsn = loop.time(), calm.last_lsn
         elif loop.time() - calm_since >= idle_exit.total_seconds():
             return "nothing to do"

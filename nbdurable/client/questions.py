@@ -195,6 +195,21 @@ class StateOf(Question[StateView], frozen=True, kw_only=True):
         return StateView(values, version_of(refs))
 
 
+AnyQuestion = (
+    AllInvocations
+    | OneInvocation
+    | InvocationAndJournal
+    | LastError
+    | OutcomeSoFar
+    | RestartOf
+    | AllServices
+    | IsRun
+    | AllDeployments
+    | PresentSettings
+    | StateOf
+)
+
+
 def not_found(invocation_id: str) -> InvocationNotFoundError:
     return InvocationNotFoundError(f"there is no invocation {invocation_id!r}")
 

@@ -181,11 +181,16 @@ class OpenLink(Proposal, frozen=True, kw_only=True):
 
 
 class LoadCode(Proposal, frozen=True, kw_only=True):
-    """`pin` keeps every live invocation on the revision it has."""
+    """`pin` keeps every live invocation on the revision it has.
+
+    `again`: it was loaded before the link or the epoch ended, so it is the revision that it was,
+    and nothing moves to it.
+    """
 
     link: str
     manifest: ServiceManifest
     pin: bool = False
+    again: bool = False
 
 
 class ConfigureEngine(Proposal, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from nbdurable.core.proposals import AttemptSteps, Proposal
 from nbdurable.core.values import Target
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock
-from nbdurable.errors import EngineClosedError, TerminalError
+from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
 from nbdurable.invoker.output import output_var
@@ -76,6 +76,10 @@ class LocalLink:
         self._thread = threading.Thread(target=self._live, name="nbdurable-handlers", daemon=True)
         self._thread.start()
         self.ready.result()
+
+    def report_to(self, post: Callable[[Proposal], None]) -> None:
+        """Where proposals of attempts go from now on: whoever owns the engine may change."""
+        self._post = post
 
     def offer(self, definition: Definition, digest: str) -> None:
         """Code that can be run here, once the engine has given it a revision."""
@@ -144,7 +148,7 @@ class LocalLink:
     def propose(self, steps: AttemptSteps) -> None:
         try:
             self._post(steps)
-        except (EngineClosedError, RuntimeError):
+        except (EngineClosedError, LinkLostError, RuntimeError):
             # The engine is gone; what was not committed is done again by the next one.
             self._with(steps.invocation_id, steps.attempt, lambda a: a.stop("no engine"))
 

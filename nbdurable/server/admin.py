@@ -28,6 +28,7 @@ from nbdurable.errors import (
 )
 from nbdurable.server.answers import (
     Answer,
+    Asgi,
     Message,
     Problem,
     RawHeaders,
@@ -54,14 +55,21 @@ class Admin:
 
     Args:
         routes: Of Starlette. What they raise is said as the admin API says it.
+        links: What takes WebSockets.
     """
 
-    def __init__(self, guard: Guard, body_bytes_max: int, routes: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, guard: Guard, body_bytes_max: int, routes: Sequence[BaseRoute], links: Asgi
+    ) -> None:
+        self._links = links
         self._guard = guard
         self._body_bytes_max = body_bytes_max
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._links(scope, receive, send)
+            return
         raw = scope["headers"]
         headers = headers_of(raw)
         more = cors_headers(self._guard, headers.get("origin"))

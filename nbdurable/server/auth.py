@@ -15,6 +15,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,9 @@ _TOKEN_BYTES: Final = 32
 # Enough for any client and every proxy; a bomb of headers has thousands.
 HEADERS_MAX: Final = 128
 _HOSTS_CACHED: Final = 64
+
+# Only the process that owns a journal makes its token, and may serve it twice at once.
+_making: Final = threading.Lock()
 
 _BEARER: Final = "bearer "
 # Pages of ours, and what a person typed or scripts send. Source: Fetch Metadata, W3C.
@@ -140,16 +144,17 @@ def _refuse_size(header_count: int) -> Refusal | None:
 
 def kept_token(file: Path) -> str:
     """The token in this file, made when it is first asked for; readable by its owner only."""
-    if file.exists():
-        # Somebody may have copied the folder, or made it readable, since.
-        file.chmod(0o600)
-        token = file.read_text(encoding="ascii").strip()
-        if token:
-            return token
-    token = new_token()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(file, token.encode())
-    return token
+    with _making:
+        if file.exists():
+            # Somebody may have copied the folder, or made it readable, since.
+            file.chmod(0o600)
+            token = file.read_text(encoding="ascii").strip()
+            if token:
+                return token
+        token = new_token()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(file, token.encode())
+        return token
 
 
 def new_token() -> str:

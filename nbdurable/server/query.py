@@ -40,7 +40,7 @@ _WRITERS: Final[dict[str, Callable[[Found], bytes]]] = {
 _CUT_BY: Final = b"x-nbdurable-cut-by"
 
 
-class _Asked(msgspec.Struct):
+class Asked(msgspec.Struct):
     """`parameters` are ours: values for `?` or `$name`."""
 
     query: str
@@ -49,7 +49,7 @@ class _Asked(msgspec.Struct):
 
 def query_routes(client: EngineClient) -> list[BaseRoute]:
     async def query(request: Request) -> Answer:
-        asked = await body_of(request, _Asked)
+        asked = await body_of(request, Asked)
         content_type = _wanted(request.headers.get("accept", ""))
         with Waiting(request.scope):
             found = await client.query(translated(asked.query), asked.parameters, LIMITS)

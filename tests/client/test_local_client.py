@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.joined import JoinedEngine
 from support.running import HandClock, durable, until, until_status
 
 import nbdurable
@@ -29,7 +30,7 @@ from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
-CLIENTS = {"local": durable}
+CLIENTS = {"joined": JoinedEngine, "local": durable}
 NOBODY = "inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa"
 Opened = Callable[..., DurableEngine]
 
@@ -375,7 +376,7 @@ async def test_options_that_the_journal_cannot_hold_are_refused_when_registered(
         pass
 
     async with opened() as engine:
-        with pytest.raises(HttpError, match="Odd cannot be registered"):
+        with pytest.raises(HttpError, match="max_attempts"):
             await engine.client.register(odd)
 
 
