@@ -22,6 +22,7 @@ from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.raw import RawClient
 from nbdurable.client.views import EntryView, InvocationView, invocation_view, journal_view
 from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.facts import Completed
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
@@ -45,7 +46,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     SendSignal,
 )
-from nbdurable.core.state import Completed, Invocation
+from nbdurable.core.state import Invocation
 from nbdurable.core.values import ErrorReport, Failure, Result, Success, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import (

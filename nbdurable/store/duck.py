@@ -28,6 +28,7 @@ from nbdurable.store.instance import (
     Bounds,
     Instance,
     create_databases,
+    decoding,
     translate,
     wants_memory,
 )
@@ -192,7 +193,8 @@ class DuckStore:
         assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
         if last > absorbed:
             self._probe("absorb")
-            fold_into_base(writer, last)
+            with decoding(self.folder / BASE_FILE):
+                fold_into_base(writer, last)
             self._probe("absorb: committed to base")
             self._checkpoint_base(writer)
             self._probe("absorb: base is checkpointed")

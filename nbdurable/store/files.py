@@ -20,7 +20,7 @@ from nbdurable.errors import (
 )
 from nbdurable.store.lock import LOCK_FILE, sync_folder, write_private
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 BASE_FILE: Final = "base.duckdb"
 HOT_FILE: Final = "hot.duckdb"

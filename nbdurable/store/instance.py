@@ -184,7 +184,8 @@ class Instance:
             _check_journal(base, version, journal_id, expected)
             (base_last,) = one(self._connection, "base_bounds")
             # Finds a missing table or column without reading a row.
-            self._connection.execute("explain " + QUERIES["load_state"])
+            for query in ("load", "load_state"):
+                self._connection.execute("explain " + QUERIES[query])
         with reading(hot):
             version, journal_id = one(self._connection, "hot_meta")
             _check_journal(hot, version, journal_id, expected)
@@ -210,8 +211,9 @@ class Instance:
         with reading(hot):
             found = self._connection.execute(QUERIES["check_pending"])
             while rows := found.fetchmany(_VERIFY_ROWS):
-                for row in rows:
-                    _check_fact(Row._make(row), hot)
+                with decoding(hot):
+                    for row in rows:
+                        decode(Row._make(row))
 
 
 def create_databases(folder: Path, begun: Format) -> None:
@@ -289,9 +291,11 @@ def _check_journal(path: Path, version: int, journal_id: object, expected: Forma
         )
 
 
-def _check_fact(row: Row, path: Path) -> None:
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Around everything that decodes facts of a database."""
     try:
-        decode(row)
+        yield
     except UnknownFactError as error:
         raise JournalVersionError(
             f"{path} holds something that this version of nbdurable does not know ({error}): a "
