@@ -33,6 +33,7 @@ from nbdurable.store.instance import (
     wants_memory,
 )
 from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.migrate import migrate
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
 
@@ -253,7 +254,9 @@ class DuckStore:
         if begun is None:
             begun = Format(files.FORMAT_VERSION, uuid.uuid4().hex, self._now_ms())
             files.write_format(self.folder, begun, self._created_by)
-        create_databases(self.folder, begun)
+        create_databases(self.folder, begun._replace(version=files.FORMAT_VERSION))
+        if begun.version < files.FORMAT_VERSION:
+            begun = migrate(self.folder, begun, self._created_by)
         return begun
 
     def _open_databases(self, begun: Format) -> None:

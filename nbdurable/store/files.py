@@ -27,6 +27,8 @@ HOT_FILE: Final = "hot.duckdb"
 FORMAT_FILE: Final = "format.json"
 BLOBS_FOLDER: Final = "blobs"
 SPILL_FOLDER: Final = "tmp"
+# By the name each is attached under.
+DATABASES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
 DATABASE_FILES: Final = (BASE_FILE, HOT_FILE)
 
 # A database is made under another name and renamed when complete: half a file is never opened.
