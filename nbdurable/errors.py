@@ -11,8 +11,10 @@
         ├── JournalVersionError        505  the journal was written by a newer version
         ├── JournalGoneError           410  `.nbdurable` was deleted or replaced underneath us
         ├── EngineClosedError          598  the engine no longer takes work
+        ├── LinkLostError              503  the journal's owner went before it answered
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
+        ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
         ├── ContextMisuseError         400  ctx was used where it can record nothing
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
@@ -123,6 +125,12 @@ class EngineClosedError(NbdurableError):
     code = 598
 
 
+class LinkLostError(NbdurableError):
+    """The process that owns the journal went before it answered: look whether it happened."""
+
+    code = 503
+
+
 class SerializationError(NbdurableError):
     """A value does not fit its serde: which part of it, what was found there, what to do.
 
@@ -166,6 +174,12 @@ class DefinitionError(NbdurableError, ValueError):
 
     Also a `ValueError`, which is what the official SDK raises here.
     """
+
+    code = 400
+
+
+class SettingsError(NbdurableError):
+    """The command line, a variable or `pyproject.toml` says what cannot be; the text says which."""
 
     code = 400
 

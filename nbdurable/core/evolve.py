@@ -48,6 +48,7 @@ from nbdurable.core.facts import (
     LinkOpened,
     MismatchAccepted,
     NotificationAppended,
+    OutputWritten,
     PromiseCompleted,
     RunAttemptFailed,
     ServicePatched,
@@ -159,6 +160,7 @@ def _evolve_invocation(
     | AttemptLost
     | InvocationSuspended
     | InvocationPaused
+    | OutputWritten
     | MismatchAccepted
     | InvocationCompleted,
 ) -> None:
@@ -210,6 +212,8 @@ def _evolve_invocation(
         case InvocationPaused():
             _turn(state, inv, "paused")
             inv.paused_by, inv.next_retry_at_ms = fact.by, None
+        case OutputWritten():
+            inv.output_bytes += fact.value.bytes
         case MismatchAccepted():
             inv.accepted = (*inv.accepted, fact.command_index)
         case InvocationCompleted():

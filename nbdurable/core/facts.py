@@ -28,6 +28,7 @@ from nbdurable.core.values import (
     ErrorReport,
     HandlerType,
     ObjectId,
+    OutputStream,
     PayloadRef,
     Result,
     ServiceType,
@@ -245,6 +246,20 @@ class InvocationPaused(InvocationFact, frozen=True, kw_only=True):
     by: Literal["retries", "error", "user"]
 
 
+class OutputWritten(InvocationFact, frozen=True, kw_only=True):
+    """Something was printed when there were so many entries; by a step, if it has its id.
+
+    After `is_last` more was printed, perhaps, and nothing more is recorded.
+    """
+
+    attempt: int
+    entry_count: int
+    stream: OutputStream
+    value: PayloadRef
+    completion_id: int | None = None
+    is_last: bool = False
+
+
 class MismatchAccepted(InvocationFact, frozen=True, kw_only=True):
     """Somebody has said: what is recorded for this command stands for what the code asks now."""
 
@@ -346,6 +361,7 @@ AnyFact = (
     | AttemptLost
     | InvocationSuspended
     | InvocationPaused
+    | OutputWritten
     | MismatchAccepted
     | InvocationCompleted
     | InvocationRestored
@@ -361,7 +377,7 @@ def carried_ref(fact: Fact) -> PayloadRef | None:
             return fact.argument
         case EntryAppended() | StateEdited():
             return payload_ref(fact.command)
-        case StateEditQueued():
+        case StateEditQueued() | OutputWritten():
             return fact.value
         case NotificationAppended():
             return notified_payload(fact.notification)

@@ -130,6 +130,7 @@ class Invocation:
     next_retry_at_ms: int | None = None
     last_error: ErrorReport | None = None
     accepted: tuple[int, ...] = ()
+    output_bytes: int = 0
     watch: Watch | None = None
     open: dict[int, Open] = field(default_factory=dict)
     awaited: dict[Leaf, None] | None = None

@@ -13,6 +13,8 @@ import msgspec
 
 ServiceType = Literal["service", "virtual_object", "workflow"]
 HandlerType = Literal["exclusive", "shared", "workflow"]
+# `display` is a MIME bundle, as JSON.
+OutputStream = Literal["stdout", "stderr", "display"]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

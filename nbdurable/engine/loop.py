@@ -19,6 +19,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from nbdurable.core.actions import (
     AnyAction,
     AssignRevision,
@@ -44,6 +46,7 @@ from nbdurable.core.proposals import (
     ConfigureEngine,
     FailAttempt,
     LoadCode,
+    OpenLink,
     PatchService,
     Proposal,
     Refused,
@@ -60,7 +63,7 @@ from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
-from nbdurable.engine.ports import Clock, Link, Store, Writer
+from nbdurable.engine.ports import Clock, History, Link, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.starts import attempt_start
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
@@ -71,6 +74,7 @@ from nbdurable.errors import (
     JournalDamagedError,
     JournalGoneError,
     NbdurableError,
+    QueryError,
 )
 
 logger = logging.getLogger("nbdurable")
@@ -155,7 +159,8 @@ class Engine:
         self._look_again_s = look_again_s
         self._thread: threading.Thread | None = None
         self._links: dict[str, Link] = {}
-        self._code: dict[tuple[str, str], LoadCode] = {}
+        self._opened: dict[str, OpenLink] = {}
+        self._code: dict[tuple[str, str, str], LoadCode] = {}
         self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
@@ -212,6 +217,20 @@ class Engine:
 
         self._put(_Question(answer, fail))
         return reply
+
+    def history(self) -> History:
+        """What is stored, to be asked by SQL: from any thread, and beside all that goes on.
+
+        Raises:
+            QueryError: The journal is kept in memory, where no SQL can be asked.
+        """
+        self.check_alive()
+        history = self._store.history
+        if history is None:
+            raise QueryError(
+                "This journal is kept in memory only; SQL can be asked of one on disk."
+            )
+        return history
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         """The outcome of an invocation, now or when it ends. KeyError when there is none."""
@@ -315,6 +334,11 @@ class Engine:
     @property
     def timers(self) -> Timers:
         return self._timers
+
+    @property
+    def links(self) -> frozenset[str]:
+        """The names of those over which code can be run."""
+        return frozenset(self._links)
 
     def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
@@ -434,7 +458,7 @@ class Engine:
             self._failures.say(records, self.machine.state)
 
     def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
-        if isinstance(proposal, LoadCode) and proposal.link not in self._links:
+        if isinstance(proposal, OpenLink | LoadCode) and proposal.link not in self._links:
             # It was closed when its code was on its way here: nothing could be run over it.
             gone = Refused(code=410, message=f"the link '{proposal.link}' is closed")
             return Decision([], [], gone)
@@ -501,9 +525,13 @@ class Engine:
         state = self.machine.state
         self.feed.tell(frozenset((*state.invocations, *state.completed)))
         proposed = [letter.proposal for letter in again]
+        for opened in self._opened.values():
+            if opened not in proposed:
+                self._mailbox.put(_Letter(opened, None))
         for code in self._code.values():
             if code not in proposed:
-                self._mailbox.put(_Letter(code, None))
+                again_loaded = msgspec.structs.replace(code, again=True)
+                self._mailbox.put(_Letter(again_loaded, None))
         for letter in again:
             self._mailbox.put(letter)
 
@@ -541,15 +569,18 @@ class Engine:
                         waiting.set_exception(KeyError(invocation_id))
 
     def _note(self, proposal: Proposal) -> None:
-        """Which code is loaded outlives a recovery in this process, so it is loaded again."""
+        """What is joined to this process outlives a recovery in it, so it is proposed again."""
         match proposal:
+            case OpenLink(link=link):
+                self._opened[link] = proposal
             case LoadCode(link=link, manifest=manifest):
-                self._code[link, manifest.name] = proposal
+                self._code[link, manifest.name, manifest.digest] = proposal
                 self._services_changed = True
             case PatchService():
                 self._services_changed = True
             case CloseLink(link=link):
                 self._links.pop(link, None)
+                self._opened.pop(link, None)
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}
 
     def _fire(self, timer: Timer) -> None:

@@ -33,6 +33,10 @@ class Store(Protocol):
     must `reopen` and ask for `last_lsn`.
     """
 
+    @property
+    def history(self) -> History | None:
+        """What is stored, for SQL; None of a store that no SQL can be asked of."""
+
     def open(self) -> None:
         """Open or create, and absorb what the last owner left.
 

@@ -51,6 +51,7 @@ from nbdurable.invoker.misuse import (
     refuse_to_await,
     refuse_to_block,
 )
+from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.standstill import Standstill
 from nbdurable.invoker.thread import HandlerThread
@@ -64,6 +65,8 @@ logger = logging.getLogger("nbdurable")
 # A step that ends this soon shares one commit with the entry that says it began; a longer one is
 # seen to be running. Nothing waits for that entry, so the window delays nobody.
 COALESCE_S = 0.005
+# Output that nothing else is proposed with: soon enough for a person who watches.
+OUTPUT_S = 0.1
 # Enough of two values to see how they differ; the journal has the rest.
 VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
@@ -114,7 +117,10 @@ class Attempt:
         host: Host,
         handle: Callable[[Attempt], Coroutine[Any, Any, Written]],
         context: contextvars.Context,
+        *,
+        is_heard: bool = False,
     ) -> None:
+        """`context` is the handler's; `is_heard`, whether it says where output is shown."""
         self.start = start
         self.machine = AttemptMachine(start)
         self.finished = asyncio.Event()
@@ -123,12 +129,16 @@ class Attempt:
         self.loop_thread_id = threading.get_ident()
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
+        self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
+        # For the handler's context.
+        self.writer = Writer(self._output)
         self._host = host
         self._handle = handle
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self._flush_later: asyncio.TimerHandle | None = None
+        self._output_later: asyncio.TimerHandle | None = None
         self._suspend_later: asyncio.Handle | None = None
         self._abandon_later: asyncio.TimerHandle | None = None
         self._waiting_for: FutureTree | None = None
@@ -292,7 +302,10 @@ class Attempt:
         if self._flush_later is not None:
             self._flush_later.cancel()
             self._flush_later = None
-        steps = self.machine.take_steps()
+        if self._output_later is not None:
+            self._output_later.cancel()
+            self._output_later = None
+        steps = (*self._output.take(), *self.machine.take_steps())
         if not steps:
             return
         self._standstill.progress()
@@ -312,6 +325,18 @@ class Attempt:
         )
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _phase(self) -> Phase:
+        return self.machine.phase
+
+    def _output_pending(self) -> None:
+        """On whichever thread something was printed."""
+        with suppress(RuntimeError):  # The loop has ended; what is printed now nobody records.
+            self._loop.call_soon_threadsafe(self._flush_output_later)
+
+    def _flush_output_later(self) -> None:
+        if self._output_later is None and not self.is_closed:
+            self._output_later = self._loop.call_later(OUTPUT_S, self.flush)
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
         if on_own_thread(self):
@@ -445,6 +470,7 @@ class Attempt:
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
         executing_step_var.set(action.name)
+        output_var.set(self.writer.of_step(completion_id))
         begun_ms = self.now_ms()
         try:
             payload, comparable = action.write(await self._call_in_time(action))

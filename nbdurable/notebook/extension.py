@@ -23,6 +23,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.set_hook("complete_command", magics.complete, str_key="%durable")
     # Best effort: a kernel that is killed never gets here, and loses nothing by it.
     atexit.register(magics.session.close)
+    magics.capture.begin()
     magics.session.begin()
 
 
@@ -33,6 +34,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         return
     atexit.unregister(magics.session.close)
     magics.session.close()
+    magics.capture.end()
     manager = shell.magics_manager
     del manager.registry[DurableMagics.__name__]
     for kind, names in DurableMagics.magics.items():

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from nbdurable.client.picture import clock_time, handy_name, what_to_do
 from nbdurable.client.views import InvocationView, first_line
-from nbdurable.notebook.widgets.picture import clock_time, handy_name, what_to_do
 
 # What fits below a cell without scrolling; the rest is in `%durable ls`.
 LINES_MAX: Final = 10

@@ -15,12 +15,12 @@ from uuid import uuid4
 
 from IPython.display import display, update_display
 
+from nbdurable.client.answers import approve, reject
+from nbdurable.client.picture import Picture, picture_of
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
-from nbdurable.notebook.answers import approve, reject
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import cell_names
-from nbdurable.notebook.widgets.picture import Picture, picture_of
 from nbdurable.notebook.widgets.views_html import picture_html, picture_text
 
 if TYPE_CHECKING:

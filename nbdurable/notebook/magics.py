@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbdurable.errors import NbdurableError
+from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
 from nbdurable.notebook.parse import CellKind
 from nbdurable.notebook.session import Session
@@ -28,6 +29,7 @@ class DurableMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.session = Session(shell)
+        self.capture = Capture(shell)
 
     @magic_arguments()
     @argument("name", help="What the service is called, and the name the cell binds.")

@@ -14,7 +14,7 @@ from typing import Final
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting
 from nbdurable.notebook.widgets.screen import Screen
@@ -53,7 +53,7 @@ class Session:
         return self._engine is not None
 
     @property
-    def client(self) -> LocalClient:
+    def client(self) -> EngineClient:
         """Opens the journal if it is not open.
 
         Raises:

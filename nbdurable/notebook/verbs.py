@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 
+from nbdurable.client import answers
+from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     ConflictError,
@@ -19,10 +21,8 @@ from nbdurable.errors import (
     InvocationNotReadyError,
     TerminalError,
 )
-from nbdurable.notebook import answers
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
-from nbdurable.notebook.widgets.picture import handy_name, status_of
 from nbdurable.notebook.widgets.views_html import InvocationTable, Sentence
 from nbdurable.sdk import DefaultSerde
 

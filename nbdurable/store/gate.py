@@ -36,6 +36,19 @@ _TABLE_FUNCTIONS: Final = frozenset(
     }
 )
 _FORBIDDEN_FUNCTIONS: Final = frozenset({"nextval", "setval", "write_log"})
+# What makes much of little, by which argument (None: by each). It does so beside DuckDB's memory
+# limit, and cannot be interrupted.
+_GROWING_FUNCTIONS: Final[dict[str, int | None]] = {
+    "array_resize": 1,
+    "generate_series": None,
+    "list_resize": 1,
+    "lpad": 1,
+    "range": None,
+    "repeat": 1,
+    "rpad": 1,
+}
+# 2,048 values at once, of 8 bytes each: as much as one query may hold.
+GROWN_MAX: Final = 10_000
 
 _ONLY_SELECT: Final = "Exactly one SELECT can be asked of a journal"
 _ELSEWHERE: Final = (
@@ -48,13 +61,14 @@ _WAYS_OUT: Final = {
     "EXPORT": "write files with client.export()",
     "EXPLAIN": "ask the SELECT itself; it is interrupted if it takes too long",
     "MULTI": "PIVOT works in several steps; group by instead, or pivot the .df()",
-    "CALL": "write: select * from …",
+    "CALL": "a query only reads",
 }
 # DuckDB has one name for several statements; people look for the word they wrote.
 _FIRST_WORD: Final = re.compile(r"\s*([A-Za-z]+)")
 _HINTS: Final = re.compile(r"^(?:Did you mean|Candidate bindings:)(.*)$", re.MULTILINE)
 _MISSING_COLUMN: Final = re.compile(r'does not have a column named "(.+?)"')
 _MISSING_TABLE: Final = re.compile(r"^Catalog Error: Table with name (.+?) does not exist!")
+_FILE: Final = re.compile(r'^Permission Error: Cannot access file "(.+?)"')
 NEAREST_MAX: Final = 3
 
 # Errors that are about the query and not about the journal.
@@ -94,8 +108,11 @@ def explain(error: Exception, connection: duckdb.DuckDBPyConnection | None = Non
     text = str(error).strip()
     first = text.partition("\n")[0].rstrip()
     table, column = _MISSING_TABLE.match(first), _MISSING_COLUMN.search(first)
+    file = _FILE.match(first)
+    if file is not None:
+        return _no_file(file[1])
     if table is not None and connection is not None:
-        return QueryError(_no_such_table(table[1], connection))
+        return _no_such_table(table[1], connection)
     hint = _HINTS.search(text)
     nearest = re.findall(r'"([^"]+)"', hint[1]) if hint else []
     if column is not None and connection is not None:
@@ -104,13 +121,17 @@ def explain(error: Exception, connection: duckdb.DuckDBPyConnection | None = Non
     return QueryError(told if nearest else first)
 
 
-def _no_such_table(name: str, connection: duckdb.DuckDBPyConnection) -> str:
+def _no_file(name: str) -> QueryError:
+    return QueryError(f"There is no table {name!r}, and files are not read here: {_ELSEWHERE}.")
+
+
+def _no_such_table(name: str, connection: duckdb.DuckDBPyConnection) -> QueryError:
     if "/" in name or "." in name:
-        return f"There is no table {name!r}, and files are not read here: {_ELSEWHERE}."
+        return _no_file(name)
     tables = _names(connection, "names_of_tables")
     nearest = _nearest(name, tables)
     told = f"nearest: {', '.join(nearest)}" if nearest else f"there are: {', '.join(tables)}"
-    return f"There is no table {name!r}; {told}."
+    return QueryError(f"There is no table {name!r}; {told}.")
 
 
 def _names(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
@@ -141,7 +162,10 @@ def _nodes(parsed: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON.
         here = rest.pop()
         if isinstance(here, dict):
             yield here
-            rest += here.values()
+            if here.get("type") == "TABLE_FUNCTION":
+                # Itself is no scalar function, though it is written down as one.
+                rest += here["function"]["arguments"]
+            rest += [part for name, part in here.items() if name != "function"]
         elif isinstance(here, list):
             rest += here
 
@@ -157,5 +181,23 @@ def _check_node(node: dict[str, Any]) -> None:
         name = str(node["function"]["function_name"]).lower()
         if name not in _TABLE_FUNCTIONS:
             raise QueryError(f"{name}() is refused: a journal is read, nothing else; {_ELSEWHERE}.")
-    if kind == "FUNCTION" and str(node.get("function_name")).lower() in _FORBIDDEN_FUNCTIONS:
-        raise QueryError(f"{node['function_name']}() is refused: a query only reads.")
+    if kind == "FUNCTION":
+        _check_function(str(node["function_name"]).lower(), node["arguments"])
+
+
+def _check_function(name: str, arguments: list[dict[str, Any]]) -> None:
+    if name in _FORBIDDEN_FUNCTIONS:
+        raise QueryError(f"{name}() is refused: a query only reads.")
+    if name in _GROWING_FUNCTIONS:
+        which = _GROWING_FUNCTIONS[name]
+        counts = arguments if which is None else arguments[which : which + 1]
+        if not all(_is_small(count["expression"]) for count in counts):
+            raise QueryError(
+                f"{name}() makes values of any size. Write its size as a number up to"
+                f" {GROWN_MAX:,}; for more, ask for rows: from range(…)."
+            )
+
+
+def _is_small(expression: dict[str, Any]) -> bool:
+    literal = expression.get("literal") or {}
+    return literal.get("kind") == "INTEGER" and abs(int(literal["text"])) <= GROWN_MAX

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -152,7 +153,8 @@ def is_held(folder: Path) -> bool:
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, readable by its owner only, durable when this returns."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Two threads of one process may write it at once: then the last one counts, and it is whole.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -14,7 +14,7 @@ import msgspec
 
 from nbdurable.core.records import Row
 from nbdurable.core.snapshot import snapshot_of
-from nbdurable.engine.ports import StateRow
+from nbdurable.engine.ports import History, StateRow
 from nbdurable.errors import StoreError
 
 # As many commits as DuckStore, so that the simulator meets absorbs about as often.
@@ -56,6 +56,9 @@ class _Change(msgspec.Struct):
 
 class MemoryStore:
     """Mutable: `durable` holds every row not purged; state is exact up to `absorbed_lsn`."""
+
+    # SQL is DuckDB's, which a test of handlers need not load.
+    history: History | None = None
 
     def __init__(self, *, absorb_commits: int = ABSORB_COMMITS) -> None:
         self.durable: list[Row] = []

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import duckdb
 
 from nbdurable.engine.ports import ANSWER_LIMITS, Answer, AnswerLimits
-from nbdurable.errors import QueryError
+from nbdurable.errors import QueryError, StoreError
 from nbdurable.store import gate
 from nbdurable.store.absorb import Switch, checkpoint
 from nbdurable.store.blobs import MARK, Blobs
@@ -283,6 +283,10 @@ class Question:
         except (ValueError, OverflowError, TypeError) as error:
             # A value that Python cannot hold, or a parameter that DuckDB cannot.
             raise QueryError(f"A value cannot be converted: {error}") from None
+        except StoreError:
+            # Whoever took the journal away has interrupted it first, and that is the reason.
+            self.raise_if_interrupted()
+            raise
 
     # -- rows -----------------------------------------------------------------------------------
 

@@ -84,6 +84,39 @@ def test_a_second_kernel_is_told_who_holds_the_journal(start_kernel):
     assert "no runs yet" in second.run("%durable ls")
 
 
+TALK = """%%durable_workflow Talk
+import sys
+
+async def run(ctx, request):
+    print("before")
+
+    def step():
+        print("in a step", file=sys.stderr)
+
+    await ctx.run_typed("step", step)
+    await ctx.promise("approved")
+    print("after")
+"""
+
+
+def test_what_a_handler_prints_is_shown_once_and_outlives_its_kernel(start_kernel):
+    """In the cell that has submitted it, while there is one; in the journal always."""
+    first = start_kernel()
+    first.run("%load_ext nbdurable")
+    first.run(TALK)
+    shown = first.run('h = Talk["a"].run(None)\nimport asyncio; await asyncio.sleep(1)')
+    assert (shown.count("before"), shown.count("in a step")) == (1, 1)
+    first.kill()
+    second = start_kernel()
+    second.run("%load_ext nbdurable")
+    assert "before" not in second.run(TALK)
+    second.run("%durable approve a")
+    assert "before" not in second.run('await Talk["a"].run(None)')
+    journal = second.run("%durable show a")
+    said = [line.strip() for line in journal.splitlines() if line.strip().startswith("|")]
+    assert said == ["| before", "| in a step", "| after"]
+
+
 def wait_for_promise(kernel) -> None:
     """The step has to be finished before the kernel may die."""
     deadline = time.monotonic() + 20

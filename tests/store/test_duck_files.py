@@ -203,7 +203,7 @@ def rewrite(database: str, lsn: int, *, seal: bool = False, **columns: object):
             row = Row._make(found[0])._replace(**columns)
             values = columns | ({"crc": checksum(row)} if seal else {})
             sets = ", ".join(f"{name} = ${name}" for name in values)
-            query = f"update fact set {sets} where lsn = $lsn"  # noqa: S608 - our own names.
+            query = f"update fact set {sets} where lsn = $lsn"
             connection.execute(query, of | values)
 
     return damage

@@ -15,7 +15,7 @@ from typing import Any, Final
 import anywidget
 import traitlets
 
-from nbdurable.notebook.widgets.picture import Picture
+from nbdurable.client.picture import Picture
 
 _STATIC: Final = Path(__file__).parent / "static"
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from nbdurable.client.views import InvocationView
-from nbdurable.notebook.widgets.picture import (
+from nbdurable.client.picture import (
     GLYPHS,
     Picture,
     Row,
@@ -23,6 +22,7 @@ from nbdurable.notebook.widgets.picture import (
     tone_of,
     what_to_do,
 )
+from nbdurable.client.views import InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
@@ -137,16 +137,18 @@ def picture_text(picture: Picture) -> str:
     lines += [picture["notice"]] if picture["notice"] else []
     lines += [picture["failure"]] if picture["failure"] else []
     lines += [f"… {picture['earlier']} earlier entries"] if picture["earlier"] else []
-    rows = [
+    rows = picture["rows"]
+    cells = [
         (
             f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
             row["name"],
             _when(row),
             _shortened(row["failure"] or row["value"]),
         )
-        for row in picture["rows"]
+        for row in rows
     ]
-    lines += _columns(rows)
+    for line, row in zip(_columns(cells), rows, strict=True):
+        lines += [line, *(f"      | {said}" for said in row["output"].splitlines())]
     lines += [f"to do: {picture['todo']}"] if picture["todo"] else []
     return "\n".join(lines)
 
@@ -176,7 +178,15 @@ def _html_row(row: Row) -> str:
         f'<span style="{_MUTED}">{escape(_when(row))}</span>',
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
-    return _tr(cells)
+    return _tr(cells) + _html_output(row["output"])
+
+
+def _html_output(text: str) -> str:
+    """What was printed, below the row it belongs to."""
+    if not text:
+        return ""
+    pre = f'<pre style="{_MONO}; margin: 0 0 2px; white-space: pre-wrap">{escape(text)}</pre>'
+    return f'<tr style="{_ROW}"><td></td><td colspan="4" style="{_CELL}">{pre}</td></tr>'
 
 
 def _chip(tone: Tone, text: str) -> str:

@@ -124,12 +124,24 @@ select
     max(lsn) filter (
         kind not like 'Command: %'
         and kind not like 'Notification: %'
-        and kind not in ('InvocationMoved', 'RunAttemptFailed', 'MismatchAccepted', 'JournalPurged')
+        and kind not in (
+            'InvocationMoved',
+            'RunAttemptFailed',
+            'OutputWritten',
+            'MismatchAccepted',
+            'JournalPurged'
+        )
     ) as turned_lsn,
     arg_max(kind, lsn) filter (
         kind not like 'Command: %'
         and kind not like 'Notification: %'
-        and kind not in ('InvocationMoved', 'RunAttemptFailed', 'MismatchAccepted', 'JournalPurged')
+        and kind not in (
+            'InvocationMoved',
+            'RunAttemptFailed',
+            'OutputWritten',
+            'MismatchAccepted',
+            'JournalPurged'
+        )
     ) as turned_kind,
     max(at_ms) filter (kind != 'JournalPurged') as modified_at_ms,
     max(lsn) filter (kind = 'InvocationPending') as queued_lsn,

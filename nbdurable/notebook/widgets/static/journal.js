@@ -55,6 +55,16 @@ class Row {
     const value = element("td", "nbd-value", this.line);
     this.value = element("code", "", value);
     this.failure = element("span", "nbd-failure", value);
+    this.below = element("tr", "nbd-row", parent);
+    element("td", "", this.below);
+    const printed = element("td", "nbd-printed", this.below);
+    printed.colSpan = 4;
+    this.output = element("pre", "", printed);
+  }
+
+  remove() {
+    this.line.remove();
+    this.below.remove();
   }
 
   update(row, now) {
@@ -66,6 +76,8 @@ class Row {
     this.tick(row, now);
     setText(this.failure, row.failure);
     setText(this.value, row.failure ? "" : row.value);
+    this.below.hidden = !row.output;
+    setText(this.output, row.output);
   }
 
   tick(row, now) {
@@ -160,7 +172,7 @@ function render({ model, el }) {
     }
     for (const [index, row] of rows) {
       if (kept.has(index)) continue;
-      row.line.remove();
+      row.remove();
       rows.delete(index);
     }
   }

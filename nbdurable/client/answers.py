@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.client.views import InvocationView
 
 APPROVED: Final = True
@@ -13,14 +13,14 @@ REJECTED_MESSAGE: Final = "rejected by a person"
 REJECTED_CODE: Final = 403
 
 
-async def approve(client: LocalClient, view: InvocationView, promise: str) -> None:
+async def approve(client: EngineClient, view: InvocationView, promise: str) -> None:
     """Raises ConflictError when the promise was answered before."""
     assert view.key is not None, "only workflows have promises, and they have keys"
     await client.resolve_promise(view.service, view.key, promise, APPROVED)
 
 
 async def reject(
-    client: LocalClient, view: InvocationView, promise: str, message: str = REJECTED_MESSAGE
+    client: EngineClient, view: InvocationView, promise: str, message: str = REJECTED_MESSAGE
 ) -> None:
     """The handler's await raises TerminalError. Raises ConflictError when answered before."""
     assert view.key is not None, "only workflows have promises, and they have keys"

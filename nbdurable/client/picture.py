@@ -1,4 +1,4 @@
-"""The picture of a run: one JSON value that the live widget, the static HTML and the text all draw.
+"""The picture of a run: one JSON value that widget, static HTML, text and terminal all draw.
 
 Made from the client's read models and nothing else. Bounded: the newest rows, and the number of
 those before them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, NamedTuple, TypedDict
 
 from nbdurable.client.views import EntryView, InvocationView, first_line
 
@@ -20,6 +20,22 @@ SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
+
+
+class Surface(NamedTuple):
+    """How a person is told what to do there.
+
+    Attributes:
+        command: What the verbs follow.
+        repair: How code is corrected, with the service's name in it.
+    """
+
+    command: str
+    repair: str
+
+
+NOTEBOOK: Final = Surface("%durable", "correct the cell of {} and run it again")
+TERMINAL: Final = Surface("nbdurable", "correct the code of {} and start it again")
 
 
 class Row(TypedDict):
@@ -35,6 +51,7 @@ class Row(TypedDict):
     due_at_ms: int | None
     value: str
     failure: str
+    output: str
 
 
 class Picture(TypedDict):
@@ -89,6 +106,7 @@ def picture_of(
     notice: str = "",
     said: str = "",
     name_files: Callable[[str], str] = str,
+    surface: Surface = NOTEBOOK,
 ) -> Picture:
     """`notice` is about the submission, `said` the answer to a click.
 
@@ -110,7 +128,7 @@ def picture_of(
         earlier=len(entries) - len(shown),
         rows=rows,
         waits=[] if view.is_done else list(view.open_promises),
-        todo=what_to_do(view),
+        todo=what_to_do(view, surface),
         said=said,
         now_ms=now_ms,
     )
@@ -137,19 +155,19 @@ def status_of(view: InvocationView) -> str:
     return view.status.replace("-", " ")
 
 
-def what_to_do(view: InvocationView) -> str:
+def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     """The next thing for a person, empty when there is none."""
-    name = handy_name(view)
+    name, repair = handy_name(view), surface.repair.format(view.service)
     if view.is_done:
         return ""
     if not view.is_code_loaded:
         return view.how_to_load
     if view.open_promises:
-        return f"%durable approve {name}"
+        return f"{surface.command} approve {name}"
     if view.status == "paused":
-        return f"correct the cell of {view.service} and run it again, or %durable resume {name}"
+        return f"{repair}, or {surface.command} resume {name}"
     if view.status == "backing-off":
-        return f"it retries by itself; or correct the cell of {view.service} and run it again"
+        return f"it retries by itself; or {repair}"
     return ""
 
 
@@ -227,6 +245,7 @@ def _row(view: InvocationView, entry: EntryView) -> Row:
         due_at_ms=None if is_left else _due_at_ms(entry),
         value="" if entry.kind == "Sleep" else entry.value or "",
         failure=_cut(entry.failure or ""),
+        output=entry.output,
     )
 
 
