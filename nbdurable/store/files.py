@@ -76,8 +76,8 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 _WAY_OUT = (
-    "Nothing was modified. Copy the folder aside first; then restore it from a backup, or move it "
-    "away to begin a new journal."
+    "Nothing was modified. First `nbdurable doctor --copy-aside`, which also says how far it can "
+    "be read; then restore it from a backup, or move it away to begin a new journal."
 )
 
 

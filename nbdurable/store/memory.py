@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from nbdurable.core.records import Row
+from nbdurable.core.records import Lost, Row
 from nbdurable.core.snapshot import snapshot_of
 from nbdurable.engine.ports import History, StateRow
-from nbdurable.errors import StoreError
+from nbdurable.errors import JournalDamagedError, StoreError
 
 # As many commits as DuckStore, so that the simulator meets absorbs about as often.
 ABSORB_COMMITS: Final = 5_000
@@ -27,6 +27,7 @@ _KINDS_OF_AN_EPOCH = ("CodeLoaded", "LinkOpened", "LinkClosed")
 
 
 class _Value(msgspec.Struct):
+    bytes: int
     digest: str
     comparable: bool = True
 
@@ -67,7 +68,7 @@ class MemoryStore:
         self._last_lsn = 0
         self._commit_count = 0
         self._append_count = 0
-        self._state: dict[tuple[str, str, str], tuple[StateRow, bytes]] = {}
+        self._state: dict[tuple[str, str, str], tuple[StateRow, bytes | Lost]] = {}
         self._fault: tuple[int, Literal["before", "after"]] | None = None
         self._usable = False
 
@@ -160,18 +161,27 @@ class MemoryStore:
     def read_journals(
         self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
     ) -> list[Row]:
+        self._check_usable()
         wanted = frozenset(invocation_ids)
-        return [row for row in self.read_rows(first_lsn, last_lsn) if row.invocation_id in wanted]
+        rows = self._between(first_lsn, last_lsn)
+        found = [row for row in rows if row.invocation_id in wanted]
+        for row in found:
+            _present(row.payload)
+        return found
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._check_usable()
         for row in self._between(lsn, lsn):
-            return row.payload
-        return next((held for value, held in self._state.values() if value.lsn == lsn), None)
+            return _present(row.payload)
+        states = self._state.values()
+        return next((_present(held) for value, held in states if value.lsn == lsn), None)
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         self._check_usable()
-        return self._between(first_lsn, last_lsn)
+        rows = self._between(first_lsn, last_lsn)
+        for row in rows:
+            _present(row.payload)
+        return rows
 
     def _between(self, first_lsn: int, last_lsn: int) -> list[Row]:
         begin = bisect_left(self.durable, first_lsn, key=_lsn_of)
@@ -190,8 +200,7 @@ class MemoryStore:
         ref = command.value
         if ref is not None:
             assert row.payload is not None
-            value_bytes = len(row.payload)
-            value = StateRow(*place, row.lsn, ref.digest, ref.comparable, value_bytes)
+            value = StateRow(*place, row.lsn, ref.digest, ref.comparable, ref.bytes)
             self._state[place] = value, row.payload
 
     def _purge(self, purge: Row) -> None:
@@ -215,6 +224,12 @@ class MemoryStore:
     def _check_usable(self) -> None:
         if not self._usable:
             raise StoreError("The store is not open, or an append failed: reopen it.")
+
+
+def _present(payload: bytes | Lost | None) -> bytes | None:
+    if isinstance(payload, Lost):
+        raise JournalDamagedError(f"The payload {payload.digest} is lost.")
+    return payload
 
 
 def _lsn_of(row: Row) -> int:

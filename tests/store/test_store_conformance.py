@@ -15,9 +15,10 @@ from store_facts import CART, ONE, TWO, Log
 from nbdurable.core.facts import InvocationRestored
 from nbdurable.core.ids import digest_of
 from nbdurable.core.machine import fold
-from nbdurable.core.records import Row, decode
+from nbdurable.core.records import Lost, Row, decode
 from nbdurable.core.values import ObjectId
 from nbdurable.engine.ports import StateRow, Store
+from nbdurable.errors import JournalDamagedError
 from nbdurable.store.blobs import MARK
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.memory import MemoryStore
@@ -144,6 +145,24 @@ def test_large_payloads_and_odd_ones_are_read_back_like_any_other(store: Store, 
     store.append([log.purged(ONE)])
     store.absorb()
     assert state_of(store) == {("Cart", "ada", "large"): large, ("Cart", "ada", "odd"): odd}
+
+
+def test_a_lost_payload_is_stored_as_lost_and_said_by_whoever_reads_it(store: Store, log: Log):
+    """A copy of what is lost must not stop the log, nor look like a payload of no bytes."""
+    value = b"x" * 100_000
+    row = log.set("a", value)._replace(payload=Lost(digest_of(value)))
+    store.append([row])
+    store.absorb()
+    assert store.last_lsn() == log.last_lsn
+    for reading in (
+        lambda: store.read_payload(row.lsn),
+        lambda: store.read_journals([ONE], 1, row.lsn),
+        lambda: store.read_rows(1, row.lsn),
+    ):
+        with pytest.raises(JournalDamagedError, match=digest_of(value)):
+            reading()
+    (kept,) = store.load_state()
+    assert kept.value_bytes == len(value)
 
 
 def test_the_last_change_of_a_name_wins(store: Store, log: Log):

@@ -208,3 +208,11 @@ where
     table_schema = 'main'
     and table_catalog = 'memory'
 order by column_name;
+
+-- name: readable_facts
+-- How far a copy of one database can be read, when the journal that it is of cannot be opened.
+select
+    count(*) as fact_count,
+    max(lsn) as last_lsn,
+    max(at_ms) as last_at_ms
+from aside.fact;
