@@ -54,7 +54,7 @@ from nbdurable.invoker.misuse import (
 from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.standstill import Standstill
-from nbdurable.invoker.thread import HandlerThread
+from nbdurable.invoker.thread import REFUSALS_MAX, HandlerThread
 from nbdurable.invoker.wire import Written
 from nbdurable.sdk.context import executing_step_var
 
@@ -71,9 +71,6 @@ OUTPUT_S = 0.1
 VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
-# Code that awaits again however often it is told that the attempt is over would spin, and no other
-# handler would run. Unwinding takes an await per `finally` and `async with`, never this many.
-REFUSALS_MAX = 1_000
 
 
 class Action(NamedTuple):
@@ -352,7 +349,7 @@ class Attempt:
             if not self.is_closed:
                 # User code cancelled its own task: to the journal, a failure like any other.
                 self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's handler; neither sys.exit() nor pytest.fail() in it may end our thread, or be a silence.
             by_itself = not self.is_closed
             self._raised(error)
             self.has_returned = by_itself
@@ -480,7 +477,7 @@ class Attempt:
             # Nobody stopped it: something inside of it was cancelled, which is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's step, as above: whatever it raises is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         else:
