@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.steps import step
 
-__all__ = ["current_context", "step", "wait"]
+__all__ = ["approval", "current_context", "step", "wait"]
