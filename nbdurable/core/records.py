@@ -19,6 +19,7 @@ from nbdurable.core.facts import (
     InvocationCompleted,
     InvocationCreated,
     InvocationFact,
+    InvocationRestored,
     NotificationAppended,
     PromiseCompleted,
     StateEdited,
@@ -151,6 +152,8 @@ def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
             return "StateEdited", None, None, _state_name(of, name_of(command))
         case StateEditQueued(object=of, name=name):
             return "StateEditQueued", None, None, _state_name(of, name)
+        case InvocationRestored(completed=completed):
+            return "InvocationRestored", completed.id, None, None
         case InvocationFact():
             return type(fact).__name__, fact.invocation_id, None, None
         case _:

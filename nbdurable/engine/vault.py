@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from nbdurable.core.facts import AnyFact, InvocationCreated, InvocationFact, carried_ref
+from nbdurable.core.facts import AnyFact, Completed, InvocationCreated, InvocationFact, carried_ref
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.records import CopyOf, Lost, Record, UnknownFactError, decode
-from nbdurable.core.state import Completed, Invocation
+from nbdurable.core.state import Invocation
 from nbdurable.engine.ports import Store
 from nbdurable.errors import JournalDamagedError
 

@@ -20,13 +20,15 @@ from nbdurable.errors import (
 )
 from nbdurable.store.lock import LOCK_FILE, sync_folder, write_private
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 BASE_FILE: Final = "base.duckdb"
 HOT_FILE: Final = "hot.duckdb"
 FORMAT_FILE: Final = "format.json"
 BLOBS_FOLDER: Final = "blobs"
 SPILL_FOLDER: Final = "tmp"
+# By the name each is attached under.
+DATABASES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
 DATABASE_FILES: Final = (BASE_FILE, HOT_FILE)
 
 # A database is made under another name and renamed when complete: half a file is never opened.

@@ -13,14 +13,17 @@ from typing import Final, Literal
 import msgspec
 
 from nbdurable.core.records import Lost, Row
+from nbdurable.core.snapshot import snapshot_of
 from nbdurable.engine.ports import History, StateRow
 from nbdurable.errors import JournalDamagedError, StoreError
 
 # As many commits as DuckStore, so that the simulator meets absorbs about as often.
 ABSORB_COMMITS: Final = 5_000
 
-# All that is left in the state of an invocation that has completed.
+# All that is left of an invocation that has completed, once its journal is purged.
 _LASTING_KINDS = ("InvocationCreated", "InvocationCompleted", "JournalPurged")
+# What recovery needs no more once the epoch is over.
+_KINDS_OF_AN_EPOCH = ("CodeLoaded", "LinkOpened", "LinkClosed")
 
 
 class _Value(msgspec.Struct):
@@ -135,10 +138,20 @@ class MemoryStore:
     def load(self) -> Iterator[Row]:
         self._check_usable()
         assert self.absorbed_lsn == self._last_lsn, "load only after open"
-        done = {row.invocation_id for row in self.durable if row.kind == "InvocationCompleted"}
-        for row in self.durable:
-            if row.invocation_id not in done or row.kind in _LASTING_KINDS:
-                yield row._replace(payload=None)
+        rows = [row._replace(payload=None) for row in self.durable]
+        snapshot = {row.invocation_id: row for row in snapshot_of(rows)}
+        epoch = max((row.epoch for row in rows), default=0)
+        for row in rows:
+            if row.invocation_id in snapshot:
+                if row.kind == "InvocationCompleted":
+                    yield snapshot[row.invocation_id]
+                elif row.kind == "JournalPurged":
+                    yield row
+            elif row.kind in _KINDS_OF_AN_EPOCH:
+                if row.epoch == epoch:
+                    yield row
+            elif row.kind != "StateEdited":
+                yield row
 
     def load_state(self) -> Iterator[StateRow]:
         self._check_usable()
