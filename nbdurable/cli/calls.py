@@ -15,11 +15,10 @@ import click
 
 from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.owner import Reached, ask
-from nbdurable.cli.words import common, write_json
+from nbdurable.cli.words import DurationType, common, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.core.manifest import HandlerManifest
-from nbdurable.durations import parse_duration
 from nbdurable.errors import HttpError, TerminalError
 from nbdurable.sdk.serde import BytesSerde
 
@@ -51,25 +50,11 @@ class _TargetType(click.ParamType[Called]):
         return Called(service, key if slash else None, handler)
 
 
-class _DurationType(click.ParamType[timedelta]):
-    name = "DURATION"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return timedelta(milliseconds=parse_duration(str(value)))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 _target = click.argument("target", type=_TargetType())
 _input = click.argument("value", metavar="[INPUT]", required=False)
 _idempotency_key = click.option("--idempotency-key", help="A second call with it finds the first.")
 _headers = click.option("--header", "headers", metavar="NAME=VALUE", multiple=True)
-_timeout = click.option("--timeout", type=_DurationType(), help="Wait no longer; exit with 3.")
+_timeout = click.option("--timeout", type=DurationType(), help="Wait no longer; exit with 3.")
 
 
 @click.command
@@ -117,7 +102,7 @@ def call(
 @click.command
 @_target
 @_input
-@click.option("--delay", type=_DurationType(), help="Begin so much later, whatever happens.")
+@click.option("--delay", type=DurationType(), help="Begin so much later, whatever happens.")
 @_idempotency_key
 @_headers
 @common

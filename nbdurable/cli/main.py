@@ -30,7 +30,10 @@ COMMANDS: Final = {
     "state": "state",
     "services": "registered",
     "deployments": "registered",
+    "sql": "history",
     "up": "up",
+    "doctor": "doctor",
+    "gc": "upkeep",
     "config": "upkeep",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from nbdurable.durations import parse_duration
 
 # What is not a terminal has no edge to fold a line at.
 _PIPE_COLUMNS: Final = 10_000
@@ -22,6 +25,22 @@ journal_option = click.option(
     help="The journal's folder; NBDURABLE_HOME, else ./.nbdurable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+
+
+class DurationType(click.ParamType[timedelta]):
+    """As everywhere people write durations: 500ms, 10m, 1d or PT10S."""
+
+    name = "DURATION"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return timedelta(milliseconds=parse_duration(str(value)))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from nbdurable.client.access import Access, Listener
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.export import export
 from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
@@ -381,6 +384,36 @@ class EngineClient(CallingClient):
             QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
         """
         return await self._access.query(sql, parameters, limits)
+
+    async def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        invocation_id: str | None = None,
+        payloads: bool = True,
+    ) -> dict[str, int]:
+        """Write the journal's tables as Parquet: `sys_invocation.parquet` and so on.
+
+        ```python
+        await client.export("bug-report", invocation_id=run.id, payloads=False)
+        ```
+
+        Needs pyarrow: `pip install 'nbdurable[arrow]'`.
+
+        Args:
+            folder: A new one, or an empty one.
+            invocation_id: Only what belongs to this invocation, to its key and its service.
+            payloads: False leaves out what users have put in and got out: arguments, results,
+                state, output. Names and messages of failures stay.
+
+        Returns:
+            How many rows each table had.
+
+        Raises:
+            InvocationNotFoundError: There is no such invocation.
+            NbdurableError: There is something in the folder.
+        """
+        return await export(self, Path(folder), invocation_id=invocation_id, payloads=payloads)
 
     async def find(self, text: str) -> InvocationView:
         """The one invocation that has this id, id prefix, or target (`Payment/order-456`).

@@ -16,12 +16,13 @@ from nbdurable.client.views import (
     invocation_view,
     journal_view,
 )
+from nbdurable.core.facts import Completed
 from nbdurable.core.ids import InvocationId, deployment_id
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import RestartInvocation
 from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import Completed, Invocation, ServiceState
+from nbdurable.core.state import Invocation, ServiceState
 from nbdurable.core.values import ErrorReport, ObjectId, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import InvocationNotFoundError

@@ -21,6 +21,7 @@ from nbdurable.core.commands import (
 )
 from nbdurable.core.facts import (
     AttemptFailed,
+    Completed,
     EntryAppended,
     InvocationCompleted,
     InvocationCreated,
@@ -31,7 +32,7 @@ from nbdurable.core.facts import (
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import Completed, EngineState, Invocation, OpenSleep, ServiceState
+from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
 from nbdurable.core.values import Failure, OutputStream, Question, Result
 from nbdurable.invoker.output import overwritten
 

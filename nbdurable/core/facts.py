@@ -41,6 +41,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=Tr
     pass
 
 
+EndedBy = Literal["output", "killed", "cancelled", "retries"]
+
+
 class InvocationFact(Fact, frozen=True, kw_only=True):
     invocation_id: InvocationId
 
@@ -267,13 +270,58 @@ class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
     """`by` output is `Command: Output` and has an entry index; the others come from outside."""
 
     result: Result
-    by: Literal["output", "killed", "cancelled", "retries"]
+    by: EndedBy
     # With these and its creation, all that is known of it once its journal is not loaded.
     attempt: int
     revision: int | None
     # How long the journal was, this entry included: what is left of it once it is not loaded.
     entry_count: int
     entry_index: int | None = None
+
+
+class Completed(Value, frozen=True, kw_only=True):
+    """What is kept of an invocation that has ended: some 650 bytes, for as long as it is retained.
+
+    The rest is in its journal. All of it is in the facts by which it began and ended.
+    """
+
+    id: InvocationId
+    target: Target
+    seed: int
+    service_type: ServiceType
+    handler_type: HandlerType | None = None
+    idempotency_key: str | None = None
+    limit_key: str | None = None
+    restarted_from: InvocationId | None = None
+    attempt: int
+    revision: int | None = None
+    entry_count: int
+    result: Result
+    completed_by: EndedBy
+    created_at_ms: int
+    completed_at_ms: int
+    completion_retention_ms: int | None = None
+    journal_retention_ms: int | None = None
+    first_lsn: int
+    last_lsn: int
+    journal_purged: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Completed {self.id} {self.target}, {self.entry_count} entries>"
+
+    @property
+    def object(self) -> ObjectId | None:
+        return self.target.object
+
+    @property
+    def status(self) -> Literal["completed"]:
+        return "completed"
+
+
+class InvocationRestored(Fact, frozen=True, kw_only=True):
+    """One that has ended, as the snapshot holds it. Read at recovery, never appended."""
+
+    completed: Completed
 
 
 class JournalPurged(InvocationFact, frozen=True, kw_only=True):
@@ -316,6 +364,7 @@ AnyFact = (
     | OutputWritten
     | MismatchAccepted
     | InvocationCompleted
+    | InvocationRestored
     | JournalPurged
     | InvocationPurged
 )

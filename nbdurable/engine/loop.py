@@ -438,9 +438,8 @@ class Engine:
         now_ms = self._clock.now_ms()
         decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
-        rows = self._rows(records)
         try:
-            await self._commit(rows)
+            await self._commit(self._rows(records))
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
@@ -469,7 +468,7 @@ class Engine:
         """The records as the store takes them. What fails here was never sent to it."""
         rows: list[Row] = []
         for record in records:
-            payload = self.vault.resolve(record.payload)
+            payload = self.vault.resolve(record)
             self.vault.remember(record, payload)
             rows.append(encode(record, self.machine.state.epoch, payload))
         return rows
@@ -604,10 +603,7 @@ class Engine:
             case PublishResult(invocation_id=invocation_id, result=result):
                 waiting = self._waiting.pop(invocation_id, None)
                 if waiting:
-                    outcome = self._outcome_of(result)
-                    for asked in waiting:
-                        if asked.set_running_or_notify_cancel():
-                            asked.set_result(outcome)
+                    self._tell(waiting, result)
             case AssignRevision():
                 link = self._links.get(action.link)
                 if link is not None:
@@ -616,6 +612,20 @@ class Engine:
                 link = self._links.get(action.link)
                 if link is not None:
                     self._order(link, action)
+
+    def _tell(self, waiting: list[Reply[Outcome]], result: Result) -> None:
+        outcome: Outcome | JournalDamagedError
+        try:
+            outcome = self._outcome_of(result)
+        except JournalDamagedError as error:
+            outcome = error
+        for asked in waiting:
+            if not asked.set_running_or_notify_cancel():
+                continue
+            if isinstance(outcome, Outcome):
+                asked.set_result(outcome)
+            else:
+                asked.set_exception(outcome)
 
     def _order(
         self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt
@@ -633,12 +643,17 @@ class Engine:
                 if inv is not None and is_live:
                     self._start_attempt(link, inv)
             case DeliverNotification(notification=notification):
-                payload = (
-                    None
-                    if isinstance(notification.result, Failure)
-                    or not notification.result.value.bytes
-                    else self.vault.payload(action.lsn)
-                )
+                result, payload = notification.result, None
+                if not isinstance(result, Failure) and result.value.bytes:
+                    try:
+                        payload = self.vault.payload(action.lsn)
+                    except JournalDamagedError as error:
+                        inv = self.machine.state.invocations.get(invocation_id)
+                        # A later decision of the same batch may have begun another life.
+                        if inv is not None and inv.first_lsn < action.lsn:
+                            link.stop_attempt(invocation_id, attempt, "it waits for what is lost")
+                            self._pause_of_loss(inv, attempt, error)
+                        return
                 entry = JournalEntry(action.entry_index, notification, payload)
                 link.deliver(invocation_id, attempt, [entry])
             case RetryRun(completion_id=completion_id, at_ms=at_ms):
@@ -647,21 +662,24 @@ class Engine:
                 link.stop_attempt(invocation_id, attempt, why)
 
     def _start_attempt(self, link: Link, inv: Invocation) -> None:
-        """What cannot be read pauses its own invocation, and names the file."""
         try:
             link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
         except JournalDamagedError as error:
-            report = ErrorReport(
-                code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
-            )
-            failed = AttemptSteps(
-                epoch=self.machine.state.epoch,
-                invocation_id=inv.id,
-                seed=inv.seed,
-                attempt=inv.attempt,
-                steps=(FailAttempt(error=report),),
-            )
-            self._mailbox.put(_Letter(failed, None))
+            self._pause_of_loss(inv, inv.attempt, error)
+
+    def _pause_of_loss(self, inv: Invocation, attempt: int, error: JournalDamagedError) -> None:
+        """What cannot be read pauses who needs it, and names the file; nobody else is harmed."""
+        report = ErrorReport(
+            code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
+        )
+        failed = AttemptSteps(
+            epoch=self.machine.state.epoch,
+            invocation_id=inv.id,
+            seed=inv.seed,
+            attempt=attempt,
+            steps=(FailAttempt(error=report),),
+        )
+        self._mailbox.put(_Letter(failed, None))
 
     def _die(self, error: BaseException) -> None:
         """Answer everyone who waits, now and from now on, with the reason."""

@@ -35,7 +35,7 @@ from nbdurable.core.attempt import (
     success_of,
 )
 from nbdurable.core.commands import CallCommand, OneWayCallCommand
-from nbdurable.core.futures import Completion, FutureTree
+from nbdurable.core.futures import Completion, FutureTree, Stream
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
@@ -54,7 +54,7 @@ from nbdurable.invoker.misuse import (
 from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.standstill import Standstill
-from nbdurable.invoker.thread import HandlerThread
+from nbdurable.invoker.thread import REFUSALS_MAX, HandlerThread
 from nbdurable.invoker.wire import Written
 from nbdurable.sdk.context import executing_step_var
 
@@ -71,9 +71,6 @@ OUTPUT_S = 0.1
 VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
-# Code that awaits again however often it is told that the attempt is over would spin, and no other
-# handler would run. Unwinding takes an await per `finally` and `async with`, never this many.
-REFUSALS_MAX = 1_000
 
 
 class Action(NamedTuple):
@@ -141,7 +138,7 @@ class Attempt:
         self._output_later: asyncio.TimerHandle | None = None
         self._suspend_later: asyncio.Handle | None = None
         self._abandon_later: asyncio.TimerHandle | None = None
-        self._waiting_for: FutureTree | None = None
+        self._waiting_for: FutureTree | Stream | None = None
         self._refusal_count = 0
         self._actions: dict[int, Action] = {}
         self._executing: dict[int, asyncio.Task[None]] = {}
@@ -195,8 +192,8 @@ class Attempt:
         """What to execute when this step is waited for."""
         self._actions[completion_id] = action
 
-    def wait(self, tree: FutureTree) -> Generator[Any, None, None]:
-        """Return when the tree is satisfied.
+    def wait(self, awaited: FutureTree | Stream) -> Generator[Any, None, None]:
+        """Return when the tree is satisfied, or something in the stream is touched.
 
         Raises:
             TerminalError: 409, the invocation was cancelled.
@@ -204,7 +201,7 @@ class Attempt:
         """
         while True:
             yield from self.check_open()
-            progress = self.guard(lambda: self.machine.await_(tree))
+            progress = self.guard(lambda: self.machine.await_(awaited))
             match progress:
                 case Ready():
                     return
@@ -223,8 +220,8 @@ class Attempt:
                         self.fail(_two_awaits_report(self._user_line()))
                         raise AttemptClosed
                     if can_suspend:
-                        self._suspend_after_inactivity(tree)
-                    self._waiting_for = tree
+                        self._suspend_after_inactivity(awaited)
+                    self._waiting_for = awaited
                     # The handler itself may be elsewhere: a task of the user's own waits here.
                     self.step_ended()
                     self._wake = self._loop.create_future()
@@ -352,7 +349,7 @@ class Attempt:
             if not self.is_closed:
                 # User code cancelled its own task: to the journal, a failure like any other.
                 self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's handler; neither sys.exit() nor pytest.fail() in it may end our thread, or be a silence.
             by_itself = not self.is_closed
             self._raised(error)
             self.has_returned = by_itself
@@ -416,21 +413,21 @@ class Attempt:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _suspend_after_inactivity(self, tree: FutureTree) -> None:
+    def _suspend_after_inactivity(self, awaited: FutureTree | Stream) -> None:
         if self._host.always_replay:
-            self._suspend_later = self._loop.call_soon(self._suspend, tree)
+            self._suspend_later = self._loop.call_soon(self._suspend, awaited)
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
-        self._suspend_later = self._loop.call_later(delay_s, self._suspend, tree)
+        self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
 
     def _stay(self) -> None:
         if self._suspend_later is not None:
             self._suspend_later.cancel()
             self._suspend_later = None
 
-    def _suspend(self, tree: FutureTree) -> None:
+    def _suspend(self, awaited: FutureTree | Stream) -> None:
         if not self.is_closed:
-            self.machine.suspend(tree)
+            self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
             self._unwind()
 
@@ -480,7 +477,7 @@ class Attempt:
             # Nobody stopped it: something inside of it was cancelled, which is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's step, as above: whatever it raises is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         else:

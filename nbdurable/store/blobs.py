@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nbdurable.core.ids import digest_of
-from nbdurable.core.records import Row
+from nbdurable.core.records import Lost, Row
 from nbdurable.store.files import BLOBS_FOLDER, damaged
 from nbdurable.store.lock import write_private
 
@@ -31,18 +31,14 @@ class Blobs:
 
     def take_out(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows as they are stored. Their large payloads are durable when this returns."""
-        if not any(row.payload is not None and _is_large(row.payload) for row in rows):
+        if not any(_is_apart(row.payload) for row in rows):
             return rows
-        return [
-            row._replace(payload=self._keep(row.payload))
-            if row.payload is not None and _is_large(row.payload)
-            else row
-            for row in rows
-        ]
+        return [row._replace(payload=self._stored(row.payload)) for row in rows]
 
     def put_back(self, stored: tuple[object, ...]) -> Row:
         """The row as it was appended."""
         row = Row._make(stored)
+        assert not isinstance(row.payload, Lost), "it is stored as the mark of its file"
         if row.payload is None or not row.payload.startswith(MARK):
             return row
         return row._replace(payload=self.content(row.payload))
@@ -64,6 +60,12 @@ class Blobs:
             raise damaged(path, "its content is not what its name says")
         return content
 
+    def _stored(self, payload: bytes | Lost | None) -> bytes | None:
+        if isinstance(payload, Lost):
+            # The file that is gone: should it come back, what was copied from it is whole again.
+            return MARK + payload.digest.encode()
+        return self._keep(payload) if payload is not None and _is_apart(payload) else payload
+
     def _keep(self, payload: bytes) -> bytes:
         path = self._folder / digest_of(payload)
         # A file under its final name is whole; the same bytes are often stored again.
@@ -72,5 +74,8 @@ class Blobs:
         return MARK + path.name.encode()
 
 
-def _is_large(payload: bytes) -> bool:
+def _is_apart(payload: bytes | Lost | None) -> bool:
+    """Whether it is not stored in its row."""
+    if payload is None or isinstance(payload, Lost):
+        return payload is not None
     return len(payload) > ROW_PAYLOAD_BYTES_MAX or payload.startswith(MARK)

@@ -28,10 +28,12 @@ from nbdurable.store.instance import (
     Bounds,
     Instance,
     create_databases,
+    decoding,
     translate,
     wants_memory,
 )
 from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.migrate import migrate
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
 
@@ -192,7 +194,8 @@ class DuckStore:
         assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
         if last > absorbed:
             self._probe("absorb")
-            fold_into_base(writer, last)
+            with decoding(self.folder / BASE_FILE):
+                fold_into_base(writer, last)
             self._probe("absorb: committed to base")
             self._checkpoint_base(writer)
             self._probe("absorb: base is checkpointed")
@@ -251,7 +254,9 @@ class DuckStore:
         if begun is None:
             begun = Format(files.FORMAT_VERSION, uuid.uuid4().hex, self._now_ms())
             files.write_format(self.folder, begun, self._created_by)
-        create_databases(self.folder, begun)
+        create_databases(self.folder, begun._replace(version=files.FORMAT_VERSION))
+        if begun.version < files.FORMAT_VERSION:
+            begun = migrate(self.folder, begun, self._created_by)
         return begun
 
     def _open_databases(self, begun: Format) -> None:

@@ -31,7 +31,7 @@ from nbdurable.core.commands import (
     SignalCommand,
     SleepCommand,
 )
-from nbdurable.core.facts import EntryAppended, InvocationCreated
+from nbdurable.core.facts import Completed, EntryAppended, InvocationCreated
 from nbdurable.core.futures import AllCompleted, Completion, FirstCompleted, Signal
 from nbdurable.core.ids import (
     InvocationId,
@@ -65,7 +65,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.restart import prefix_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import Completed, Invocation
+from nbdurable.core.state import Invocation
 from nbdurable.core.values import Failure, ObjectId, Result, RetryPolicy, Target
 
 TARGETS = [

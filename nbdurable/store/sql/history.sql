@@ -340,6 +340,7 @@ from (
 -- Codes of Restate for what it has codes for; else the one of an error that is retried.
 create macro history.restate_code(error) as
     case
+        when error is null then null
         when starts_with(history.text(error, '$.type_name'), 'RT0')
             then history.text(error, '$.type_name')
         when history.text(error, '$.code') = '570' then 'RT0016'
