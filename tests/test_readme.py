@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from support.command import END_S_MAX, nbdurable, start_apart, until_served
 from support.running import durable
 
 README = Path(__file__).parent.parent / "README.md"
@@ -67,6 +70,38 @@ def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:
     assert (said.status_code, said.json()) == (200, "Hello, World!")
     assert (sent.status_code, sent.json()["status"]) == (202, "Accepted")
     assert [service["name"] for service in services.json()["services"]] == ["Greeter"]
+
+
+def test_the_command_line_does_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line as it stands, on ports of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
+    for name in ("INGRESS", "ADMIN"):
+        monkeypatch.setenv(f"NBDURABLE_{name}", "127.0.0.1:0")
+    (flows,) = python_blocks("On the command line")
+    Path("flows.py").write_text(flows)
+    up, commands = shell_blocks("On the command line")
+    serving = start_apart(*shlex.split(up)[1:])
+    try:
+        until_served(tmp_path / ".nbdurable")
+        shown = [nbdurable(*shlex.split(line)[1:]) for line in commands.splitlines()]
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=END_S_MAX)
+    assert [one.exit_code for one in shown] == [0] * 7
+    assert shown[0].stdout == '"Hello, World!"\n'
+    assert "Payment/order-456/run" in shown[2].stdout
+    assert "approved" in shown[3].stdout
+    assert shown[5].stdout == '"captured 100"\n'
+    assert "Payment/order-456/run" in shown[6].stdout
+
+
+def shell_blocks(after: str) -> list[str]:
+    """The shell blocks of one section, in order."""
+    section = README.read_text().split(f"\n## {after}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 def free_ports(count: int) -> list[int]:

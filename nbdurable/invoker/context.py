@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -19,6 +19,7 @@ from nbdurable.core.values import Failure, Result, Success
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
+from nbdurable.invoker.completions import one_by_one
 from nbdurable.invoker.futures import (
     AttemptFinished,
     Future,
@@ -333,6 +334,9 @@ class Invoked(Context):
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         await _Settling(self.combine("all_settled", futures))
+
+    def as_completed(self, futures: list[DurableFuture[Any]]) -> AsyncIterator[OwnFuture[Any]]:
+        return one_by_one(self.attempt, _own(futures))
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         ours = _own(futures)

@@ -33,7 +33,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     if magics is None:
         return
     atexit.unregister(magics.session.close)
-    magics.session.close()
+    magics.session.end()
     magics.capture.end()
     manager = shell.magics_manager
     del manager.registry[DurableMagics.__name__]

@@ -30,6 +30,14 @@ def greeting(path: Path, views: Sequence[InvocationView]) -> Iterator[str]:
         yield f"  … and {len(unfinished) - LINES_MAX} more: %durable ls"
 
 
+def joined(path: Path, program: str, pid: int) -> str:
+    """What a kernel says that does not own the journal."""
+    return (
+        f"nbdurable: joined {shown(path)}, which {program} owns (pid {pid}); what is defined here"
+        " runs here, and this kernel takes over when that one ends"
+    )
+
+
 def line_of(view: InvocationView) -> str:
     """One run in one sentence: `Payment/order-456 waits for 'approved' – …`."""
     todo = what_to_do(view)

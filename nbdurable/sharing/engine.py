@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbdurable.client.engine import EngineClient
 from nbdurable.core.proposals import Loaded
@@ -16,9 +17,11 @@ from nbdurable.errors import EngineClosedError, JournalHeldError, NbdurableError
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.options import EngineOptions
-from nbdurable.sharing.joined import Joined
 from nbdurable.sharing.listening import Listening
 from nbdurable.wiring import DurableEngine, OpenableEngine, SyncDurableEngine
+
+if TYPE_CHECKING:
+    from nbdurable.sharing.joined import Joined
 
 
 class SharedEngine(OpenableEngine):
@@ -99,6 +102,9 @@ class SharedEngine(OpenableEngine):
         try:
             self._own.start()
         except JournalHeldError:
+            # Whoever owns the journal needs none of this.
+            from nbdurable.sharing.joined import Joined
+
             joined = Joined(self._own, slots=self._slots)
             self._client = joined.start()
             self._joined = joined

@@ -11,6 +11,7 @@ the engine is next, and what clients wait for is asked again (see `client/switch
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import sys
 import threading
@@ -92,19 +93,23 @@ class Joined:
             NbdurableError: As `DurableEngine.start`, if it came to that.
         """
         link = self._own.link
+        # A process that ends must not take over what it is about to leave.
+        atexit.register(self.close)
         self._thread.start()
         try:
             self._ready.result()
         except BaseException:
-            self._thread.join()
+            self.close()
             raise
         return EngineClient(self._access, link)
 
     def close(self) -> None:
         """Leave, and let go of the journal if it was ours. What ran goes on elsewhere, or later."""
-        if self._thread.is_alive():
+        atexit.unregister(self.close)
+        # It may be ending by itself just now, and its loop be closed already.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end)
-            self._thread.join()
+        self._thread.join()
 
     # -- on its thread --------------------------------------------------------------------------
 
@@ -125,8 +130,8 @@ class Joined:
         finally:
             self._access.close(error)
             if self._listening is not None:
-                await asyncio.to_thread(self._listening.close)
-            await asyncio.to_thread(self._own.close)
+                self._listening.close()
+            self._own.close()
             if not self._ready.done():
                 closed = EngineClosedError("it was closed before it had joined")
                 self._ready.set_exception(error or closed)
@@ -136,7 +141,7 @@ class Joined:
         while not self._closing.is_set():
             if await self._join():
                 continue
-            if await self._take_over():
+            if self._take_over():
                 await self._closing.wait()
                 return
             if not self._ready.done() and self._loop.time() > give_up_at:
@@ -176,7 +181,7 @@ class Joined:
             linked.lost()
         return True
 
-    async def _take_over(self) -> bool:
+    def _take_over(self) -> bool:
         """Whether the lock was free, so that this process owns the journal from now on."""
         if self._ready.done() and not self._own.path.is_dir():
             # A new journal in its place would be in the way when the old one is moved back.
@@ -184,7 +189,8 @@ class Joined:
                 f"the journal {self._own.path} is gone: its folder was deleted or moved away"
             )
         try:
-            await asyncio.to_thread(self._own.start)
+            # On this loop, because all that it carries waits for just this.
+            self._own.start()
         except JournalHeldError as refused:
             self._refused = refused
             return False
