@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -53,9 +54,12 @@ async def test_the_handler_of_steps_runs_as_it_stands() -> None:
     assert [entry.name for entry in journal if entry.kind == "Run"] == ["price", "price"]
 
 
-async def test_a_person_is_asked_as_it_stands() -> None:
+async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, block = python_blocks("In a script")
-    names: dict[str, Any] = {}
+    # Annotations are looked up in the module that a class says it is of.
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    names = vars(module)
     exec(block, names)  # noqa: S102 - it is our own README.
     async with durable(names["refunds"]) as engine:
         client = engine.client
