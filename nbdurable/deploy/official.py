@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -256,6 +256,15 @@ class BridgedContext:
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         await self.awaited(self._restate.gather(*_officials(futures)))
+
+    async def as_completed(
+        self, futures: list[DurableFuture[Any]]
+    ) -> AsyncIterator[DurableFuture[Any]]:
+        while futures:
+            await self.await_any(futures)
+            for future in (completed := [one for one in futures if one.is_completed()]):
+                yield future
+            futures = [future for future in futures if future not in completed]
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         return [future.is_completed() for future in futures]

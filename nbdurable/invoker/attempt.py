@@ -35,7 +35,7 @@ from nbdurable.core.attempt import (
     success_of,
 )
 from nbdurable.core.commands import CallCommand, OneWayCallCommand
-from nbdurable.core.futures import Completion, FutureTree
+from nbdurable.core.futures import Completion, FutureTree, Stream
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
@@ -138,7 +138,7 @@ class Attempt:
         self._output_later: asyncio.TimerHandle | None = None
         self._suspend_later: asyncio.Handle | None = None
         self._abandon_later: asyncio.TimerHandle | None = None
-        self._waiting_for: FutureTree | None = None
+        self._waiting_for: FutureTree | Stream | None = None
         self._refusal_count = 0
         self._actions: dict[int, Action] = {}
         self._executing: dict[int, asyncio.Task[None]] = {}
@@ -192,8 +192,8 @@ class Attempt:
         """What to execute when this step is waited for."""
         self._actions[completion_id] = action
 
-    def wait(self, tree: FutureTree) -> Generator[Any, None, None]:
-        """Return when the tree is satisfied.
+    def wait(self, awaited: FutureTree | Stream) -> Generator[Any, None, None]:
+        """Return when the tree is satisfied, or something in the stream is touched.
 
         Raises:
             TerminalError: 409, the invocation was cancelled.
@@ -201,7 +201,7 @@ class Attempt:
         """
         while True:
             yield from self.check_open()
-            progress = self.guard(lambda: self.machine.await_(tree))
+            progress = self.guard(lambda: self.machine.await_(awaited))
             match progress:
                 case Ready():
                     return
@@ -220,8 +220,8 @@ class Attempt:
                         self.fail(_two_awaits_report(self._user_line()))
                         raise AttemptClosed
                     if can_suspend:
-                        self._suspend_after_inactivity(tree)
-                    self._waiting_for = tree
+                        self._suspend_after_inactivity(awaited)
+                    self._waiting_for = awaited
                     # The handler itself may be elsewhere: a task of the user's own waits here.
                     self.step_ended()
                     self._wake = self._loop.create_future()
@@ -413,21 +413,21 @@ class Attempt:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _suspend_after_inactivity(self, tree: FutureTree) -> None:
+    def _suspend_after_inactivity(self, awaited: FutureTree | Stream) -> None:
         if self._host.always_replay:
-            self._suspend_later = self._loop.call_soon(self._suspend, tree)
+            self._suspend_later = self._loop.call_soon(self._suspend, awaited)
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
-        self._suspend_later = self._loop.call_later(delay_s, self._suspend, tree)
+        self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
 
     def _stay(self) -> None:
         if self._suspend_later is not None:
             self._suspend_later.cancel()
             self._suspend_later = None
 
-    def _suspend(self, tree: FutureTree) -> None:
+    def _suspend(self, awaited: FutureTree | Stream) -> None:
         if not self.is_closed:
-            self.machine.suspend(tree)
+            self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
             self._unwind()
 

@@ -40,6 +40,7 @@ HELP: Final = """\
 %durable resume ID                         try again now what is paused or backs off
 %durable kill ID                           end it now, without running any of its code
 %durable result ID                         what it returned
+%durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
 ID is an id, its beginning, Service/key, or a workflow's key."""
 
