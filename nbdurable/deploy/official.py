@@ -14,7 +14,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, assert_never
 
 from nbdurable.errors import (
     ContextMisuseError,
@@ -134,7 +134,7 @@ def _bridged(restate: Any, handler: Handler[Any, Any]) -> Callable[..., Any]:
         except SdkInternalBaseException as error:
             # The official SDK's own, on its way out; see `_ours`.
             raise error.__cause__ or error from None
-        except Exception as error:
+        except (TerminalError, RetryableError) as error:
             raise _theirs(restate, error) from error
         finally:
             current_context_var.reset(token)
@@ -164,21 +164,19 @@ def _official_codec(restate: Any, codec: Any) -> Any:
 # -- errors --------------------------------------------------------------------------------------
 
 
-def _theirs(restate: Any, error: Exception) -> Exception:
-    """As the official SDK knows it; others are nobody's."""
+def _theirs(restate: Any, error: TerminalError | RetryableError) -> Exception:
+    """As the official SDK knows it."""
+    theirs: Exception
     match error:
         case TerminalError():
-            theirs: Exception = restate.TerminalError(
-                error.message, error.status_code, error.metadata
-            )
-            return theirs
+            theirs = restate.TerminalError(error.message, error.status_code, error.metadata)
         case RetryableError():
-            retryable: Exception = restate.exceptions.RetryableError(
+            theirs = restate.exceptions.RetryableError(
                 error.message, error.status_code, error.retry_after
             )
-            return retryable
         case _:
-            return error
+            assert_never(error)
+    return theirs
 
 
 def _ours(restate: Any, error: BaseException) -> BaseException:
@@ -287,20 +285,17 @@ class BridgedContext:
             raise ours from error
 
     def _step(self, call: functools.partial[Any]) -> Callable[[], Any]:
-        def known(error: Exception) -> Exception:
-            return _theirs(self._restate, error)
-
         async def run_async() -> Any:
             try:
                 return await call()
             except (TerminalError, RetryableError) as error:
-                raise known(error) from error
+                raise _theirs(self._restate, error) from error
 
         def run_blocking() -> Any:
             try:
                 return call()
             except (TerminalError, RetryableError) as error:
-                raise known(error) from error
+                raise _theirs(self._restate, error) from error
 
         return run_async if inspect.iscoroutinefunction(call.func) else run_blocking
 

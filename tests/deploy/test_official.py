@@ -153,6 +153,16 @@ async def test_errors_are_those_that_each_side_knows():
     assert value(await attempt(app, "S/handle", b'"step"', failed)) == b'"caught 418 no tea"'
 
 
+async def test_any_other_error_is_the_attempts_and_is_tried_again():
+    """The official SDK follows what caused an error, for ever if it caused itself."""
+
+    async def handle(ctx: Context) -> None:
+        raise ValueError("not yet")
+
+    (error,) = await attempt(serving(handle), "S/handle", b"")
+    assert (error.kind, error.fields[2]) == (ERROR, b"ValueError('not yet')")
+
+
 @pytest.mark.parametrize("kind", ["async", "def"])
 async def test_a_terminal_error_in_a_step_is_recorded_as_one(kind: str):
     """Else the cluster would retry for ever what was meant to end."""
