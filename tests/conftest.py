@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import cluster
 
 from nbdurable.testing import plugin
 
@@ -49,3 +54,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(bounded())
     return True
+
+
+@pytest.fixture(scope="session")
+def restate_packages() -> Iterator[Path]:
+    """The real server and its command line, installed once for all who ask, and removed again.
+
+    A skip only where there is no npm, which `.ci/run` sees to; all that fails is a failure.
+    """
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, and the Restate server comes from there")
+    with tempfile.TemporaryDirectory(prefix="restate-") as folder:
+        yield cluster.install(Path(folder))
