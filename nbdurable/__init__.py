@@ -22,6 +22,7 @@ from nbdurable.errors import (
     JournalHeldError,
     JournalMismatchError,
     JournalVersionError,
+    LinkLostError,
     NbdurableError,
     RetryableError,
     SdkInternalBaseException,
@@ -76,7 +77,8 @@ if TYPE_CHECKING:
     )
     from nbdurable.server.options import ServeOptions
     from nbdurable.server.serving import Serving, serve
-    from nbdurable.wiring import DurableEngine, SyncDurableEngine, open, open_sync
+    from nbdurable.sharing.engine import SharedEngine, open, open_sync
+    from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
 __version__ = "0.1.0"
 
@@ -105,6 +107,7 @@ __all__ = [
     "JournalValueCodecProvider",
     "JournalVersionError",
     "JsonSerde",
+    "LinkLostError",
     "MsgspecJsonSerde",
     "NbdurableError",
     "ObjectContext",
@@ -128,6 +131,7 @@ __all__ = [
     "ServeOptions",
     "Service",
     "Serving",
+    "SharedEngine",
     "StoreError",
     "SyncClient",
     "SyncDurableEngine",
@@ -165,14 +169,15 @@ _ROOMS = {
     "RestateLoggingFilter": "nbdurable.logging",
     "ServeOptions": "nbdurable.server.options",
     "Serving": "nbdurable.server.serving",
+    "SharedEngine": "nbdurable.sharing.engine",
     "SyncClient": "nbdurable.client.sync",
     "SyncDurableEngine": "nbdurable.wiring",
     "app": "nbdurable.deploy.endpoint",
     "create_client": "nbdurable.client.http",
     "create_test_harness": "nbdurable.harness",
     "getLogger": "nbdurable.logging",
-    "open": "nbdurable.wiring",
-    "open_sync": "nbdurable.wiring",
+    "open": "nbdurable.sharing.engine",
+    "open_sync": "nbdurable.sharing.engine",
     "serve": "nbdurable.server.serving",
     "test_harness": "nbdurable.harness",
     "load_ipython_extension": "nbdurable.notebook.extension",

@@ -11,13 +11,16 @@
         ├── JournalVersionError        505  the journal was written by a newer version
         ├── JournalGoneError           410  `.nbdurable` was deleted or replaced underneath us
         ├── EngineClosedError          598  the engine no longer takes work
+        ├── LinkLostError              503  the journal's owner went before it answered
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
+        ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
         ├── ContextMisuseError         400  ctx was used where it can record nothing
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
         ├── QueryError                 400  SQL over history that is refused, wrong, or too much
+        ├── AnswerError                400  an answer is not of the type that was asked for
         └── HttpError                  any  the other side answered with this status
 
     BaseException
@@ -123,6 +126,12 @@ class EngineClosedError(NbdurableError):
     code = 598
 
 
+class LinkLostError(NbdurableError):
+    """The process that owns the journal went before it answered: look whether it happened."""
+
+    code = 503
+
+
 class SerializationError(NbdurableError):
     """A value does not fit its serde: which part of it, what was found there, what to do.
 
@@ -170,6 +179,12 @@ class DefinitionError(NbdurableError, ValueError):
     code = 400
 
 
+class SettingsError(NbdurableError):
+    """The command line, a variable or `pyproject.toml` says what cannot be; the text says which."""
+
+    code = 400
+
+
 class ContextMisuseError(NbdurableError):
     """ctx, or a future of it, was used where it can record nothing; the text says what to write.
 
@@ -195,6 +210,12 @@ class ConflictError(NbdurableError):
     """Someone was there first: a key in use, a workflow already run, a stale version."""
 
     code = 409
+
+
+class AnswerError(NbdurableError):
+    """An answer to a promise or an awakeable is not of the type that was asked for."""
+
+    code = 400
 
 
 class QueryError(NbdurableError):

@@ -1,26 +1,31 @@
-"""Wiring: `open()` puts store, engine, link and client together. The only place that does.
+"""Wiring: puts store, engine, link and client together. The only place that does.
 
 The journal is a folder, `./.nbdurable` unless `path` or NBDURABLE_HOME says otherwise. One
-process owns it at a time.
+process owns it at a time. What a call leaves open is for the environment and `pyproject.toml` to
+say: this is the only module that asks them.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import atexit
 import os
 import secrets
 import sys
+import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nbdurable import __version__
+from nbdurable.client.engine import EngineClient
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
-from nbdurable.core.proposals import Loaded
+from nbdurable.core.proposals import Loaded, Proposal
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
 from nbdurable.engine.ports import Clock, Store
@@ -33,21 +38,81 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.options import EngineOptions
+from nbdurable.settings.said import home, options_here
 
 if TYPE_CHECKING:
     from nbdurable.store.lock import OwnerLock
 
-JOURNAL_FOLDER = ".nbdurable"
 PICKLE_KEY_FILE = "pickle.key"
+_SERVED_NOWHERE: dict[str, object] = {"ingress": None, "admin": None, "token_file": None}
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Where the journal is: `path`, else NBDURABLE_HOME, else ./.nbdurable."""
-    return Path(path or os.environ.get("NBDURABLE_HOME") or JOURNAL_FOLDER).absolute()
+    return Path(path or home()).absolute()
 
 
-class DurableEngine:
-    """An open journal and the engine on it. Use as an `async with`, or `start` and `close`."""
+class OpenableEngine(abc.ABC):
+    """What can be opened and has a client. Use as an `async with`, or `start` and `close`."""
+
+    @property
+    @abc.abstractmethod
+    def path(self) -> Path: ...
+
+    @property
+    @abc.abstractmethod
+    def client(self) -> EngineClient: ...
+
+    @property
+    @abc.abstractmethod
+    def owned(self) -> DurableEngine:
+        """The engine itself, where it is in this process.
+
+        Raises:
+            NbdurableError: Another process has it.
+        """
+
+    @abc.abstractmethod
+    def start(self) -> None: ...
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    @abc.abstractmethod
+    async def register_all(self) -> list[Loaded]:
+        """Load the code of the services given to `open`: what was in flight goes on."""
+
+    async def __aenter__(self) -> Self:
+        refused = await asyncio.to_thread(self.refused_to_start)
+        if refused is not None:
+            # Without the frames that led here: the sentence and the user's own line say it all.
+            raise refused.with_traceback(None)
+        try:
+            await self.register_all()
+        except BaseException:
+            await asyncio.to_thread(self.close)
+            raise
+        return self
+
+    def refused_to_start(self) -> NbdurableError | None:
+        """Start, or say why not, without the frames that led there."""
+        try:
+            self.start()
+        except NbdurableError as error:
+            return error
+        return None
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+
+class DurableEngine(OpenableEngine):
+    """A journal and the engine on it, in this process and for this process."""
 
     def __init__(
         self,
@@ -60,11 +125,12 @@ class DurableEngine:
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
-        self.path = journal_path(path)
+        self._path = journal_path(path)
         self._services = list(services)
         self._store = store
         self._clock = clock or WallClock()
-        self._options = options or EngineOptions()
+        # A store of the caller's own is no project's, so no project says how it is run.
+        self._options = options_here(options) if store is None else options or EngineOptions()
         self._settings = settings_of(self._options)
         self._logs_failures = logs_failures
         # An app brings its own.
@@ -73,11 +139,21 @@ class DurableEngine:
         self._engine: Engine | None = None
         self._lock: OwnerLock | None = None
         self._link: LocalLink | None = None
+        self._telling = threading.Lock()
+        self._told: list[dict[str, object]] = []
         self._client: LocalClient | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._engine is None else "open"
         return f"<DurableEngine {self.path} {state}, {len(self._services)} services>"
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def owned(self) -> DurableEngine:
+        return self
 
     @property
     def client(self) -> LocalClient:
@@ -112,11 +188,10 @@ class DurableEngine:
             logs_failures=self._logs_failures,
         )
         engine.start()
-        wires = WireSource(Seal(self._pickle_key), self._codec)
-        link = LocalLink(f"local-{os.getpid()}", self._clock, engine.post, wires)
-        link.start()
+        link = self.link
+        link.report_to(engine.post)
         engine.add_link(link).result()
-        self._engine, self._link = engine, link
+        self._engine = engine
         _look_after(self)
         self._client = LocalClient(engine, link)
 
@@ -129,10 +204,37 @@ class DurableEngine:
     def has_codec(self) -> bool:
         return self._codec is not None
 
-    def announce(self, **more: object) -> None:
-        """Tell the other processes of the project, in `owner.json`, how this one is reached."""
+    @property
+    def link(self) -> LocalLink:
+        """Where handlers of this process run, also while another one has the engine."""
+        if self._link is None:
+            wires = WireSource(Seal(self._pickle_key), self._codec)
+            self._link = LocalLink(f"local-{os.getpid()}", self._clock, report_to_nobody, wires)
+            self._link.start()
+        return self._link
+
+    def announce(self, **more: object) -> Callable[[], None]:
+        """Tell the other processes of the project, in `owner.json`, how this one is reached.
+
+        Returns the function that takes it back. Of several announcements the last one counts.
+        """
+        with self._telling:
+            self._told.append(more)
+            self._tell()
+
+        def take_back() -> None:
+            with self._telling:
+                self._told.remove(more)
+                self._tell()
+
+        return take_back
+
+    def _tell(self) -> None:
+        told = self._told[-1] if self._told else _SERVED_NOWHERE
         if self._lock is not None and self._lock.is_held:
-            self._lock.announce(version=__version__, **more)
+            # Where the folder is gone nobody looks for us.
+            with suppress(FileNotFoundError):
+                self._lock.announce(version=__version__, **told)
 
     def _duck_store(self) -> Store:
         from nbdurable.store.duck import DuckStore
@@ -148,7 +250,6 @@ class DurableEngine:
         return self._key
 
     async def register_all(self) -> list[Loaded]:
-        """Load the code of the services given to `open`: what was in flight goes on."""
         return [await self.client.register(service) for service in self._services]
 
     def close(self) -> None:
@@ -160,39 +261,11 @@ class DurableEngine:
         if engine is not None:
             engine.close()
 
-    async def __aenter__(self) -> Self:
-        refused = await asyncio.to_thread(self.refused_to_start)
-        if refused is not None:
-            # Without the frames that led here: the sentence and the user's own line say it all.
-            raise refused.with_traceback(None)
-        try:
-            await self.register_all()
-        except BaseException:
-            await asyncio.to_thread(self.close)
-            raise
-        return self
-
-    def refused_to_start(self) -> NbdurableError | None:
-        """Start, or say why not, without the frames that led there."""
-        try:
-            self.start()
-        except NbdurableError as error:
-            return error
-        return None
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.close)
-
 
 class SyncDurableEngine:
     """The same engine for code without asyncio. Use as a `with`."""
 
-    def __init__(self, opened: DurableEngine) -> None:
+    def __init__(self, opened: OpenableEngine) -> None:
         self.opened = opened
 
     def __repr__(self) -> str:
@@ -226,49 +299,9 @@ class SyncDurableEngine:
         self.opened.close()
 
 
-def open(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    services: Iterable[Definition] = (),
-    options: EngineOptions | None = None,
-    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
-) -> DurableEngine:
-    """Open the journal and run an engine on it in this process.
-
-    ```python
-    async with nbdurable.open(services=[flow]) as engine:
-        await engine.client.workflow_send(run, "order-456", {"amount": 100})
-    ```
-
-    Args:
-        path: The journal's folder; None takes NBDURABLE_HOME, else `.nbdurable`.
-        services: A list of them, or what `nbdurable.app()` returns.
-        options: What holds where services and handlers say nothing.
-        journal_value_codec: Transforms every value that is recorded; None takes the app's.
-    """
-    return DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
-
-
-def open_sync(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    services: Iterable[Definition] = (),
-    options: EngineOptions | None = None,
-    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
-) -> SyncDurableEngine:
-    """Open the journal and run an engine on it, for a script without asyncio. As `open`.
-
-    ```python
-    with nbdurable.open_sync(services=[flow]) as engine:
-        sent = engine.client.workflow_send(run, "order-456", {"amount": 100})
-        print(engine.client.attach(sent.invocation_id))
-    ```
-
-    Handlers may be `async def` or `def` all the same: they run on the engine's threads.
-    """
-    return SyncDurableEngine(
-        DurableEngine(path, services, options=options, journal_value_codec=journal_value_codec)
-    )
+def report_to_nobody(_: Proposal) -> None:
+    """What attempts propose while nobody owns the engine; they end, and nothing is recorded."""
+    raise EngineClosedError("nobody owns the engine just now")
 
 
 def _look_after(opened: DurableEngine) -> None:

@@ -44,7 +44,7 @@ async def test_a_journal_replaced_under_its_owner_is_noticed(tmp_path: Path) -> 
     async with nbdurable.open(folder, services=[flow]) as engine:
         await engine.client.workflow_send(run, "a", 1)
     shutil.copytree(folder, backup)
-    async with nbdurable.open(folder, services=[flow]) as engine:
+    async with nbdurable.DurableEngine(folder, [flow]) as engine:
         shutil.rmtree(folder)
         shutil.copytree(backup, folder)
         with pytest.raises(JournalGoneError, match="deleted or replaced while process"):
@@ -60,14 +60,17 @@ async def reached(client, invocation_id: str) -> None:
 REFUSED = """
 import asyncio, sys, nbdurable
 async def main():
-    async with nbdurable.open(sys.argv[1]):
+    async with nbdurable.DurableEngine(sys.argv[1]):
         pass
 asyncio.run(main())
 """
 
 
 async def test_a_held_journal_is_one_sentence_under_the_users_own_line(tmp_path: Path) -> None:
-    """Who holds it and what to do; no frames of the engine, no lock error of DuckDB's."""
+    """Who holds it and what to do; no frames of the engine, no lock error of DuckDB's.
+
+    `open()` would join the owner; this is what must own the journal or not start.
+    """
     service = Service("S")
 
     @service.handler()

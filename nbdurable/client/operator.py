@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
 
+from nbdurable.client.access import Access
+from nbdurable.client.questions import (
+    AllDeployments,
+    Deployment,
+    PresentSettings,
+    StateOf,
+    StateView,
+)
 from nbdurable.core.attempt import ref_of
-from nbdurable.core.ids import deployment_id
-from nbdurable.core.manifest import ServiceManifest, ServicePatch
+from nbdurable.core.manifest import ServicePatch
 from nbdurable.core.proposals import (
     EditState,
     PatchService,
@@ -16,11 +22,8 @@ from nbdurable.core.proposals import (
     Refused,
     StateValue,
 )
-from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import ServiceState
 from nbdurable.core.values import ObjectId
-from nbdurable.engine.loop import Engine
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -28,51 +31,20 @@ from nbdurable.errors import (
     NbdurableError,
 )
 
-T = TypeVar("T")
-
-
-class Deployment(NamedTuple):
-    """The code of one revision of a service. `link` is where it is loaded, None if nowhere.
-
-    Units: registered_at_ms – milliseconds since the epoch.
-    """
-
-    manifest: ServiceManifest
-    revision: int
-    registered_at_ms: int
-    link: str | None
-    is_latest: bool
-
-    @property
-    def id(self) -> str:
-        return deployment_id(self.manifest.name, self.revision)
-
-
-class StateView(NamedTuple):
-    """The state of a key as it is stored, and the version that an edit of it names."""
-
-    values: dict[str, bytes]
-    version: str
-
 
 class Operator:
     """Stateless; every method is one proposal to the engine, or one look at it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     async def settings(self) -> Settings:
         """What holds where a service says nothing."""
-        return await self._ask(lambda: self._engine.machine.state.settings)
+        return await asyncio.wrap_future(self._access.ask(PresentSettings()))
 
     async def deployments(self) -> list[Deployment]:
         """All revisions of all services, in the order in which each was registered."""
-
-        def look() -> list[Deployment]:
-            services = self._engine.machine.state.services.values()
-            return [found for service in services for found in _deployments(service)]
-
-        return await self._ask(look)
+        return await asyncio.wrap_future(self._access.ask(AllDeployments()))
 
     async def patch_service(self, service: str, patch: ServicePatch) -> None:
         """Change options of the latest revision; the next one brings its own.
@@ -83,16 +55,7 @@ class Operator:
         await self._do(PatchService(service=service, patch=patch))
 
     async def state(self, of: ObjectId) -> StateView:
-        def look() -> StateView:
-            obj = self._engine.machine.state.objects.get(of)
-            refs = {} if obj is None else obj.state
-            vault = self._engine.vault
-            values = {
-                name: vault.payload(ref.lsn) if ref.bytes else b"" for name, ref in refs.items()
-            }
-            return StateView(values, version_of(refs))
-
-        return await self._ask(look)
+        return await asyncio.wrap_future(self._access.ask(StateOf(object=of)))
 
     async def edit_state(
         self, of: ObjectId, values: Mapping[str, bytes], version: str | None = None
@@ -115,12 +78,9 @@ class Operator:
         await self._do(EditState(object=of, values=parts, version=version))
 
     async def _do(self, proposal: Proposal) -> None:
-        answer = await asyncio.wrap_future(self._engine.propose(proposal))
+        answer = await asyncio.wrap_future(self._access.propose(proposal))
         if isinstance(answer, Refused):
             raise error_of(answer)
-
-    async def _ask(self, question: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._engine.ask(question))
 
 
 def error_of(refused: Refused) -> NbdurableError:
@@ -131,16 +91,3 @@ def error_of(refused: Refused) -> NbdurableError:
             return InvocationNotFoundError(refused.message)
         case _:
             return HttpError(refused.code, refused.message)
-
-
-def _deployments(service: ServiceState) -> list[Deployment]:
-    return [
-        Deployment(
-            manifest,
-            revision,
-            service.registered_at_ms[revision],
-            service.loaded.get(revision, (None,))[-1],
-            revision == service.latest,
-        )
-        for revision, manifest in service.revisions.items()
-    ]

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from nbdurable.core.attempt import ref_of, success_of
+from nbdurable.core.facts import Completed
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
@@ -25,7 +26,6 @@ from nbdurable.core.proposals import (
     Proposal,
     Refused,
 )
-from nbdurable.core.state import Completed
 from nbdurable.core.values import Failure, Result, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.engine.ports import Clock

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbdurable.client.base import RestateScopedClient
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.blocking import discard
 
@@ -31,7 +31,7 @@ class SyncClient:
     """
 
     def __init__(
-        self, client: LocalClient, derived_from: LocalClient | RestateScopedClient | None = None
+        self, client: EngineClient, derived_from: EngineClient | RestateScopedClient | None = None
     ) -> None:
         """`derived_from` is a part of the client that has methods of its own, as a scope has."""
         self._waits = client
@@ -55,7 +55,7 @@ class SyncClient:
         return attribute
 
 
-def _waited_for(client: LocalClient, method: Callable[..., Any]) -> Callable[..., Any]:
+def _waited_for(client: EngineClient, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         asked = method(*args, **kwargs)

@@ -21,19 +21,24 @@ from nbdurable.core.commands import (
 )
 from nbdurable.core.facts import (
     AttemptFailed,
+    Completed,
     EntryAppended,
     InvocationCompleted,
     InvocationCreated,
     NotificationAppended,
+    OutputWritten,
     RunAttemptFailed,
 )
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import Completed, EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import Failure, Result
+from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
+from nbdurable.core.values import Failure, OutputStream, Question, Result
+from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
+# A screenful; the rest is for SQL.
+OUTPUT_CHARS_MAX = 4_000
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 
@@ -113,8 +118,12 @@ class EntryView:
     failure_count: int = 0
     next_retry_at_ms: int | None = None
     awakeable_id: str | None = None
+    # What a person is asked who can complete it.
+    question: Question | None = None
     # What a step's function was called with, as `('a', n=1)`.
     arguments: str | None = None
+    # What was printed by this step, or by the handler after this entry, cut from the front.
+    output: str = ""
 
 
 def invocation_view(state: EngineState, inv: Invocation | Completed) -> InvocationView:
@@ -201,6 +210,8 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
     entries: dict[int, EntryView] = {}
     by_completion: dict[int, int] = {}
     by_signal: dict[int, int] = {}
+    # A step may be recorded as begun only after it has printed.
+    outputs: list[tuple[OutputWritten, bytes | None]] = []
     seed = 0
     for record in records:
         payload = record.payload if isinstance(record.payload, bytes) else None
@@ -250,6 +261,8 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
                     failure_count=failed.failure_count,
                     next_retry_at_ms=failed.next_retry_at_ms,
                 )
+            case OutputWritten() as written:
+                outputs.append((written, payload))
             case AttemptFailed(error=error) as failed if error.completion_id in by_completion:
                 index = by_completion[error.completion_id]
                 entries[index] = replace(
@@ -261,16 +274,22 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
                 )
             case InvocationCompleted() as fact:
                 index = fact.entry_count if fact.entry_index is None else fact.entry_index
-                output = EntryView(
+                ending = EntryView(
                     index=index,
                     kind="Output" if fact.by == "output" else fact.by.capitalize(),
                     name=None,
                     status="running",
                     started_at_ms=record.at_ms,
                 )
-                entries[index] = _settled(output, fact.result, record.at_ms, payload)
+                entries[index] = _settled(ending, fact.result, record.at_ms, payload)
             case _:
                 pass
+    for written, payload in outputs:
+        index = by_completion.get(written.completion_id or 0, written.entry_count - 1)
+        # What was printed after an entry that is none to look at goes to the one before.
+        index = max(known for known in entries if known <= index)
+        output = printed(entries[index].output, written.stream, payload)
+        entries[index] = replace(entries[index], output=output)
     return tuple(entries[index] for index in sorted(entries))
 
 
@@ -283,6 +302,16 @@ def preview(payload: bytes | None) -> str | None:
     except UnicodeDecodeError:
         return f"<{len(payload)} bytes>"
     return text if len(text) <= PREVIEW_CHARS_MAX else text[: PREVIEW_CHARS_MAX - 1] + "…"
+
+
+def printed(before: str, stream: OutputStream, payload: bytes | None) -> str:
+    """Text as a terminal shows it, when this is written after that. Pictures are only named."""
+    text = (payload or b"").decode(errors="replace")
+    if stream == "display":
+        text = f"{json.loads(text).get('text/plain', 'something displayed')}\n"
+    whole = overwritten(before + text).replace("\r", "")
+    kept = whole[-OUTPUT_CHARS_MAX:]
+    return kept if kept == whole else f"…{kept}"
 
 
 def first_line(text: str) -> str:
@@ -307,6 +336,7 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
         ended_at_ms=None if is_open else at_ms,
         value=value,
         arguments=getattr(command, "arguments", None),
+        question=getattr(command, "question", None),
     )
 
 
@@ -322,5 +352,6 @@ def _settled(entry: EntryView, result: Result, at_ms: int, payload: bytes | None
         status="done",
         ended_at_ms=at_ms,
         value=entry.value if keeps and not payload else preview(payload) or entry.value,
+        failure=None,
         next_retry_at_ms=None,
     )

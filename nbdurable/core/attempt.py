@@ -16,6 +16,7 @@ No IO, no clock, no asyncio. Mutable; touched by its handler's thread only.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -49,6 +50,7 @@ from nbdurable.core.futures import (
     NamedSignal,
     Outcome,
     Signal,
+    Stream,
     Watch,
     leaves,
 )
@@ -78,6 +80,7 @@ from nbdurable.core.values import (
     ErrorReport,
     Failure,
     PayloadRef,
+    Question,
     Result,
     RetryPolicy,
     Success,
@@ -158,6 +161,7 @@ class AttemptMachine:
         self._recorded_runs: dict[str, RunCommand] = {}
         self._unseen: deque[tuple[AnyNotification, bytes]] = deque()
         self._settled: dict[Leaf, Settled] = {}
+        self._order: list[Leaf] = []
         self._watch: Watch | None = None
         self._accepted = frozenset(start.accepted)
         self._steps: list[AnyStep] = []
@@ -299,9 +303,10 @@ class AttemptMachine:
         if self._writes:
             self._state.clear()
 
-    def get_promise(self, key: str) -> Completion:
+    def get_promise(self, key: str, question: Question | None = None) -> Completion:
         completion_id = self._completion_id()
-        self._append(GetPromiseCommand(completion_id=completion_id, key=key))
+        command = GetPromiseCommand(completion_id=completion_id, key=key, question=question)
+        self._append(command)
         return Completion(id=completion_id)
 
     def peek_promise(self, key: str) -> Completion:
@@ -315,10 +320,12 @@ class AttemptMachine:
         self._append(command, payload)
         return Completion(id=completion_id)
 
-    def awakeable(self) -> tuple[str, Signal]:
+    def awakeable(
+        self, name: str | None = None, question: Question | None = None
+    ) -> tuple[str, Signal]:
         signal_id = self._next_signal_id
         self._next_signal_id += 1
-        self._append(AwakeableCommand(signal_id=signal_id))
+        self._append(AwakeableCommand(signal_id=signal_id, name=name, question=question))
         return awakeable_id(self._invocation_id, self._seed, signal_id), Signal(id=signal_id)
 
     def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:
@@ -351,7 +358,11 @@ class AttemptMachine:
 
     # -- progress -----------------------------------------------------------------------------
 
-    def await_(self, tree: FutureTree) -> Progress:
+    def stream(self, futures: Mapping[int, FutureTree], rest: Callable[[], FutureTree]) -> Stream:
+        """For awaiting these one after another; `rest` is asked for what is open by then."""
+        return Stream(self._order, futures, rest)
+
+    def await_(self, awaited: FutureTree | Stream) -> Progress:
         """Consume notifications until the tree is satisfied, or say what would help.
 
         Raises:
@@ -359,10 +370,11 @@ class AttemptMachine:
                 but nothing recorded satisfies it: the await was added, or its future changed.
         """
         self._has_caught_up = not self._recorded
-        watch = self._watch
-        if watch is None or watch.tree is not tree:
-            watch = self._watch = Watch(tree, self._outcome_of)
-        while watch.outcome is None:
+        if not isinstance(awaited, Stream) and (
+            self._watch is None or self._watch.tree is not awaited
+        ):
+            self._watch = Watch(awaited, self._outcome_of)
+        while not self._is_over(awaited):
             if self._unseen:
                 if self._consume():
                     return self._cancel()
@@ -372,7 +384,7 @@ class AttemptMachine:
                 raise MismatchError(
                     Mismatch(self._command_index, self._recorded[0].command, None, (), why)
                 )
-            runs = self._runs_wanted_by(tree)
+            runs = self._runs_wanted_by(awaited)
             if runs:
                 self._runs_waiting.difference_update(runs)
                 self._runs_executing.update(runs)
@@ -380,10 +392,19 @@ class AttemptMachine:
             return WaitExternal(can_suspend=not self._runs_executing)
         return Ready()
 
-    def _runs_wanted_by(self, tree: FutureTree) -> tuple[int, ...]:
+    def _is_over(self, awaited: FutureTree | Stream) -> bool:
+        if isinstance(awaited, Stream):
+            return awaited.is_touched
+        assert self._watch is not None
+        return self._watch.outcome is not None
+
+    def _runs_wanted_by(self, awaited: FutureTree | Stream) -> tuple[int, ...]:
         if not self._runs_waiting:
             return ()
-        wanted = {leaf.id for leaf in leaves(tree) if isinstance(leaf, Completion)}
+        if isinstance(awaited, Stream):
+            waiting = sorted(self._runs_waiting)
+            return tuple(id_ for id_ in waiting if awaited.waits_for(Completion(id=id_)))
+        wanted = {leaf.id for leaf in leaves(awaited) if isinstance(leaf, Completion)}
         return tuple(sorted(wanted & self._runs_waiting))
 
     def _outcome_of(self, leaf: Leaf) -> Outcome:
@@ -403,8 +424,10 @@ class AttemptMachine:
         if leaf == Signal(id=CANCEL_SIGNAL):
             return True
         settled = Settled(notification.result, payload, len(self._settled))
-        if self._settled.setdefault(leaf, settled) is settled and self._watch is not None:
-            self._watch.settle(leaf, succeeded=settled.succeeded)
+        if self._settled.setdefault(leaf, settled) is settled:
+            self._order.append(leaf)
+            if self._watch is not None:
+                self._watch.settle(leaf, succeeded=settled.succeeded)
         if isinstance(leaf, Completion):
             self._runs_waiting.discard(leaf.id)
             self._runs_executing.discard(leaf.id)

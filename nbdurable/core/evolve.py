@@ -30,6 +30,7 @@ from nbdurable.core.facts import (
     AttemptLost,
     AttemptStarted,
     CodeLoaded,
+    Completed,
     EngineConfigured,
     EntryAppended,
     EpochStarted,
@@ -40,12 +41,14 @@ from nbdurable.core.facts import (
     InvocationPending,
     InvocationPurged,
     InvocationReadied,
+    InvocationRestored,
     InvocationSuspended,
     JournalPurged,
     LinkClosed,
     LinkOpened,
     MismatchAccepted,
     NotificationAppended,
+    OutputWritten,
     PromiseCompleted,
     RunAttemptFailed,
     ServicePatched,
@@ -59,7 +62,6 @@ from nbdurable.core.limits import counters
 from nbdurable.core.notifications import leaf_of
 from nbdurable.core.state import (
     NO_HEADERS,
-    Completed,
     EngineState,
     FailedRuns,
     Invocation,
@@ -120,7 +122,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
                 obj.promise_waiters.pop(fact.promise, None)
                 obj.promise_waiters = obj.promise_waiters or None
         case StateEditQueued():
-            _queue_edit(_object(state, fact.object), lsn, fact)
+            _queue_edit(state, lsn, fact)
         case StateEdited():
             _edit(state, lsn, fact)
         case StateRestored():
@@ -130,8 +132,11 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
         case InvocationPurged():
             _purge(state, fact)
         case JournalPurged():
-            completed = state.completed[fact.invocation_id]
-            completed.last_lsn, completed.journal_purged = lsn, True
+            state.completed[fact.invocation_id] = msgspec.structs.replace(
+                state.completed[fact.invocation_id], last_lsn=lsn, journal_purged=True
+            )
+        case InvocationRestored():
+            state.completed[fact.completed.id] = fact.completed
         case _:
             invocation = state.invocations[fact.invocation_id]
             invocation.last_lsn = lsn
@@ -155,6 +160,7 @@ def _evolve_invocation(
     | AttemptLost
     | InvocationSuspended
     | InvocationPaused
+    | OutputWritten
     | MismatchAccepted
     | InvocationCompleted,
 ) -> None:
@@ -206,6 +212,8 @@ def _evolve_invocation(
         case InvocationPaused():
             _turn(state, inv, "paused")
             inv.paused_by, inv.next_retry_at_ms = fact.by, None
+        case OutputWritten():
+            inv.output_bytes += fact.value.bytes
         case MismatchAccepted():
             inv.accepted = (*inv.accepted, fact.command_index)
         case InvocationCompleted():
@@ -322,9 +330,14 @@ def _queue(state: EngineState, inv: Invocation) -> None:
     held.inbox.append(inv.id)
 
 
-def _queue_edit(obj: ObjectState, lsn: int, fact: StateEditQueued) -> None:
+def _queue_edit(state: EngineState, lsn: int, fact: StateEditQueued) -> None:
+    obj = state.objects.get(fact.object)
+    last = None if obj is None else obj.inbox[-1] if obj.inbox else obj.holder
+    if obj is None or last is None:
+        # Recovery does not read of those who have ended. They were all who came before this edit,
+        # so it was made, and what it made is in the state.
+        return
     if fact.name is None:
-        last = obj.inbox[-1] if obj.inbox else obj.holder
         obj.edits = obj.edits or {}
         obj.edits[lsn] = QueuedEdit(last)
         return
@@ -503,8 +516,8 @@ def _leave_queue(obj: ObjectState, inv: Invocation) -> None:
     place = obj.inbox.index(inv.id)
     before = obj.inbox[place - 1] if place else obj.holder
     for edit in (obj.edits or {}).values():
-        # Nobody is before it where only its end was read, and the edit is made by the next fact.
-        if edit.behind == inv.id and before is not None:
+        if edit.behind == inv.id:
+            assert before is not None, f"{inv} queued for a lock that was free"
             edit.behind = before
     del obj.inbox[place]
     obj.inbox = obj.inbox or None

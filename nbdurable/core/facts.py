@@ -28,6 +28,7 @@ from nbdurable.core.values import (
     ErrorReport,
     HandlerType,
     ObjectId,
+    OutputStream,
     PayloadRef,
     Result,
     ServiceType,
@@ -38,6 +39,9 @@ from nbdurable.core.values import (
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     pass
+
+
+EndedBy = Literal["output", "killed", "cancelled", "retries"]
 
 
 class InvocationFact(Fact, frozen=True, kw_only=True):
@@ -242,6 +246,20 @@ class InvocationPaused(InvocationFact, frozen=True, kw_only=True):
     by: Literal["retries", "error", "user"]
 
 
+class OutputWritten(InvocationFact, frozen=True, kw_only=True):
+    """Something was printed when there were so many entries; by a step, if it has its id.
+
+    After `is_last` more was printed, perhaps, and nothing more is recorded.
+    """
+
+    attempt: int
+    entry_count: int
+    stream: OutputStream
+    value: PayloadRef
+    completion_id: int | None = None
+    is_last: bool = False
+
+
 class MismatchAccepted(InvocationFact, frozen=True, kw_only=True):
     """Somebody has said: what is recorded for this command stands for what the code asks now."""
 
@@ -252,13 +270,58 @@ class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
     """`by` output is `Command: Output` and has an entry index; the others come from outside."""
 
     result: Result
-    by: Literal["output", "killed", "cancelled", "retries"]
+    by: EndedBy
     # With these and its creation, all that is known of it once its journal is not loaded.
     attempt: int
     revision: int | None
     # How long the journal was, this entry included: what is left of it once it is not loaded.
     entry_count: int
     entry_index: int | None = None
+
+
+class Completed(Value, frozen=True, kw_only=True):
+    """What is kept of an invocation that has ended: some 650 bytes, for as long as it is retained.
+
+    The rest is in its journal. All of it is in the facts by which it began and ended.
+    """
+
+    id: InvocationId
+    target: Target
+    seed: int
+    service_type: ServiceType
+    handler_type: HandlerType | None = None
+    idempotency_key: str | None = None
+    limit_key: str | None = None
+    restarted_from: InvocationId | None = None
+    attempt: int
+    revision: int | None = None
+    entry_count: int
+    result: Result
+    completed_by: EndedBy
+    created_at_ms: int
+    completed_at_ms: int
+    completion_retention_ms: int | None = None
+    journal_retention_ms: int | None = None
+    first_lsn: int
+    last_lsn: int
+    journal_purged: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Completed {self.id} {self.target}, {self.entry_count} entries>"
+
+    @property
+    def object(self) -> ObjectId | None:
+        return self.target.object
+
+    @property
+    def status(self) -> Literal["completed"]:
+        return "completed"
+
+
+class InvocationRestored(Fact, frozen=True, kw_only=True):
+    """One that has ended, as the snapshot holds it. Read at recovery, never appended."""
+
+    completed: Completed
 
 
 class JournalPurged(InvocationFact, frozen=True, kw_only=True):
@@ -298,8 +361,10 @@ AnyFact = (
     | AttemptLost
     | InvocationSuspended
     | InvocationPaused
+    | OutputWritten
     | MismatchAccepted
     | InvocationCompleted
+    | InvocationRestored
     | JournalPurged
     | InvocationPurged
 )
@@ -312,7 +377,7 @@ def carried_ref(fact: Fact) -> PayloadRef | None:
             return fact.argument
         case EntryAppended() | StateEdited():
             return payload_ref(fact.command)
-        case StateEditQueued():
+        case StateEditQueued() | OutputWritten():
             return fact.value
         case NotificationAppended():
             return notified_payload(fact.notification)

@@ -12,7 +12,7 @@ Source: restate-semantics.md, 1.3 (the suspension condition of protocol V7).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nbdurable.core.values import Value
 
@@ -100,16 +100,6 @@ def leaves(tree: FutureTree) -> Iterator[Leaf]:
             yield here
 
 
-def depth_of(tree: FutureTree) -> int:
-    deepest, rest = 0, [(tree, 1)]
-    while rest:
-        here, depth = rest.pop()
-        deepest = max(deepest, depth)
-        if isinstance(here, Node):
-            rest += [(child, depth + 1) for child in here.of]
-    return deepest
-
-
 class Watch:
     """How far one tree has come. Mutable; each leaf is told once, when it has an outcome.
 
@@ -192,6 +182,47 @@ class Watch:
                 return
             self._open[parent] = 0
             place = parent
+
+
+class Stream:
+    """Futures awaited one after another: a wait costs what settles in it, however many are open.
+
+    Mutable. It reads on in `order`, the leaves as they settle, also those that did while something
+    else was awaited. Futures are known by the place the caller gave them; one that was touched
+    need not be settled, for it may be several.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[Leaf],
+        futures: Mapping[int, FutureTree],
+        rest: Callable[[], FutureTree],
+    ) -> None:
+        # What is open by now, as a tree: made when an invocation suspends on it, and not before.
+        self.rest = rest
+        self._order = order
+        self._read_count = len(order)
+        self._touched: list[int] = []
+        self._places: dict[Leaf, list[int]] = {}
+        for place, tree in futures.items():
+            for leaf in leaves(tree):
+                self._places.setdefault(leaf, []).append(place)
+
+    @property
+    def is_touched(self) -> bool:
+        while self._read_count < len(self._order):
+            self._touched += self._places.pop(self._order[self._read_count], ())
+            self._read_count += 1
+        return bool(self._touched)
+
+    def take(self) -> list[int]:
+        """The places of those touched since the last time, lowest first."""
+        places = sorted(set(self._touched)) if self.is_touched else []
+        self._touched.clear()
+        return places
+
+    def waits_for(self, leaf: Leaf) -> bool:
+        return leaf in self._places
 
 
 def outcome(tree: FutureTree, outcome_of: Callable[[Leaf], Outcome]) -> Outcome:

@@ -25,7 +25,7 @@ CANCEL_SIGNAL: Final = 1
 FIRST_AWAKEABLE_SIGNAL: Final = 17
 
 _INVOCATION_PREFIX: Final = "inv_1"
-_AWAKEABLE_PREFIX: Final = "sign_1"
+AWAKEABLE_PREFIX: Final = "sign_1"
 _DEPLOYMENT_PREFIX: Final = "dp_1"
 # 64 bits, then 128.
 _SHORT_BYTES: Final = 8
@@ -71,7 +71,7 @@ def child_seed(parent_seed: int, command_index: int) -> int:
 def awakeable_id(invocation_id: InvocationId, seed: int, signal_id: int) -> str:
     """Names one awakeable of one life: a key that runs again after a purge makes others."""
     raw = _raw_id(invocation_id) + signal_id.to_bytes(4, "big") + _life(seed)
-    return _AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def parse_invocation_id(text: str) -> InvocationId:
@@ -112,9 +112,9 @@ class AwakeableId(NamedTuple):
 
 def parse_awakeable_id(text: str) -> AwakeableId:
     """Raises ValueError when the text is no awakeable id."""
-    if not text.startswith(_AWAKEABLE_PREFIX):
-        raise ValueError(f"bad awakeable id {text!r}: it does not begin with {_AWAKEABLE_PREFIX}")
-    encoded = text.removeprefix(_AWAKEABLE_PREFIX)
+    if not text.startswith(AWAKEABLE_PREFIX):
+        raise ValueError(f"bad awakeable id {text!r}: it does not begin with {AWAKEABLE_PREFIX}")
+    encoded = text.removeprefix(AWAKEABLE_PREFIX)
     raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     if len(raw) != _ID_BYTES + 4 + _LIFE_BYTES:
         raise ValueError(

@@ -19,6 +19,7 @@ from nbdurable.core.settings import Settings
 from nbdurable.core.values import (
     ErrorReport,
     ObjectId,
+    OutputStream,
     PayloadRef,
     Result,
     RetryPolicy,
@@ -180,11 +181,16 @@ class OpenLink(Proposal, frozen=True, kw_only=True):
 
 
 class LoadCode(Proposal, frozen=True, kw_only=True):
-    """`pin` keeps every live invocation on the revision it has."""
+    """`pin` keeps every live invocation on the revision it has.
+
+    `again`: it was loaded before the link or the epoch ended, so it is the revision that it was,
+    and nothing moves to it.
+    """
 
     link: str
     manifest: ServiceManifest
     pin: bool = False
+    again: bool = False
 
 
 class ConfigureEngine(Proposal, frozen=True, kw_only=True):
@@ -233,7 +239,15 @@ class Suspend(Step, frozen=True, kw_only=True):
     notification_count: int
 
 
-AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend
+class WriteOutput(Step, frozen=True, kw_only=True):
+    """What the handler has printed, or the step with this `completion_id`."""
+
+    stream: OutputStream
+    payload: bytes
+    completion_id: int | None = None
+
+
+AnyStep = AppendCommand | CompleteRun | FailRun | FailAttempt | Suspend | WriteOutput
 
 
 class AttemptSteps(Proposal, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from nbdurable.core.facts import (
     InvocationCompleted,
     InvocationCreated,
     InvocationFact,
+    InvocationRestored,
     NotificationAppended,
     PromiseCompleted,
     StateEdited,
@@ -38,6 +39,15 @@ class CopyOf(NamedTuple):
     """Bytes that are already in the journal, under this lsn."""
 
     lsn: int
+
+
+class Lost(NamedTuple):
+    """In place of bytes that could not be read when they were to be copied.
+
+    The fact stands, and names what is gone by its digest: whoever reads it is told, nobody else.
+    """
+
+    digest: str
 
 
 class Record(NamedTuple):
@@ -64,7 +74,7 @@ class Row(NamedTuple):
     entry_index: int | None
     name: str | None
     body: str
-    payload: bytes | None
+    payload: bytes | Lost | None
     crc: int
 
 
@@ -72,7 +82,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyFact)
 
 
-def encode(record: Record, epoch: int, payload: bytes | None) -> Row:
+def encode(record: Record, epoch: int, payload: bytes | Lost | None) -> Row:
     """A record as a row; `payload` is its bytes, fetched by the caller when it was a copy."""
     lsn, at_ms, fact, _ = record
     kind, invocation_id, entry_index, name = _columns(fact)
@@ -94,11 +104,13 @@ def decode(row: Row) -> Record:
         fact: AnyFact = _decoder.decode(row.body)
     except msgspec.MsgspecError as error:
         raise UnknownFactError(f"fact {row.lsn} ({row.kind}): {error}") from error
-    if row.payload is not None:
+    payload = row.payload
+    assert not isinstance(payload, Lost), "a store says what is lost instead of giving it"
+    if payload is not None:
         ref = carried_ref(fact)
-        if ref is not None and digest_of(row.payload) != ref.digest:
+        if ref is not None and digest_of(payload) != ref.digest:
             raise ValueError(f"the payload of fact {row.lsn} ({row.kind}) is not what was written")
-    return Record(row.lsn, row.at_ms, fact, row.payload)
+    return Record(row.lsn, row.at_ms, fact, payload)
 
 
 def cannot_hold(value: msgspec.Struct) -> str | None:
@@ -140,6 +152,8 @@ def _columns(fact: AnyFact) -> tuple[str, str | None, int | None, str | None]:
             return "StateEdited", None, None, _state_name(of, name_of(command))
         case StateEditQueued(object=of, name=name):
             return "StateEditQueued", None, None, _state_name(of, name)
+        case InvocationRestored(completed=completed):
+            return "InvocationRestored", completed.id, None, None
         case InvocationFact():
             return type(fact).__name__, fact.invocation_id, None, None
         case _:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from nbdurable.core.facts import Caller
+from nbdurable.core.facts import Caller, Completed
 from nbdurable.core.futures import Completion, FutureTree, Leaf, NamedSignal, Outcome, Signal, Watch
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.limits import counters
@@ -130,6 +130,7 @@ class Invocation:
     next_retry_at_ms: int | None = None
     last_error: ErrorReport | None = None
     accepted: tuple[int, ...] = ()
+    output_bytes: int = 0
     watch: Watch | None = None
     open: dict[int, Open] = field(default_factory=dict)
     awaited: dict[Leaf, None] | None = None
@@ -201,54 +202,13 @@ class Invocation:
 
 
 @dataclass(slots=True)
-class Completed:
-    """What is kept of an invocation that has ended: some 650 bytes, for as long as it is retained.
-
-    The rest is in its journal. Mutable: its journal may be purged before it is.
-    """
-
-    id: InvocationId
-    target: Target
-    seed: int
-    service_type: ServiceType
-    handler_type: HandlerType | None
-    idempotency_key: str | None
-    limit_key: str | None
-    restarted_from: InvocationId | None
-    attempt: int
-    revision: int | None
-    entry_count: int
-    result: Result
-    completed_by: str
-    created_at_ms: int
-    completed_at_ms: int
-    completion_retention_ms: int | None
-    journal_retention_ms: int | None
-    first_lsn: int
-    last_lsn: int
-    journal_purged: bool = False
-
-    def __repr__(self) -> str:
-        return f"<Completed {self.id} {self.target}, {self.entry_count} entries>"
-
-    @property
-    def object(self) -> ObjectId | None:
-        return self.target.object
-
-    @property
-    def status(self) -> Status:
-        return "completed"
-
-
-@dataclass(slots=True)
 class QueuedEdit:
     """All state that a key is to have once the lock is free.
 
-    `behind` is the last of those who came before it: the end of the queue, or the holder. It is
-    None where that one was purged since: then the edit was made, and the log says so further on.
+    `behind` is the last of those who came before it: the end of the queue, or the holder.
     """
 
-    behind: InvocationId | None
+    behind: InvocationId
     values: dict[str, PayloadRef] = field(default_factory=dict)
 
 

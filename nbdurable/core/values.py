@@ -13,6 +13,8 @@ import msgspec
 
 ServiceType = Literal["service", "virtual_object", "workflow"]
 HandlerType = Literal["exclusive", "shared", "workflow"]
+# `display` is a MIME bundle, as JSON.
+OutputStream = Literal["stdout", "stderr", "display"]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -45,6 +47,17 @@ class Failure(Value, frozen=True, kw_only=True, tag="failure"):
 
 
 Result = Success | Failure
+
+
+class Question(Value, frozen=True, kw_only=True):
+    """What a person is asked. `schema` is a JSON Schema of the answer, as text; None: any value.
+
+    `context` is for reading: what the answer depends on.
+    """
+
+    schema: str | None = None
+    title: str | None = None
+    context: str | None = None
 
 
 # Restate's code for a replay that met another command than the recorded one.

@@ -11,7 +11,7 @@ restate-sdk is imported when an app is first served: `pip install 'nbdurable[res
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -245,6 +245,15 @@ class BridgedContext:
 
     async def await_leaves(self, officials: list[Any]) -> None:
         await self.awaited(self._restate.wait_completed(*officials))
+
+    async def as_completed(
+        self, futures: list[DurableFuture[Any]]
+    ) -> AsyncIterator[DurableFuture[Any]]:
+        while futures:
+            await self.await_any(futures)
+            for future in (completed := [one for one in futures if one.is_completed()]):
+                yield future
+            futures = [future for future in futures if future not in completed]
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         return [future.is_completed() for future in futures]

@@ -19,6 +19,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from nbdurable.core.actions import (
     AnyAction,
     AssignRevision,
@@ -44,6 +46,7 @@ from nbdurable.core.proposals import (
     ConfigureEngine,
     FailAttempt,
     LoadCode,
+    OpenLink,
     PatchService,
     Proposal,
     Refused,
@@ -60,7 +63,7 @@ from nbdurable.core.values import ErrorReport, Failure, Result
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
 from nbdurable.engine.mailbox import Mailbox
-from nbdurable.engine.ports import Clock, Link, Store, Writer
+from nbdurable.engine.ports import Clock, History, Link, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.starts import attempt_start
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
@@ -71,6 +74,7 @@ from nbdurable.errors import (
     JournalDamagedError,
     JournalGoneError,
     NbdurableError,
+    QueryError,
 )
 
 logger = logging.getLogger("nbdurable")
@@ -155,7 +159,8 @@ class Engine:
         self._look_again_s = look_again_s
         self._thread: threading.Thread | None = None
         self._links: dict[str, Link] = {}
-        self._code: dict[tuple[str, str], LoadCode] = {}
+        self._opened: dict[str, OpenLink] = {}
+        self._code: dict[tuple[str, str, str], LoadCode] = {}
         self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
         self._failed_commits = 0
         self._dead: BaseException | None = None
@@ -212,6 +217,20 @@ class Engine:
 
         self._put(_Question(answer, fail))
         return reply
+
+    def history(self) -> History:
+        """What is stored, to be asked by SQL: from any thread, and beside all that goes on.
+
+        Raises:
+            QueryError: The journal is kept in memory, where no SQL can be asked.
+        """
+        self.check_alive()
+        history = self._store.history
+        if history is None:
+            raise QueryError(
+                "This journal is kept in memory only; SQL can be asked of one on disk."
+            )
+        return history
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         """The outcome of an invocation, now or when it ends. KeyError when there is none."""
@@ -316,6 +335,11 @@ class Engine:
     def timers(self) -> Timers:
         return self._timers
 
+    @property
+    def links(self) -> frozenset[str]:
+        """The names of those over which code can be run."""
+        return frozenset(self._links)
+
     def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
         if invocation_id in self.machine.state.invocations:
@@ -414,9 +438,8 @@ class Engine:
         now_ms = self._clock.now_ms()
         decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
-        rows = self._rows(records)
         try:
-            await self._commit(rows)
+            await self._commit(self._rows(records))
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
@@ -434,7 +457,7 @@ class Engine:
             self._failures.say(records, self.machine.state)
 
     def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
-        if isinstance(proposal, LoadCode) and proposal.link not in self._links:
+        if isinstance(proposal, OpenLink | LoadCode) and proposal.link not in self._links:
             # It was closed when its code was on its way here: nothing could be run over it.
             gone = Refused(code=410, message=f"the link '{proposal.link}' is closed")
             return Decision([], [], gone)
@@ -445,7 +468,7 @@ class Engine:
         """The records as the store takes them. What fails here was never sent to it."""
         rows: list[Row] = []
         for record in records:
-            payload = self.vault.resolve(record.payload)
+            payload = self.vault.resolve(record)
             self.vault.remember(record, payload)
             rows.append(encode(record, self.machine.state.epoch, payload))
         return rows
@@ -501,9 +524,13 @@ class Engine:
         state = self.machine.state
         self.feed.tell(frozenset((*state.invocations, *state.completed)))
         proposed = [letter.proposal for letter in again]
+        for opened in self._opened.values():
+            if opened not in proposed:
+                self._mailbox.put(_Letter(opened, None))
         for code in self._code.values():
             if code not in proposed:
-                self._mailbox.put(_Letter(code, None))
+                again_loaded = msgspec.structs.replace(code, again=True)
+                self._mailbox.put(_Letter(again_loaded, None))
         for letter in again:
             self._mailbox.put(letter)
 
@@ -541,15 +568,18 @@ class Engine:
                         waiting.set_exception(KeyError(invocation_id))
 
     def _note(self, proposal: Proposal) -> None:
-        """Which code is loaded outlives a recovery in this process, so it is loaded again."""
+        """What is joined to this process outlives a recovery in it, so it is proposed again."""
         match proposal:
+            case OpenLink(link=link):
+                self._opened[link] = proposal
             case LoadCode(link=link, manifest=manifest):
-                self._code[link, manifest.name] = proposal
+                self._code[link, manifest.name, manifest.digest] = proposal
                 self._services_changed = True
             case PatchService():
                 self._services_changed = True
             case CloseLink(link=link):
                 self._links.pop(link, None)
+                self._opened.pop(link, None)
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}
 
     def _fire(self, timer: Timer) -> None:
@@ -573,10 +603,7 @@ class Engine:
             case PublishResult(invocation_id=invocation_id, result=result):
                 waiting = self._waiting.pop(invocation_id, None)
                 if waiting:
-                    outcome = self._outcome_of(result)
-                    for asked in waiting:
-                        if asked.set_running_or_notify_cancel():
-                            asked.set_result(outcome)
+                    self._tell(waiting, result)
             case AssignRevision():
                 link = self._links.get(action.link)
                 if link is not None:
@@ -585,6 +612,20 @@ class Engine:
                 link = self._links.get(action.link)
                 if link is not None:
                     self._order(link, action)
+
+    def _tell(self, waiting: list[Reply[Outcome]], result: Result) -> None:
+        outcome: Outcome | JournalDamagedError
+        try:
+            outcome = self._outcome_of(result)
+        except JournalDamagedError as error:
+            outcome = error
+        for asked in waiting:
+            if not asked.set_running_or_notify_cancel():
+                continue
+            if isinstance(outcome, Outcome):
+                asked.set_result(outcome)
+            else:
+                asked.set_exception(outcome)
 
     def _order(
         self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt
@@ -602,12 +643,17 @@ class Engine:
                 if inv is not None and is_live:
                     self._start_attempt(link, inv)
             case DeliverNotification(notification=notification):
-                payload = (
-                    None
-                    if isinstance(notification.result, Failure)
-                    or not notification.result.value.bytes
-                    else self.vault.payload(action.lsn)
-                )
+                result, payload = notification.result, None
+                if not isinstance(result, Failure) and result.value.bytes:
+                    try:
+                        payload = self.vault.payload(action.lsn)
+                    except JournalDamagedError as error:
+                        inv = self.machine.state.invocations.get(invocation_id)
+                        # A later decision of the same batch may have begun another life.
+                        if inv is not None and inv.first_lsn < action.lsn:
+                            link.stop_attempt(invocation_id, attempt, "it waits for what is lost")
+                            self._pause_of_loss(inv, attempt, error)
+                        return
                 entry = JournalEntry(action.entry_index, notification, payload)
                 link.deliver(invocation_id, attempt, [entry])
             case RetryRun(completion_id=completion_id, at_ms=at_ms):
@@ -616,21 +662,24 @@ class Engine:
                 link.stop_attempt(invocation_id, attempt, why)
 
     def _start_attempt(self, link: Link, inv: Invocation) -> None:
-        """What cannot be read pauses its own invocation, and names the file."""
         try:
             link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
         except JournalDamagedError as error:
-            report = ErrorReport(
-                code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
-            )
-            failed = AttemptSteps(
-                epoch=self.machine.state.epoch,
-                invocation_id=inv.id,
-                seed=inv.seed,
-                attempt=inv.attempt,
-                steps=(FailAttempt(error=report),),
-            )
-            self._mailbox.put(_Letter(failed, None))
+            self._pause_of_loss(inv, inv.attempt, error)
+
+    def _pause_of_loss(self, inv: Invocation, attempt: int, error: JournalDamagedError) -> None:
+        """What cannot be read pauses who needs it, and names the file; nobody else is harmed."""
+        report = ErrorReport(
+            code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
+        )
+        failed = AttemptSteps(
+            epoch=self.machine.state.epoch,
+            invocation_id=inv.id,
+            seed=inv.seed,
+            attempt=attempt,
+            steps=(FailAttempt(error=report),),
+        )
+        self._mailbox.put(_Letter(failed, None))
 
     def _die(self, error: BaseException) -> None:
         """Answer everyone who waits, now and from now on, with the reason."""

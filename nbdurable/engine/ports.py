@@ -33,6 +33,10 @@ class Store(Protocol):
     must `reopen` and ask for `last_lsn`.
     """
 
+    @property
+    def history(self) -> History | None:
+        """What is stored, for SQL; None of a store that no SQL can be asked of."""
+
     def open(self) -> None:
         """Open or create, and absorb what the last owner left.
 
@@ -66,10 +70,11 @@ class Store(Protocol):
     def load(self) -> Iterator[Row]:
         """The rows that the engine's state folds from, in lsn order, without their payloads.
 
-        Of an invocation that has completed only its creation and its completion; everything of the
-        others, and all that belongs to no invocation. A payload that is lost or damaged is found by
-        whoever reads it, and is nobody else's harm. Only after `open`, when everything is absorbed;
-        complete it with `load_state`.
+        Of an invocation that has completed `InvocationRestored` in place of all else (see
+        `core/snapshot.py`), and that its journal was purged; everything of the others; of what
+        belongs to no invocation, all that still holds and is not in `load_state`. A payload that
+        is lost or damaged is found by whoever reads it, and is nobody else's harm. Only after
+        `open`, when everything is absorbed; complete it with `load_state`.
         """
 
     def load_state(self) -> Iterator[StateRow]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from nbdurable.core.facts import AttemptStarted, EntryAppended, NotificationAppended
+from nbdurable.core.facts import (
+    AttemptStarted,
+    EntryAppended,
+    InvocationCreated,
+    NotificationAppended,
+)
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.limits import IDLE_MS_MAX
 from nbdurable.core.state import EngineState, Invocation
@@ -30,8 +35,10 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
                 journal.append(JournalEntry(fact.entry_index, fact.command, held))
             case NotificationAppended():
                 journal.append(JournalEntry(fact.entry_index, fact.notification, held))
+            case InvocationCreated():
+                argument = held or b""
             case _:
-                argument = held or argument
+                pass
     return AttemptStart(
         epoch=state.epoch,
         invocation_id=inv.id,

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from nbdurable.core.facts import AnyFact, InvocationCreated, InvocationFact, carried_ref
+from nbdurable.core.facts import AnyFact, Completed, InvocationCreated, InvocationFact, carried_ref
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.records import CopyOf, Record, UnknownFactError, decode
-from nbdurable.core.state import Completed, Invocation
+from nbdurable.core.records import CopyOf, Lost, Record, UnknownFactError, decode
+from nbdurable.core.state import Invocation
 from nbdurable.engine.ports import Store
 from nbdurable.errors import JournalDamagedError
 
@@ -37,10 +37,10 @@ class Vault:
         # Past this, bytes are nowhere else yet and must not be forgotten.
         self.durable_lsn = 0
 
-    def remember(self, record: Record, payload: bytes | None) -> None:
+    def remember(self, record: Record, payload: bytes | Lost | None) -> None:
         """Keep a fact that is about to be committed."""
         lsn, at_ms, fact, _ = record
-        if payload is not None:
+        if isinstance(payload, bytes):
             self._keep(lsn, payload)
         if not isinstance(fact, InvocationFact):
             return
@@ -68,7 +68,11 @@ class Vault:
         self._fact_count -= len(self._journals.pop(invocation_id, ()))
 
     def payload(self, lsn: int) -> bytes:
-        """Raises AssertionError when nothing is stored under this lsn: the state says it is."""
+        """The bytes under this lsn. That something is stored there, the state says.
+
+        Raises:
+            JournalDamagedError: They are lost; the text names the file.
+        """
         payload = self._payloads.get(lsn)
         if payload is None:
             payload = self._store.read_payload(lsn)
@@ -78,8 +82,19 @@ class Vault:
             self._payloads.move_to_end(lsn)
         return payload
 
-    def resolve(self, payload: bytes | CopyOf | None) -> bytes | None:
-        return self.payload(payload.lsn) if isinstance(payload, CopyOf) else payload
+    def resolve(self, record: Record) -> bytes | Lost | None:
+        """What a record carries. A copy of what is lost is lost too, and whoever reads it is told.
+
+        It was decided by then, with all else of its batch, and none of that may fail for it.
+        """
+        if not isinstance(record.payload, CopyOf):
+            return record.payload
+        try:
+            return self.payload(record.payload.lsn)
+        except JournalDamagedError:
+            ref = carried_ref(record.fact)
+            assert ref is not None, f"{record} copies what it has no place for"
+            return Lost(ref.digest)
 
     def journal(self, inv: Invocation | Completed) -> list[Record]:
         """All facts of one invocation, with their payloads, in order."""

@@ -35,7 +35,7 @@ from nbdurable.core.attempt import (
     success_of,
 )
 from nbdurable.core.commands import CallCommand, OneWayCallCommand
-from nbdurable.core.futures import Completion, FutureTree
+from nbdurable.core.futures import Completion, FutureTree, Stream
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
@@ -51,9 +51,10 @@ from nbdurable.invoker.misuse import (
     refuse_to_await,
     refuse_to_block,
 )
+from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.report import failure_of, find_terminal, report_of
 from nbdurable.invoker.standstill import Standstill
-from nbdurable.invoker.thread import HandlerThread
+from nbdurable.invoker.thread import REFUSALS_MAX, HandlerThread
 from nbdurable.invoker.wire import Written
 from nbdurable.sdk.context import executing_step_var
 
@@ -64,13 +65,12 @@ logger = logging.getLogger("nbdurable")
 # A step that ends this soon shares one commit with the entry that says it began; a longer one is
 # seen to be running. Nothing waits for that entry, so the window delays nobody.
 COALESCE_S = 0.005
+# Output that nothing else is proposed with: soon enough for a person who watches.
+OUTPUT_S = 0.1
 # Enough of two values to see how they differ; the journal has the rest.
 VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
-# Code that awaits again however often it is told that the attempt is over would spin, and no other
-# handler would run. Unwinding takes an await per `finally` and `async with`, never this many.
-REFUSALS_MAX = 1_000
 
 
 class Action(NamedTuple):
@@ -114,7 +114,10 @@ class Attempt:
         host: Host,
         handle: Callable[[Attempt], Coroutine[Any, Any, Written]],
         context: contextvars.Context,
+        *,
+        is_heard: bool = False,
     ) -> None:
+        """`context` is the handler's; `is_heard`, whether it says where output is shown."""
         self.start = start
         self.machine = AttemptMachine(start)
         self.finished = asyncio.Event()
@@ -123,15 +126,19 @@ class Attempt:
         self.loop_thread_id = threading.get_ident()
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
+        self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
+        # For the handler's context.
+        self.writer = Writer(self._output)
         self._host = host
         self._handle = handle
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self._flush_later: asyncio.TimerHandle | None = None
+        self._output_later: asyncio.TimerHandle | None = None
         self._suspend_later: asyncio.Handle | None = None
         self._abandon_later: asyncio.TimerHandle | None = None
-        self._waiting_for: FutureTree | None = None
+        self._waiting_for: FutureTree | Stream | None = None
         self._refusal_count = 0
         self._actions: dict[int, Action] = {}
         self._executing: dict[int, asyncio.Task[None]] = {}
@@ -185,8 +192,8 @@ class Attempt:
         """What to execute when this step is waited for."""
         self._actions[completion_id] = action
 
-    def wait(self, tree: FutureTree) -> Generator[Any, None, None]:
-        """Return when the tree is satisfied.
+    def wait(self, awaited: FutureTree | Stream) -> Generator[Any, None, None]:
+        """Return when the tree is satisfied, or something in the stream is touched.
 
         Raises:
             TerminalError: 409, the invocation was cancelled.
@@ -194,7 +201,7 @@ class Attempt:
         """
         while True:
             yield from self.check_open()
-            progress = self.guard(lambda: self.machine.await_(tree))
+            progress = self.guard(lambda: self.machine.await_(awaited))
             match progress:
                 case Ready():
                     return
@@ -213,8 +220,8 @@ class Attempt:
                         self.fail(_two_awaits_report(self._user_line()))
                         raise AttemptClosed
                     if can_suspend:
-                        self._suspend_after_inactivity(tree)
-                    self._waiting_for = tree
+                        self._suspend_after_inactivity(awaited)
+                    self._waiting_for = awaited
                     # The handler itself may be elsewhere: a task of the user's own waits here.
                     self.step_ended()
                     self._wake = self._loop.create_future()
@@ -292,7 +299,10 @@ class Attempt:
         if self._flush_later is not None:
             self._flush_later.cancel()
             self._flush_later = None
-        steps = self.machine.take_steps()
+        if self._output_later is not None:
+            self._output_later.cancel()
+            self._output_later = None
+        steps = (*self._output.take(), *self.machine.take_steps())
         if not steps:
             return
         self._standstill.progress()
@@ -313,6 +323,18 @@ class Attempt:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _phase(self) -> Phase:
+        return self.machine.phase
+
+    def _output_pending(self) -> None:
+        """On whichever thread something was printed."""
+        with suppress(RuntimeError):  # The loop has ended; what is printed now nobody records.
+            self._loop.call_soon_threadsafe(self._flush_output_later)
+
+    def _flush_output_later(self) -> None:
+        if self._output_later is None and not self.is_closed:
+            self._output_later = self._loop.call_later(OUTPUT_S, self.flush)
+
     def _on_loop(self, ask: Callable[[], T]) -> T:
         if on_own_thread(self):
             assert self.thread is not None
@@ -327,7 +349,7 @@ class Attempt:
             if not self.is_closed:
                 # User code cancelled its own task: to the journal, a failure like any other.
                 self.machine.fail(report_of(asyncio.CancelledError("the handler's task")))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's handler; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's handler; neither sys.exit() nor pytest.fail() in it may end our thread, or be a silence.
             by_itself = not self.is_closed
             self._raised(error)
             self.has_returned = by_itself
@@ -391,21 +413,21 @@ class Attempt:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _suspend_after_inactivity(self, tree: FutureTree) -> None:
+    def _suspend_after_inactivity(self, awaited: FutureTree | Stream) -> None:
         if self._host.always_replay:
-            self._suspend_later = self._loop.call_soon(self._suspend, tree)
+            self._suspend_later = self._loop.call_soon(self._suspend, awaited)
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
-        self._suspend_later = self._loop.call_later(delay_s, self._suspend, tree)
+        self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
 
     def _stay(self) -> None:
         if self._suspend_later is not None:
             self._suspend_later.cancel()
             self._suspend_later = None
 
-    def _suspend(self, tree: FutureTree) -> None:
+    def _suspend(self, awaited: FutureTree | Stream) -> None:
         if not self.is_closed:
-            self.machine.suspend(tree)
+            self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
             self._unwind()
 
@@ -445,6 +467,7 @@ class Attempt:
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
         executing_step_var.set(action.name)
+        output_var.set(self.writer.of_step(completion_id))
         begun_ms = self.now_ms()
         try:
             payload, comparable = action.write(await self._call_in_time(action))
@@ -454,7 +477,7 @@ class Attempt:
             # Nobody stopped it: something inside of it was cancelled, which is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - border: the user's step; sys.exit() in it must not end our thread.
+        except BaseException as error:  # noqa: BLE001 - border: the user's step, as above: whatever it raises is its failure.
             self._executing.pop(completion_id, None)
             self._run_raised(completion_id, action, error, self.now_ms() - begun_ms)
         else:

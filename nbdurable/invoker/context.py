@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -19,6 +19,7 @@ from nbdurable.core.values import Failure, Result, Success
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
+from nbdurable.invoker.completions import one_by_one
 from nbdurable.invoker.futures import (
     AttemptFinished,
     Future,
@@ -29,6 +30,7 @@ from nbdurable.invoker.futures import (
 )
 from nbdurable.invoker.misuse import check_use, on_own_thread
 from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
+from nbdurable.invoker.questions import question_of
 from nbdurable.invoker.wire import Wire
 from nbdurable.sdk.context import (
     DEFAULT_RUN_OPTIONS,
@@ -274,10 +276,18 @@ class Invoked(Context):
     def awakeable(
         self, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> tuple[str, RestateDurableFuture[T]]:
-        awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
-        return awakeable_id, Future(
-            self, leaf, typed(serde, type_hint), f"awakeable {awakeable_id}"
-        )
+        question, serde = question_of(type_hint), typed(serde, type_hint)
+        machine = self.attempt.machine
+        awakeable_id, leaf = self.attempt.guard(lambda: machine.awakeable(question=question))
+        return awakeable_id, Future(self, leaf, serde, f"awakeable {awakeable_id}")
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        question, serde = question_of(type_hint, title, context), typed(DEFAULT_SERDE, type_hint)
+        machine = self.attempt.machine
+        _, leaf = self.attempt.guard(lambda: machine.awakeable(name, question))
+        return Future(self, leaf, serde, f"approval {name!r}")
 
     def resolve_awakeable(self, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE) -> None:
         payload, comparable = self.wire.write(serde, value, "awakeable's value")
@@ -333,6 +343,9 @@ class Invoked(Context):
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         await _Settling(self.combine("all_settled", futures))
+
+    def as_completed(self, futures: list[DurableFuture[Any]]) -> AsyncIterator[OwnFuture[Any]]:
+        return one_by_one(self.attempt, _own(futures))
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         ours = _own(futures)
@@ -447,7 +460,13 @@ class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
     def promise(
         self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> DurablePromise[T]:
-        return Promise(self, name, typed(serde, type_hint))
+        return Promise(self, name, typed(serde, type_hint), question_of(type_hint))
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        serde = typed(DEFAULT_SERDE, type_hint)
+        return Promise(self, name, serde, question_of(type_hint, title, context)).value()
 
 
 class RecordedStep(NamedTuple):

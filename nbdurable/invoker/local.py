@@ -21,9 +21,10 @@ from nbdurable.core.proposals import AttemptSteps, Proposal
 from nbdurable.core.values import Target
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock
-from nbdurable.errors import EngineClosedError, TerminalError
+from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
+from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
@@ -75,6 +76,10 @@ class LocalLink:
         self._thread = threading.Thread(target=self._live, name="nbdurable-handlers", daemon=True)
         self._thread.start()
         self.ready.result()
+
+    def report_to(self, post: Callable[[Proposal], None]) -> None:
+        """Where proposals of attempts go from now on: whoever owns the engine may change."""
+        self._post = post
 
     def offer(self, definition: Definition, digest: str) -> None:
         """Code that can be run here, once the engine has given it a revision."""
@@ -143,7 +148,7 @@ class LocalLink:
     def propose(self, steps: AttemptSteps) -> None:
         try:
             self._post(steps)
-        except (EngineClosedError, RuntimeError):
+        except (EngineClosedError, LinkLostError, RuntimeError):
             # The engine is gone; what was not committed is done again by the next one.
             self._with(steps.invocation_id, steps.attempt, lambda a: a.stop("no engine"))
 
@@ -210,7 +215,8 @@ class LocalLink:
             return _handled(handler, attempt, self.wires)
 
         key = (start.invocation_id, start.attempt)
-        self._attempts[key] = Attempt(start, self, handle, context)
+        is_heard = remembered is not None
+        self._attempts[key] = Attempt(start, self, handle, context, is_heard=is_heard)
 
     def _with(
         self, invocation_id: InvocationId, attempt: int, act: Callable[[Attempt], None]
@@ -227,6 +233,7 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
     current_context_var.set(ctx)
     # The context may be that of a step which has sent this invocation off.
     executing_step_var.set(None)
+    output_var.set(attempt.writer)
     async with AsyncExitStack() as stack:
         for manager in handler.context_managers or ():
             await stack.enter_async_context(manager())

@@ -52,6 +52,11 @@ class StepThreads(Executor):
             if done.set_running_or_notify_cancel():
                 try:
                     done.set_result(call())
+                except StopIteration as error:
+                    # No asyncio future can hold one: whoever awaits would wait for ever. Python
+                    # says the same of one that leaves a coroutine.
+                    told = RuntimeError("the step raised StopIteration")
+                    done.set_exception(told.with_traceback(error.__traceback__))
                 except BaseException as error:  # noqa: BLE001 - border: the awaiting side gets it.
                     done.set_exception(error)
             # Or the value would live until the next step.

@@ -16,13 +16,22 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from nbdurable.errors import AttemptClosed
 from nbdurable.invoker.lines import thread_line
 from nbdurable.sdk.blocking import discard
 
 T = TypeVar("T")
+
+# Code that waits again however often it is told that the attempt is over would spin, and on the
+# loop no other handler would run. Unwinding takes a wait per `finally` and `with`, never this many.
+REFUSALS_MAX = 1_000
+
+
+def stand_still() -> None:
+    """Never returns. The thread is a daemon, and holds nothing of ours."""
+    threading.Event().wait()
 
 
 class Wait(NamedTuple):
@@ -53,7 +62,10 @@ class Asked(Protocol):
 
 
 class HandlerThread:
-    """Mutable: `_reply` and `_is_over`, under the lock; the rest belongs to the loop's thread."""
+    """Mutable: `_reply` and `_is_over`, under the lock; the rest belongs to the loop's thread.
+
+    `_refusal_count` belongs to the handler's thread.
+    """
 
     def __init__(self, name: str, attempt: Asked) -> None:
         self._name = name
@@ -64,6 +76,7 @@ class HandlerThread:
         self._lock = threading.Lock()
         self._is_over = False
         self._reply: Future[Any] | None = None
+        self._refusal_count = 0
 
     # -- on the loop --------------------------------------------------------------------------
 
@@ -141,7 +154,7 @@ class HandlerThread:
         reply = self._next_reply()
         if reply is None:
             if not self._attempt.is_closed:
-                raise AttemptClosed
+                self._refuse()
             # The machine records nothing any more, and the loop has no more use for it.
             return question()
         self._loop.call_soon_threadsafe(self._answer, question, reply)
@@ -152,15 +165,23 @@ class HandlerThread:
         """Have something awaited on the loop, as part of the attempt's task.
 
         Raises:
-            AttemptClosed: The attempt is over.
+            AttemptClosed: The attempt is over. To whoever ignores that again and again, never
+                returns.
         """
         reply = self._next_reply()
         if reply is None:
             discard(awaitable)
-            raise AttemptClosed
+            self._refuse()
         self._loop.call_soon_threadsafe(self._wishes.put_nowait, Wait(awaitable, reply))
         self._attempt.thread_runs(-1)
         return cast("T", reply.result())
+
+    def _refuse(self) -> NoReturn:
+        self._refusal_count += 1
+        if self._refusal_count > REFUSALS_MAX:
+            self._attempt.thread_runs(-1)
+            stand_still()
+        raise AttemptClosed
 
     def _next_reply(self) -> Future[Any] | None:
         """None once the attempt is over: then nobody is left to answer."""

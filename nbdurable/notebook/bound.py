@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from nbdurable.client.base import RestateClientSendHandle
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
+from nbdurable.client.picture import clock_time
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import said
-from nbdurable.notebook.widgets.picture import clock_time
 from nbdurable.sdk import Handler, RestateDurableCallFuture, SendHandle, current_context
 from nbdurable.sdk.definition import Definition
 
@@ -176,7 +176,7 @@ class BoundHandler:
         return None if arg is _NOTHING else arg
 
     async def _send(
-        self, client: LocalClient, arg: Any, delay: timedelta | None, idempotency_key: str | None
+        self, client: EngineClient, arg: Any, delay: timedelta | None, idempotency_key: str | None
     ) -> RestateClientSendHandle:
         # It carries the handler as a decorated function does, which is all that the client reads.
         me: Any = self

@@ -19,6 +19,7 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbdurable.client.picture import handy_name
 from nbdurable.client.views import InvocationView
 from nbdurable.core.proposals import Loaded
 from nbdurable.errors import DefinitionError, NbdurableError, TerminalError
@@ -26,7 +27,6 @@ from nbdurable.notebook.bound import BoundDefinition
 from nbdurable.notebook.parse import MAIN, CellKind, FunctionCell, read_cell
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import CellSyntaxError, cut, user_stack
-from nbdurable.notebook.widgets.picture import handy_name
 from nbdurable.sdk import Service, VirtualObject, Workflow, current_context
 from nbdurable.sdk.definition import Definition
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from nbdurable.client.picture import clock_time, handy_name, what_to_do
 from nbdurable.client.views import InvocationView, first_line
-from nbdurable.notebook.widgets.picture import clock_time, handy_name, what_to_do
 
 # What fits below a cell without scrolling; the rest is in `%durable ls`.
 LINES_MAX: Final = 10
@@ -28,6 +28,14 @@ def greeting(path: Path, views: Sequence[InvocationView]) -> Iterator[str]:
         yield f"  {line_of(view)}"
     if len(unfinished) > LINES_MAX:
         yield f"  … and {len(unfinished) - LINES_MAX} more: %durable ls"
+
+
+def joined(path: Path, program: str, pid: int) -> str:
+    """What a kernel says that does not own the journal."""
+    return (
+        f"nbdurable: joined {shown(path)}, which {program} owns (pid {pid}); what is defined here"
+        " runs here, and this kernel takes over when that one ends"
+    )
 
 
 def line_of(view: InvocationView) -> str:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from nbdurable.client.picture import handy_name, picture_of, short_id, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     EngineClosedError,
@@ -25,7 +26,6 @@ from nbdurable.errors import (
 from nbdurable.notebook.live import LiveJournal, static_mime
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import cell_names, rendered, said, stack_lines
-from nbdurable.notebook.widgets.picture import handy_name, picture_of, short_id, status_of
 from nbdurable.notebook.widgets.views_html import StaticJournal
 from nbdurable.sdk import Serde
 

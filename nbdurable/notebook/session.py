@@ -14,16 +14,20 @@ from typing import Final
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbdurable.client.local import LocalClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
-from nbdurable.notebook.greeting import greeting
+from nbdurable.notebook.greeting import greeting, joined
 from nbdurable.notebook.widgets.screen import Screen
-from nbdurable.wiring import DurableEngine, journal_path
+from nbdurable.sharing.engine import SharedEngine
+from nbdurable.store.lock import holder_of
+from nbdurable.wiring import journal_path
 
 logger = logging.getLogger("nbdurable")
 
 # Stacks of failures are kept for as many runs as a person may still be looking at.
 STACKS_MAX: Final = 1_000
+# Loading the extension takes a third of that; what it takes to listen must not hold it up.
+LISTENS_AFTER_S: Final = 0.5
 
 
 class Session:
@@ -38,8 +42,9 @@ class Session:
         self.shell = shell
         self.screen = Screen()
         self.stacks: OrderedDict[str, str] = OrderedDict()
-        self._engine: DurableEngine | None = None
+        self._engine: SharedEngine | None = None
         self._gone: str | None = None
+        self._has_ended = False
 
     def __repr__(self) -> str:
         return f"<Session {self.path} {'open' if self.is_open else 'not open'}>"
@@ -53,13 +58,17 @@ class Session:
         return self._engine is not None
 
     @property
-    def client(self) -> LocalClient:
+    def client(self) -> EngineClient:
         """Opens the journal if it is not open.
 
         Raises:
             UsageError: It cannot be opened; the sentence says why, and what to do.
         """
         if self._engine is None:
+            if self._has_ended:
+                raise UsageError(
+                    "this was defined before the extension was loaded anew; run its cell again"
+                )
             if self._gone is not None and not journal_path().is_dir():
                 # A new journal in its place would be in the way when the old one is moved back.
                 raise UsageError(self._gone)
@@ -92,6 +101,11 @@ class Session:
         if isinstance(error, JournalGoneError):
             self._gone = f"{error} To begin a new journal here: %reload_ext nbdurable"
 
+    def end(self) -> None:
+        """The extension is unloaded: what it has bound must not open the journal by itself."""
+        self._has_ended = True
+        self.close()
+
     def close(self) -> None:
         """Best effort, also at exit: correctness never depends on it."""
         engine, self._engine = self._engine, None
@@ -105,12 +119,15 @@ class Session:
 
     def _open(self) -> None:
         # A failure is shown where its run is shown, and needs no line in some cell's output.
-        engine = DurableEngine(logs_failures=False)
+        engine = SharedEngine(logs_failures=False, listens_after_s=LISTENS_AFTER_S)
         try:
             engine.start()
         except NbdurableError as error:
             raise UsageError(str(error)) from None
         self._engine, self._gone = engine, None
+        holder = None if engine.is_owner else holder_of(engine.path)
+        if holder is not None:
+            print(joined(engine.path, holder.program, holder.pid))  # noqa: T201 - the same.
         views = engine.client.wait(engine.client.invocations())
         for line in greeting(engine.path, views):
             print(line)  # noqa: T201 - a magic speaks to the cell.

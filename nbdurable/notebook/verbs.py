@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 
+from nbdurable.client import answers
+from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     ConflictError,
@@ -19,10 +21,8 @@ from nbdurable.errors import (
     InvocationNotReadyError,
     TerminalError,
 )
-from nbdurable.notebook import answers
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
-from nbdurable.notebook.widgets.picture import handy_name, status_of
 from nbdurable.notebook.widgets.views_html import InvocationTable, Sentence
 from nbdurable.sdk import DefaultSerde
 
@@ -40,6 +40,7 @@ HELP: Final = """\
 %durable resume ID                         try again now what is paused or backs off
 %durable kill ID                           end it now, without running any of its code
 %durable result ID                         what it returned
+%durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
 ID is an id, its beginning, Service/key, or a workflow's key."""
 

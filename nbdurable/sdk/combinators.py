@@ -54,10 +54,9 @@ async def select(**kws: RestateDurableFuture[Any]) -> List[Any]:
 
 async def as_completed(*futures: RestateDurableFuture[Any]) -> AsyncIterator[Any]:
     """Yield each future when it has completed, for `async for`."""
-    waiting = list(futures)
-    while waiting:
-        completed, waiting = await wait_completed(*waiting)
-        for future in completed:
+    ours = own_futures(futures)
+    if ours:
+        async for future in ours[0].context.as_completed(ours):
             yield future
 
 

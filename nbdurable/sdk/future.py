@@ -7,7 +7,7 @@ with `FutureContext` it is all the combinators know, so that they need not know 
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from datetime import timedelta
 from typing import Any, Generic, Literal, Optional, Protocol, TypeAlias, TypeVar
 
@@ -106,7 +106,7 @@ class DurablePromise(Generic[T]):
 class FutureContext(Protocol):
     """What a combinator asks of the context its futures belong to.
 
-    Both return once the condition holds, raise `TerminalError` (409) if the invocation is
+    The first two return once the condition holds, raise `TerminalError` (409) if the invocation is
     cancelled meanwhile, and raise `SdkInternalBaseException` to leave the attempt. Neither raises
     because a future failed: a failed future is a completed one.
     """
@@ -116,6 +116,9 @@ class FutureContext(Protocol):
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         """Return when every one of these is completed; never called with none."""
+
+    def as_completed(self, futures: list[DurableFuture[Any]]) -> AsyncIterator[DurableFuture[Any]]:
+        """Each of these once it is completed; never called with none."""
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         """Which of these are completed, in the order given."""

@@ -9,6 +9,7 @@ Source: restate-http-observed.md, "Admin"; restate-semantics.md, 3.1; restate-cl
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ from nbdurable.errors import (
     InvocationNotFoundError,
     JournalDamagedError,
     NbdurableError,
+    QueryError,
 )
 from nbdurable.server.answers import (
     Answer,
+    Asgi,
     Message,
     Problem,
     RawHeaders,
@@ -52,14 +55,21 @@ class Admin:
 
     Args:
         routes: Of Starlette. What they raise is said as the admin API says it.
+        links: What takes WebSockets.
     """
 
-    def __init__(self, guard: Guard, body_bytes_max: int, routes: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, guard: Guard, body_bytes_max: int, routes: Sequence[BaseRoute], links: Asgi
+    ) -> None:
+        self._links = links
         self._guard = guard
         self._body_bytes_max = body_bytes_max
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._links(scope, receive, send)
+            return
         raw = scope["headers"]
         headers = headers_of(raw)
         more = cors_headers(self._guard, headers.get("origin"))
@@ -71,10 +81,13 @@ class Admin:
         try:
             body = await read_body(headers, receive, self._body_bytes_max)
             await self._router(_bare(scope), _read(body, receive), spoken)
+        except asyncio.CancelledError:
+            # Serving ends, or nobody is there any more to hear it.
+            answer = admin_error(503, "the engine is closing; ask again when it has been opened")
         except Exception as error:  # noqa: BLE001 - border: only what it is leaves.
             answer = answer_of(error)
-            if not spoken.began:
-                await closing_if_unread(answer, headers).send(send, more)
+        if answer is not None and not spoken.began:
+            await closing_if_unread(answer, headers).send(send, more)
 
     def _refuse(self, scope: Scope, headers: dict[str, str], header_count: int) -> Answer | None:
         if scope["method"] == "OPTIONS":
@@ -114,7 +127,7 @@ def answer_of(error: Exception) -> Answer:
             return error.answer
         case HttpError(status_code=code, message=message):
             return admin_error(code, message)
-        case ConflictError() | InvocationNotFoundError():
+        case ConflictError() | InvocationNotFoundError() | QueryError():
             return admin_error(error.code, str(error))
         case EngineClosedError():
             return admin_error(503, str(error))

@@ -15,9 +15,11 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
 from nbdurable import __version__
-from nbdurable.client.operator import Deployment, Operator
+from nbdurable.client.operator import Operator
+from nbdurable.client.questions import Deployment
 from nbdurable.core.manifest import HandlerManifest, ServicePatch
 from nbdurable.core.values import ObjectId
+from nbdurable.durations import parse_duration
 from nbdurable.server.admin import VERSION_MAX, VERSION_MIN
 from nbdurable.server.answers import Answer, json_answer
 from nbdurable.server.bodies import body_of, refused
@@ -27,7 +29,6 @@ from nbdurable.server.descriptions import (
     handler_of,
     service_of,
 )
-from nbdurable.server.durations import parse_duration
 from nbdurable.server.openapi import openapi_of
 
 _NOT_BY_ADDRESS: Final = (

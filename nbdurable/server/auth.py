@@ -15,6 +15,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,9 @@ _TOKEN_BYTES: Final = 32
 # Enough for any client and every proxy; a bomb of headers has thousands.
 HEADERS_MAX: Final = 128
 _HOSTS_CACHED: Final = 64
+
+# Only the process that owns a journal makes its token, and may serve it twice at once.
+_making: Final = threading.Lock()
 
 _BEARER: Final = "bearer "
 # Pages of ours, and what a person typed or scripts send. Source: Fetch Metadata, W3C.
@@ -48,7 +52,7 @@ class Guard:
     def __init__(self, options: ServeOptions, token: str | None) -> None:
         assert token is not None or not options.has_token, "a token is wanted, and there is none"
         self._token = None if token is None else token.encode()
-        self._loopback = is_loopback(options.host)
+        self._loopback = all(map(is_loopback, options.hosts))
         self._hosts = frozenset(host.lower() for host in options.allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
         # Each client names the same host in every request, and parsing it takes as long as a call
@@ -138,18 +142,19 @@ def _refuse_size(header_count: int) -> Refusal | None:
     return Refusal(431, f"the request has {header_count} headers; at most {HEADERS_MAX} are read")
 
 
-def kept_token(folder: Path) -> str:
-    """The token of this journal, made when it is first asked for; readable by its owner only."""
-    file = folder / TOKEN_FILE
-    if file.exists():
-        # Somebody may have copied the folder, or made it readable, since.
-        file.chmod(0o600)
-        token = file.read_text(encoding="ascii").strip()
-        if token:
-            return token
-    token = new_token()
-    write_private(file, token.encode())
-    return token
+def kept_token(file: Path) -> str:
+    """The token in this file, made when it is first asked for; readable by its owner only."""
+    with _making:
+        if file.exists():
+            # Somebody may have copied the folder, or made it readable, since.
+            file.chmod(0o600)
+            token = file.read_text(encoding="ascii").strip()
+            if token:
+                return token
+        token = new_token()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(file, token.encode())
+        return token
 
 
 def new_token() -> str:

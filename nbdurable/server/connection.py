@@ -56,6 +56,11 @@ class Connections(ServerState):
     def __repr__(self) -> str:
         return f"<Connections {len(self.open)} open, at most {self._max}>"
 
+    @property
+    def are_used(self) -> bool:
+        """Whether anybody is connected, be it for a request or by a link."""
+        return bool(self.connections)
+
     def came(self, connection: Connection) -> bool:
         """Whether there is room, once one that asks for nothing has made some."""
         if len(self.open) >= self._max:
@@ -86,6 +91,11 @@ class Connections(ServerState):
             self._look.cancel()
         for connection in list(self.open):
             connection.drop()
+        # Links have said goodbye, and do not wait for an answer to that.
+        for protocol in list(self.connections):
+            transport: asyncio.Transport | None = protocol.transport
+            if transport is not None:
+                transport.abort()
 
 
 class Connection(HttpToolsProtocol):
@@ -167,6 +177,11 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_since = None
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        # From here on the connection is another protocol's, which watches it by pings.
+        self.server_state.went(self)
+        super().handle_websocket_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
         """A client that offers HTTP/2 or a WebSocket is answered as if it had not."""

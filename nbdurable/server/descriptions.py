@@ -9,11 +9,11 @@ import json
 from typing import Any, Final
 
 from nbdurable import __version__
-from nbdurable.client.operator import Deployment
+from nbdurable.client.questions import Deployment
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.settings import Settings
 from nbdurable.core.values import RetryPolicy
-from nbdurable.server.durations import show_duration, show_exact_time
+from nbdurable.durations import show_duration, show_exact_time
 
 _SERVICE_TYPES: Final = {
     "service": "Service",

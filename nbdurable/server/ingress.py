@@ -11,13 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from nbdurable.client.raw import Ended, RawCall, RawClient
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Invoked, Refused
 from nbdurable.core.values import Failure
+from nbdurable.durations import (
+    is_within_calendar,
+    parse_duration,
+    show_exact_time,
+    show_time,
+)
 from nbdurable.errors import EngineClosedError, JournalDamagedError, NbdurableError
 from nbdurable.sdk.flow_control import problem_with
 from nbdurable.server.answers import (
@@ -35,12 +41,6 @@ from nbdurable.server.answers import (
 )
 from nbdurable.server.auth import Guard, headers_of
 from nbdurable.server.cors import cors_headers, preflight
-from nbdurable.server.durations import (
-    is_within_calendar,
-    parse_duration,
-    show_exact_time,
-    show_time,
-)
 from nbdurable.server.inputs import closing_if_unread, read_body, validate_input
 from nbdurable.server.paths import (
     ToAwakeable,
@@ -51,6 +51,7 @@ from nbdurable.server.paths import (
     route_of,
 )
 from nbdurable.server.targets import target_of
+from nbdurable.server.waiting import Waiting
 
 logger = logging.getLogger("nbdurable.server")
 
@@ -175,7 +176,7 @@ class Ingress:
         )
         if route.is_send:
             return _sent(await self._client.send(call), call.start_at_ms)
-        with _Waiting(scope):
+        with Waiting(scope):
             ended = await self._client.call(call)
         return _called(ended, handler.content_type)
 
@@ -227,7 +228,7 @@ class Ingress:
             if found is False:
                 raise problem(404, "invocation not found")
             return _ended(found)
-        with _Waiting(scope):
+        with Waiting(scope):
             ended = await self._client.attach(invocation_id)
         if ended is None:
             # As Restate does: to whoever attaches it is the invocation that answers so.
@@ -311,19 +312,3 @@ def _refuse_flow(scope: str | None, limit_key: str | None) -> None:
     malformed = problem_with(scope, limit_key)
     if malformed is not None:
         raise problem(400, malformed)
-
-
-class _Waiting:
-    """Lets whoever loses the connection end the task that waits for it; see `Connection`."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._waiters: set[asyncio.Task[Any]] | None = scope.get("state", {}).get("waiters")
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        if self._waiters is not None and self._task is not None:
-            self._waiters.add(self._task)
-
-    def __exit__(self, *_: object) -> None:
-        if self._waiters is not None and self._task is not None:
-            self._waiters.discard(self._task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from nbdurable.errors import NbdurableError
@@ -20,7 +21,9 @@ class ServeOptions:
         host: An address to listen on. What is not loopback can be reached by others.
         ingress_port: 0 takes a free one; Restate's is 8080.
         admin_port: 0 takes a free one; Restate's is 9070.
+        admin_host: Where the admin API listens, if not on `host`.
         has_token: False lets everybody on this machine in, and is refused elsewhere.
+        token_file: Where the token is kept, if not with the journal; made when it is missing.
         allowed_origins: Pages that may call from a browser, e.g. `http://localhost:8888`.
         allowed_hosts: Names under which this machine is called, besides its addresses.
         body_bytes_max: A request may have this many; one more is a 413.
@@ -29,7 +32,9 @@ class ServeOptions:
     host: str = "127.0.0.1"
     ingress_port: int = 0
     admin_port: int = 0
+    admin_host: str | None = None
     has_token: bool = True
+    token_file: Path | None = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     body_bytes_max: int = BODY_BYTES_MAX
@@ -40,12 +45,18 @@ class ServeOptions:
                 "'*' would let every page a browser shows call this engine; name the origins and"
                 " hosts that may, e.g. allowed_origins=('http://localhost:8888',)"
             )
-        if not self.has_token and not is_loopback(self.host):
+        open_host = next((host for host in self.hosts if not is_loopback(host)), None)
+        if not self.has_token and open_host is not None:
             raise NbdurableError(
-                f"serving without a token is possible on loopback only, and {self.host!r} is not:"
+                f"serving without a token is possible on loopback only, and {open_host!r} is not:"
                 " whoever reaches it could run your handlers. Serve it with a token, or on"
                 " 127.0.0.1"
             )
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Of the ingress and of the admin API."""
+        return self.host, self.host if self.admin_host is None else self.admin_host
 
 
 def is_loopback(host: str) -> bool:

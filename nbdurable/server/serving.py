@@ -16,7 +16,7 @@ import functools
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +34,10 @@ from nbdurable.server.answers import Asgi
 from nbdurable.server.auth import TOKEN_FILE, Guard, kept_token, new_token
 from nbdurable.server.connection import IDLE_S_MAX, Connection, Connections
 from nbdurable.server.ingress import Ingress
+from nbdurable.server.links import Links, websocket_settings
 from nbdurable.server.options import ServeOptions
-from nbdurable.wiring import DurableEngine
+from nbdurable.server.query import query_routes
+from nbdurable.wiring import DurableEngine, OpenableEngine
 
 logger = logging.getLogger("nbdurable.server")
 
@@ -49,7 +51,7 @@ class Serving:
     Args:
         opened: The engine; it must be open, and stay so for as long as this serves.
         options: Where, to whom, how much.
-        admin_routes: More of them, e.g. for SQL.
+        admin_routes: More of them.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Serving:
         self._admin_routes = admin_routes
         self._thread: threading.Thread | None = None
         self._sockets: tuple[socket.socket, ...] = ()
+        self._take_back: Callable[[], None] = lambda: None
         self.token: str | None = None
         self.token_file: Path | None = None
 
@@ -112,7 +115,7 @@ class Serving:
         except BaseException:
             self.close()
             raise
-        self._opened.announce(
+        self._take_back = self._opened.announce(
             ingress=self.ingress_url,
             admin=self.admin_url,
             token_file=None if self.token_file is None else str(self.token_file),
@@ -129,7 +132,7 @@ class Serving:
         for listening in self._sockets:
             listening.close()
         self._sockets = ()
-        self._opened.announce(ingress=None, admin=None, token_file=None)
+        self._take_back()
 
     def __enter__(self) -> Self:
         self.start()
@@ -158,20 +161,25 @@ class Serving:
     # -- inside -------------------------------------------------------------------------------
 
     def _routes(self, client: LocalClient) -> list[BaseRoute]:
-        """All of the admin API. SQL brings its routes from outside."""
+        """All of the admin API."""
         return [
             *service_routes(client.operator(), self.ingress_url),
             *invocation_routes(client),
+            *query_routes(client),
             *self._admin_routes,
         ]
 
     def _take_token(self) -> None:
-        if self._opened.folder is None:
+        file, folder = self.options.token_file, self._opened.folder
+        if file is None and folder is None:
             # A journal in memory has no folder to keep one in.
             self.token = new_token()
             return
-        self.token = kept_token(self._opened.folder)
-        self.token_file = self._opened.folder / TOKEN_FILE
+        if file is None:
+            assert folder is not None
+            file = folder / TOKEN_FILE
+        self.token_file = file.absolute()
+        self.token = kept_token(self.token_file)
 
     def _url(self, which: int) -> str:
         if not self._sockets:
@@ -195,11 +203,16 @@ class Serving:
         self.connections = connections = Connections(self._loop)
         bytes_max = self.options.body_bytes_max
         ingress = Ingress(client.raw(), guard, bytes_max, has_codec=self._opened.has_codec)
-        admin = Admin(guard, bytes_max, self._routes(client))
+        links = Links(self._opened.engine, guard)
+        admin = Admin(guard, bytes_max, self._routes(client), links)
         apps: tuple[Asgi, Asgi] = (ingress, admin)
+        protocols = (
+            _protocol(apps[0], connections),
+            _protocol(apps[1], connections, has_links=True),
+        )
         listeners = [
-            await self._loop.create_server(_protocol(app, connections), sock=listening)
-            for app, listening in zip(apps, self._sockets, strict=True)
+            await self._loop.create_server(protocol, sock=listening)
+            for protocol, listening in zip(protocols, self._sockets, strict=True)
         ]
         ready.set_result(None)
         await self._stopping.wait()
@@ -211,7 +224,7 @@ class Serving:
 
 
 def serve(
-    opened: DurableEngine,
+    opened: OpenableEngine,
     options: ServeOptions | None = None,
     *,
     admin_routes: Sequence[BaseRoute] = (),
@@ -228,32 +241,34 @@ def serve(
         options: Where, to whom, how much; None is loopback, free ports, and a token.
         admin_routes: Routes of Starlette, added to the admin API.
     """
-    return Serving(opened, options, admin_routes=admin_routes)
+    return Serving(opened.owned, options, admin_routes=admin_routes)
 
 
 def _listen(options: ServeOptions) -> tuple[socket.socket, ...]:
     """Both addresses, or neither."""
     made: list[socket.socket] = []
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    for port in (options.ingress_port, options.admin_port):
+    ports = (options.ingress_port, options.admin_port)
+    for host, port in zip(options.hosts, ports, strict=True):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             # Not reuse_port: two owners of one address would share its calls.
-            made.append(socket.create_server((options.host, port), family=family, backlog=1024))
+            made.append(socket.create_server((host, port), family=family, backlog=1024))
         except OSError as error:
             for listening in made:
                 listening.close()
             raise NbdurableError(
-                f"cannot listen on {options.host}:{port}: {error.strerror or error}. Choose"
+                f"cannot listen on {host}:{port}: {error.strerror or error}. Choose"
                 " another port, or 0 for a free one"
             ) from error
     return tuple(made)
 
 
-def _protocol(app: Asgi, connections: Connections) -> functools.partial[Connection]:
+def _protocol(
+    app: Asgi, connections: Connections, *, has_links: bool = False
+) -> functools.partial[Connection]:
     config = Config(
         app,
         http=Connection,
-        ws="none",
         lifespan="off",
         interface="asgi3",
         # The process is the user's, and so are its loggers.
@@ -262,6 +277,7 @@ def _protocol(app: Asgi, connections: Connections) -> functools.partial[Connecti
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=IDLE_S_MAX,
+        **(websocket_settings() if has_links else {"ws": "none"}),
     )
     config.load()
     return functools.partial(Connection, config=config, server_state=connections, app_state={})

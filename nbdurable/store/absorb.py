@@ -13,11 +13,13 @@ from contextlib import contextmanager
 
 import duckdb
 
+from nbdurable.core.records import Row
+from nbdurable.core.snapshot import snapshot_of
 from nbdurable.store.sql import QUERIES
 
-# The three kinds of statement that a group without state or purges can do without.
+# What a group without state or purges can do without.
 _STATE = ("forget_state", "absorb_state")
-_PURGE = ("purge_facts", "purge_journals", "purge_promises")
+_PURGE = ("purge_facts", "purge_journals", "purge_promises", "forget_snapshot")
 
 
 class Switch:
@@ -47,7 +49,9 @@ class Switch:
 def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
     """Everything past `absorbed_lsn`, up to `last_lsn`, becomes part of base: one transaction."""
     writer.execute(QUERIES["begin_absorb"])
+    _, _, absorbed = one(writer, "base_meta")
     changes, purges = one(writer, "count_changes")
+    (ended,) = one(writer, "count_ended")
     writer.execute(QUERIES["absorb_facts"])
     # A purge can take an object's state with it, so it is a change of state too.
     if changes or purges:
@@ -56,8 +60,29 @@ def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
     if purges:
         for name in _PURGE:
             writer.execute(QUERIES[name])
+    writer.execute(QUERIES["absorb_blobs"])
+    if (changes or purges) and one(writer, "count_blobs")[0]:
+        writer.execute(QUERIES["forget_blobs"])
+    if ended:
+        fold_into_snapshot(writer, absorbed + 1, last_lsn)
     writer.execute(QUERIES["move_absorbed_lsn"], {"last_lsn": last_lsn})
     writer.execute(QUERIES["commit_absorb"])
+
+
+def fold_into_snapshot(writer: duckdb.DuckDBPyConnection, first_lsn: int, last_lsn: int) -> None:
+    """What ended in this range of base gets its place in the snapshot. Inside a transaction.
+
+    Raises:
+        UnknownFactError, ValueError: How one began or ended is not what was written.
+    """
+    span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
+    ended = map(Row._make, writer.execute(QUERIES["ended"], span).fetchall())
+    snapshot = [(*row[:8], row.crc) for row in snapshot_of(ended)]
+    if snapshot:
+        appender = writer.appender("base.snapshot")
+        appender.append_rows(snapshot)
+        appender.flush()
+    writer.execute(QUERIES["absorb_journal_purges"], span)
 
 
 def empty_hot(writer: duckdb.DuckDBPyConnection) -> None:

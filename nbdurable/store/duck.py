@@ -28,10 +28,12 @@ from nbdurable.store.instance import (
     Bounds,
     Instance,
     create_databases,
+    decoding,
     translate,
     wants_memory,
 )
 from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.migrate import migrate
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
 
@@ -180,6 +182,7 @@ class DuckStore:
                     with suppress(duckdb.TransactionException):
                         writer.execute(QUERIES["end_read"])
                     self._absorb(writer, watch)
+            self._sweep_blobs(writer)
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
         watch.check()
@@ -192,7 +195,8 @@ class DuckStore:
         assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
         if last > absorbed:
             self._probe("absorb")
-            fold_into_base(writer, last)
+            with decoding(self.folder / BASE_FILE):
+                fold_into_base(writer, last)
             self._probe("absorb: committed to base")
             self._checkpoint_base(writer)
             self._probe("absorb: base is checkpointed")
@@ -251,7 +255,9 @@ class DuckStore:
         if begun is None:
             begun = Format(files.FORMAT_VERSION, uuid.uuid4().hex, self._now_ms())
             files.write_format(self.folder, begun, self._created_by)
-        create_databases(self.folder, begun)
+        create_databases(self.folder, begun._replace(version=files.FORMAT_VERSION))
+        if begun.version < files.FORMAT_VERSION:
+            begun = migrate(self.folder, begun, self._created_by)
         return begun
 
     def _open_databases(self, begun: Format) -> None:
@@ -286,6 +292,8 @@ class DuckStore:
         _, _, absorbed = one(self._writer, "base_meta")
         assert absorbed == self._last_lsn == bounds.last_lsn
         assert one(self._writer, "hot_bounds")[0] == 0
+        if not bounds.hot_rows:
+            self._sweep_blobs(self._writer)
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
@@ -317,6 +325,11 @@ class DuckStore:
             is_done = checkpoint(writer, "base")
         if not is_done:
             self.history.owe_checkpoint()
+
+    def _sweep_blobs(self, writer: duckdb.DuckDBPyConnection) -> None:
+        """Only when hot is empty: what it names is known to base when it is absorbed."""
+        named = {name for (name,) in writer.execute(QUERIES["blob_names"]).fetchall()}
+        self._blobs.sweep(named, self._now_ms())
 
     def _count_from_here(self, watch: FileWatch) -> None:
         wal = files.wal_of(self.folder / HOT_FILE)

@@ -20,13 +20,15 @@ from nbdurable.errors import (
 )
 from nbdurable.store.lock import LOCK_FILE, sync_folder, write_private
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 BASE_FILE: Final = "base.duckdb"
 HOT_FILE: Final = "hot.duckdb"
 FORMAT_FILE: Final = "format.json"
 BLOBS_FOLDER: Final = "blobs"
 SPILL_FOLDER: Final = "tmp"
+# By the name each is attached under.
+DATABASES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
 DATABASE_FILES: Final = (BASE_FILE, HOT_FILE)
 
 # A database is made under another name and renamed when complete: half a file is never opened.
@@ -74,8 +76,8 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 _WAY_OUT = (
-    "Nothing was modified. Copy the folder aside first; then restore it from a backup, or move it "
-    "away to begin a new journal."
+    "Nothing was modified. First `nbdurable doctor --copy-aside`, which also says how far it can "
+    "be read; then restore it from a backup, or move it away to begin a new journal."
 )
 
 

@@ -58,8 +58,6 @@ _SETTINGS: Final = {
 # Rows decoded at once while verifying.
 _VERIFY_ROWS: Final = 2_048
 
-_FILES: Final = {"base": BASE_FILE, "hot": HOT_FILE}
-
 
 class Bounds(NamedTuple):
     """What was found at opening. `hot_rows` counts copies of absorbed rows too."""
@@ -88,14 +86,27 @@ class Instance:
 
     def attach(self) -> None:
         """Attach what was verified, for good; from then on nothing else can be reached."""
-        for database in _FILES:
-            self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+        self.attach_to_migrate()
         for _ in range(QUESTIONS_MAX):
             cursor = self.cursor()
             cursor.execute(f"set operator_memory_limit = '{QUESTION_MEMORY_LIMIT}'")
             self._questions.append(cursor)
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
+
+    def attach_to_migrate(self) -> None:
+        for database in files.DATABASES:
+            self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+
+    def copy_to(self, folder: Path) -> None:
+        """Both databases, as they are with their write-ahead logs, to files of the same names."""
+        for database, file in files.DATABASES.items():
+            self._attach(database, "(read_only)")
+            self._attach("copy", f"(storage_version '{STORAGE_VERSION}')", folder / file)
+            self._connection.execute(f"copy from database {database} to copy")
+            self._connection.execute("checkpoint copy")
+            self._connection.execute("detach copy")
+            self._connection.execute(f"detach {database}")
 
     def verify(self, expected: Format) -> Bounds:
         """Read both databases without writing: they belong together, and hot can be absorbed.
@@ -106,19 +117,19 @@ class Instance:
             JournalDamagedError: Which file, and what was found.
             JournalVersionError: A newer version wrote a fact of hot.
         """
-        for database, file in _FILES.items():
+        for database, file in files.DATABASES.items():
             if not (self._folder / file).exists():
                 raise files.damaged(self._folder / file, "it is missing")
             self._attach(database, "(read_only)")
         bounds = self._bounds(expected)
         self._check_pending()
-        for database in _FILES:
+        for database in files.DATABASES:
             self._connection.execute(f"detach {database}")
         return bounds
 
     def create(self, database: str, begun: Format) -> None:
         """Make a database under another name, complete, with nothing in its write-ahead log."""
-        path = self._folder / (_FILES[database] + UNFINISHED)
+        path = self._folder / (files.DATABASES[database] + UNFINISHED)
         for leftover in (path, files.wal_of(path)):
             leftover.unlink(missing_ok=True)
         self._attach(database, f"(storage_version '{STORAGE_VERSION}')", path)
@@ -172,7 +183,7 @@ class Instance:
         self._cursors.clear()
 
     def _attach(self, database: str, options: str, path: Path | None = None) -> None:
-        path = path or self._folder / _FILES[database]
+        path = path or self._folder / files.DATABASES[database]
         quoted = str(path).replace("'", "''")
         with reading(path):
             self._connection.execute(f"attach '{quoted}' as {database} {options}")
@@ -184,7 +195,9 @@ class Instance:
             _check_journal(base, version, journal_id, expected)
             (base_last,) = one(self._connection, "base_bounds")
             # Finds a missing table or column without reading a row.
-            self._connection.execute("explain " + QUERIES["load_state"])
+            if version == files.FORMAT_VERSION:
+                for query in ("load", "load_state"):
+                    self._connection.execute("explain " + QUERIES[query])
         with reading(hot):
             version, journal_id = one(self._connection, "hot_meta")
             _check_journal(hot, version, journal_id, expected)
@@ -210,8 +223,9 @@ class Instance:
         with reading(hot):
             found = self._connection.execute(QUERIES["check_pending"])
             while rows := found.fetchmany(_VERIFY_ROWS):
-                for row in rows:
-                    _check_fact(Row._make(row), hot)
+                with decoding(hot):
+                    for row in rows:
+                        decode(Row._make(row))
 
 
 def create_databases(folder: Path, begun: Format) -> None:
@@ -226,7 +240,7 @@ def create_databases(folder: Path, begun: Format) -> None:
     if not base.exists():
         instance = Instance(folder)
         try:
-            for database in _FILES:
+            for database in files.DATABASES:
                 instance.create(database, begun)
         finally:
             instance.close()
@@ -280,8 +294,10 @@ def _blame(error: Exception, path: Path) -> NbdurableError:
     return files.damaged(path, _first_line(error).rstrip("."))
 
 
-def _check_journal(path: Path, version: int, journal_id: object, expected: Format) -> None:
-    if version != expected.version or journal_id != expected.journal_id:
+def _check_journal(path: Path, version: int | None, journal_id: object, expected: Format) -> None:
+    # `format.json` is the last to be migrated.
+    is_known = version is not None and expected.version <= version <= files.FORMAT_VERSION
+    if not is_known or journal_id != expected.journal_id:
         raise files.damaged(
             path,
             f"it belongs to journal {journal_id} of format {version}, while {files.FORMAT_FILE} "
@@ -289,9 +305,11 @@ def _check_journal(path: Path, version: int, journal_id: object, expected: Forma
         )
 
 
-def _check_fact(row: Row, path: Path) -> None:
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Around everything that decodes facts of a database."""
     try:
-        decode(row)
+        yield
     except UnknownFactError as error:
         raise JournalVersionError(
             f"{path} holds something that this version of nbdurable does not know ({error}): a "

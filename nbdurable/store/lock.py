@@ -14,11 +14,12 @@ import json
 import os
 import socket
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from nbdurable.errors import JournalHeldError
 
@@ -47,6 +48,15 @@ def _abandon_all_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_abandon_all_in_child)
+
+
+class Holder(NamedTuple):
+    """Who owns a journal. `program` is what a person knows it by."""
+
+    pid: int
+    host: str
+    program: str
+    since: datetime
 
 
 class OwnerLock:
@@ -150,9 +160,21 @@ def is_held(folder: Path) -> bool:
         os.close(descriptor)
 
 
+def holder_of(folder: Path) -> Holder | None:
+    """What the last owner says of itself. Whether it lives is for `is_held` to say."""
+    try:
+        note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+        since = datetime.fromtimestamp(note["started_at_ms"] / 1000, tz=UTC).astimezone()
+        program = " ".join(note["program"]) or "python"
+        return Holder(int(note["pid"]), str(note["host"]), program, since)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, readable by its owner only, durable when this returns."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Two threads of one process may write it at once: then the last one counts, and it is whole.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -186,19 +208,16 @@ def _refusal(folder: Path) -> str:
         "One process owns a journal at a time. Work there; or end it (shut that kernel down) and "
         "try again; or use another folder: NBDURABLE_HOME, or open(path=...)."
     )
-    try:
-        note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
-        pid, program = int(note["pid"]), " ".join(note["program"])
-        since = datetime.fromtimestamp(note["started_at_ms"] / 1000, tz=UTC).astimezone()
-        host = note["host"]
-    except (OSError, ValueError, KeyError, TypeError):
+    holder = holder_of(folder)
+    if holder is None:
         return f"The journal {folder} is held by a process that is just taking it. {way_out}"
-    if pid == os.getpid() and host == socket.gethostname():
+    since = f"since {holder.since:%Y-%m-%d %H:%M:%S}"
+    if holder.pid == os.getpid() and holder.host == socket.gethostname():
         return (
-            f"The journal {folder} is already open in this process (pid {pid}), since "
-            f"{since:%Y-%m-%d %H:%M:%S}. Use the engine that has it, or close that one first."
+            f"The journal {folder} is already open in this process (pid {holder.pid}), {since}. Use"
+            " the engine that has it, or close that one first."
         )
     return (
-        f"The journal {folder} is held by process {pid} on {host} ({program or 'python'}), since "
-        f"{since:%Y-%m-%d %H:%M:%S}. {way_out}"
+        f"The journal {folder} is held by process {holder.pid} on {holder.host}"
+        f" ({holder.program}), {since}. {way_out}"
     )

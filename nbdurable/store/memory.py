@@ -12,18 +12,22 @@ from typing import Final, Literal
 
 import msgspec
 
-from nbdurable.core.records import Row
-from nbdurable.engine.ports import StateRow
-from nbdurable.errors import StoreError
+from nbdurable.core.records import Lost, Row
+from nbdurable.core.snapshot import snapshot_of
+from nbdurable.engine.ports import History, StateRow
+from nbdurable.errors import JournalDamagedError, StoreError
 
 # As many commits as DuckStore, so that the simulator meets absorbs about as often.
 ABSORB_COMMITS: Final = 5_000
 
-# All that is left in the state of an invocation that has completed.
+# All that is left of an invocation that has completed, once its journal is purged.
 _LASTING_KINDS = ("InvocationCreated", "InvocationCompleted", "JournalPurged")
+# What recovery needs no more once the epoch is over.
+_KINDS_OF_AN_EPOCH = ("CodeLoaded", "LinkOpened", "LinkClosed")
 
 
 class _Value(msgspec.Struct):
+    bytes: int
     digest: str
     comparable: bool = True
 
@@ -54,6 +58,9 @@ class _Change(msgspec.Struct):
 class MemoryStore:
     """Mutable: `durable` holds every row not purged; state is exact up to `absorbed_lsn`."""
 
+    # SQL is DuckDB's, which a test of handlers need not load.
+    history: History | None = None
+
     def __init__(self, *, absorb_commits: int = ABSORB_COMMITS) -> None:
         self.durable: list[Row] = []
         self.absorbed_lsn = 0
@@ -61,7 +68,7 @@ class MemoryStore:
         self._last_lsn = 0
         self._commit_count = 0
         self._append_count = 0
-        self._state: dict[tuple[str, str, str], tuple[StateRow, bytes]] = {}
+        self._state: dict[tuple[str, str, str], tuple[StateRow, bytes | Lost]] = {}
         self._fault: tuple[int, Literal["before", "after"]] | None = None
         self._usable = False
 
@@ -131,10 +138,20 @@ class MemoryStore:
     def load(self) -> Iterator[Row]:
         self._check_usable()
         assert self.absorbed_lsn == self._last_lsn, "load only after open"
-        done = {row.invocation_id for row in self.durable if row.kind == "InvocationCompleted"}
-        for row in self.durable:
-            if row.invocation_id not in done or row.kind in _LASTING_KINDS:
-                yield row._replace(payload=None)
+        rows = [row._replace(payload=None) for row in self.durable]
+        snapshot = {row.invocation_id: row for row in snapshot_of(rows)}
+        epoch = max((row.epoch for row in rows), default=0)
+        for row in rows:
+            if row.invocation_id in snapshot:
+                if row.kind == "InvocationCompleted":
+                    yield snapshot[row.invocation_id]
+                elif row.kind == "JournalPurged":
+                    yield row
+            elif row.kind in _KINDS_OF_AN_EPOCH:
+                if row.epoch == epoch:
+                    yield row
+            elif row.kind != "StateEdited":
+                yield row
 
     def load_state(self) -> Iterator[StateRow]:
         self._check_usable()
@@ -144,18 +161,27 @@ class MemoryStore:
     def read_journals(
         self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
     ) -> list[Row]:
+        self._check_usable()
         wanted = frozenset(invocation_ids)
-        return [row for row in self.read_rows(first_lsn, last_lsn) if row.invocation_id in wanted]
+        rows = self._between(first_lsn, last_lsn)
+        found = [row for row in rows if row.invocation_id in wanted]
+        for row in found:
+            _present(row.payload)
+        return found
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._check_usable()
         for row in self._between(lsn, lsn):
-            return row.payload
-        return next((held for value, held in self._state.values() if value.lsn == lsn), None)
+            return _present(row.payload)
+        states = self._state.values()
+        return next((_present(held) for value, held in states if value.lsn == lsn), None)
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         self._check_usable()
-        return self._between(first_lsn, last_lsn)
+        rows = self._between(first_lsn, last_lsn)
+        for row in rows:
+            _present(row.payload)
+        return rows
 
     def _between(self, first_lsn: int, last_lsn: int) -> list[Row]:
         begin = bisect_left(self.durable, first_lsn, key=_lsn_of)
@@ -174,8 +200,7 @@ class MemoryStore:
         ref = command.value
         if ref is not None:
             assert row.payload is not None
-            value_bytes = len(row.payload)
-            value = StateRow(*place, row.lsn, ref.digest, ref.comparable, value_bytes)
+            value = StateRow(*place, row.lsn, ref.digest, ref.comparable, ref.bytes)
             self._state[place] = value, row.payload
 
     def _purge(self, purge: Row) -> None:
@@ -199,6 +224,12 @@ class MemoryStore:
     def _check_usable(self) -> None:
         if not self._usable:
             raise StoreError("The store is not open, or an append failed: reopen it.")
+
+
+def _present(payload: bytes | Lost | None) -> bytes | None:
+    if isinstance(payload, Lost):
+        raise JournalDamagedError(f"The payload {payload.digest} is lost.")
+    return payload
 
 
 def _lsn_of(row: Row) -> int:

@@ -16,7 +16,9 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from nbdurable.client.local import SEED_BITS, LocalClient
+from nbdurable.client.access import LocalAccess
+from nbdurable.client.engine import SEED_BITS
+from nbdurable.client.local import LocalClient
 from nbdurable.client.views import InvocationView, invocation_view
 from nbdurable.core.proposals import Answer, Refused
 from nbdurable.engine.ports import Store
@@ -258,11 +260,12 @@ class EnvClient(LocalClient):
 
     def speak_to(self, process: Process) -> None:
         self._engine, self._link = process.engine, process.link
+        self._access = LocalAccess(process.engine)
         self._wires = process.link.wires
 
     def serve(self, service: Definition) -> Future[Answer]:
         """Before whatever is asked next: its proposal is in the mailbox when this returns."""
-        return self._engine.propose(self._offered(service, manifest_of(service)))
+        return self._access.propose(self._offered(service, manifest_of(service)))
 
     def wait(self, asked: Coroutine[Any, Any, T]) -> T:
         return self._env.run(asked)

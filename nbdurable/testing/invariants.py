@@ -488,10 +488,13 @@ def assert_same(one: EngineState, other: EngineState) -> None:
         assert list(waiting) == list(other.ready[bucket]), "they became ready in another order"
     assert (one.settings, one.running) == (other.settings, other.running)
     assert (one.slots, one.occupied) == (other.slots, other.occupied)
-    for known, again in ((one.invocations, other.invocations), (one.completed, other.completed)):
-        assert known.keys() == again.keys()
-        for invocation_id, inv in known.items():
-            for field in fields(inv):
-                was = getattr(inv, field.name)
-                now = getattr(again[invocation_id], field.name)
-                assert was == now, f"{inv}.{field.name}: {was} is not {now}"
+    assert one.completed.keys() == other.completed.keys()
+    for invocation_id, ended in one.completed.items():
+        assert ended == other.completed[invocation_id]
+    assert list(one.completed) == list(other.completed), "they ended in another order"
+    assert one.invocations.keys() == other.invocations.keys()
+    for invocation_id, inv in one.invocations.items():
+        for field in fields(inv):
+            was = getattr(inv, field.name)
+            now = getattr(other.invocations[invocation_id], field.name)
+            assert was == now, f"{inv}.{field.name}: {was} is not {now}"

@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 from nbdurable.errors import TerminalError
+from nbdurable.invoker.output import output_var
 from nbdurable.sdk.combinators import gather, select
 from nbdurable.sdk.context import (
     Context,
@@ -392,6 +393,7 @@ class Performance:
                 later = timedelta(milliseconds=ms)
                 ctx.object_send(helper[f"interpret {layer}"], key, [["add"]], send_delay=later)
             case ["chance"]:
+                _say("by chance")
                 self._observe([ctx.random().random(), str(ctx.uuid())])
             case ["stumble"]:
                 if self._stage.fails(0.5):
@@ -553,6 +555,12 @@ class Performance:
         is_futures = is_list and any(isinstance(one, RestateDurableFuture) for one in value)
         self._observe(len(value) if is_futures else value)
         return value
+
+
+def _say(text: str) -> None:
+    writer = output_var.get()
+    assert writer is not None, "a handler is at work, and its output is nobody's"
+    writer.write("stdout", f"{text}\n")
 
 
 async def _first_name(selecting: Awaitable[list[Any]]) -> str:

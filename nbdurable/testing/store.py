@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from nbdurable.core.records import Row
-from nbdurable.engine.ports import StateRow, Store
+from nbdurable.engine.ports import History, StateRow, Store
 from nbdurable.engine.writer import WriteSide
 from nbdurable.errors import StoreError
 
@@ -56,6 +56,10 @@ class FaultyStore:
         self.on_durable: Callable[[Sequence[Row]], None] = lambda _: None
         self._random = random
         self._is_broken = True
+
+    @property
+    def history(self) -> History | None:
+        return self.inner.history
 
     def open(self) -> None:
         self._maybe(self.faults.open, "opening")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.joined import JoinedEngine
 from support.running import HandClock, durable, until, until_status
 
 import nbdurable
@@ -29,7 +30,7 @@ from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
-CLIENTS = {"local": durable}
+CLIENTS = {"joined": JoinedEngine, "local": durable}
 NOBODY = "inv_1aaaaaaaaaaaaaaaaaaaaaaaaaa"
 Opened = Callable[..., DurableEngine]
 
@@ -375,7 +376,7 @@ async def test_options_that_the_journal_cannot_hold_are_refused_when_registered(
         pass
 
     async with opened() as engine:
-        with pytest.raises(HttpError, match="Odd cannot be registered"):
+        with pytest.raises(HttpError, match="max_attempts"):
             await engine.client.register(odd)
 
 
@@ -448,3 +449,14 @@ async def test_an_old_awakeable_id_does_not_answer_a_run_of_after_a_purge(opened
         assert not (await client.invocation(view.id)).is_done
         await client.resolve_awakeable(ids[1], "new")
         assert await client.attach(view.id) == "new"
+
+
+async def test_the_beginning_of_an_id_means_the_only_one_that_has_it(opened: Opened):
+    """Of two that begin alike neither is meant, though only one could still be cancelled."""
+    async with opened(service) as engine:
+        client = engine.client
+        views = [await waiting(engine) for _ in range(2)]
+        await client.kill(views[0].id)
+        with pytest.raises(ConflictError, match="any of 2"):
+            await client.find("inv_1")
+        assert (await client.find(views[0].id)).id == views[0].id

@@ -19,7 +19,6 @@ from nbdurable import (
     DefinitionError,
     EngineClosedError,
     InvocationNotReadyError,
-    JournalHeldError,
     Service,
     SyncDurableEngine,
     TerminalError,
@@ -110,16 +109,13 @@ async def test_on_an_event_loop_it_says_what_to_use_instead():
 def test_it_opens_a_journal_on_disk_and_lets_go_of_it(tmp_path: Path):
     with nbdurable.open_sync(tmp_path / "j", services=[greeter]) as engine:
         assert engine.client.service_call(greet, "ada") == "hello ada"
-        with (
-            pytest.raises(JournalHeldError),
-            nbdurable.open_sync(tmp_path / "j", services=[greeter]),
-        ):
-            pass
-        assert repr(engine).startswith("<SyncDurableEngine ")
+        with nbdurable.open_sync(tmp_path / "j", services=[greeter]) as joined:
+            assert joined.client.service_call(greet, "bob") == "hello bob"
+        assert repr(engine).startswith("<SyncSharedEngine ")
     with pytest.raises(EngineClosedError):
         engine.client  # noqa: B018 - asking is the point.
     with nbdurable.open_sync(tmp_path / "j") as engine:
-        assert [view.status for view in engine.client.invocations()] == ["completed"]
+        assert [view.status for view in engine.client.invocations()] == ["completed"] * 2
 
 
 def test_a_service_that_cannot_be_served_leaves_nothing_open(tmp_path: Path):

@@ -142,8 +142,10 @@ class Room:
 
     # -- deployment ---------------------------------------------------------------------------
 
-    def load(self, service: ServiceManifest, *, link: str = LINK, pin: bool = False) -> Any:
-        return self.decide(LoadCode(link=link, manifest=service, pin=pin))
+    def load(
+        self, service: ServiceManifest, *, link: str = LINK, pin: bool = False, again: bool = False
+    ) -> Any:
+        return self.decide(LoadCode(link=link, manifest=service, pin=pin, again=again))
 
     def open_link(self, link: str = LINK, *, slots: int | None = None) -> None:
         self.decide(OpenLink(link=link, slots=slots))

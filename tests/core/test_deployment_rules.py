@@ -208,3 +208,21 @@ def test_finished_invocations_are_left_alone_by_new_code():
     room.append(one, OutputCommand(result=value()), b"1")
     assert room.load(greeter(digest="v2")) == Loaded(revision=2, is_new=True)
     assert room.status(one) == "completed"
+
+
+def test_code_that_is_loaded_again_is_the_revision_it_was():
+    """Two kernels have two versions of a cell, and their owner dies: neither typed anything new."""
+    room = Room(greeter())
+    room.load(greeter(digest="v2"), link="there")
+    one = room.invoke()
+    room.restart()
+    assert room.load(greeter(), again=True) == Loaded(revision=1, is_new=False, staying=(one,))
+    assert room.status(one) == "ready"
+    assert room.load(greeter(digest="v2"), link="there", again=True).revision == 2
+    assert (room.status(one), room.inv(one).link) == ("running", "there")
+
+
+def test_code_that_comes_back_by_hand_is_a_new_revision():
+    room = Room(greeter())
+    room.load(greeter(digest="v2"))
+    assert room.load(greeter()).revision == 3

@@ -18,8 +18,8 @@ from nbdurable.core.futures import (
     Node,
     Outcome,
     Signal,
+    Stream,
     Watch,
-    depth_of,
     leaves,
     node,
 )
@@ -75,14 +75,28 @@ def test_a_gather_of_gathers_is_one_gather():
     tree: FutureTree = A
     for _ in range(1_000):
         tree = node(AllCompleted, (tree, B))
-    assert depth_of(tree) == 2
+    assert isinstance(tree, AllCompleted)
+    assert not any(isinstance(child, Node) for child in tree.of)
     assert len(list(leaves(tree))) == 1_001
 
 
 def test_different_ways_of_waiting_keep_their_levels():
     tree = node(FirstCompleted, (node(AllCompleted, (A, B)), C))
     assert tree == FirstCompleted(of=(AllCompleted(of=(A, B)), C))
-    assert depth_of(tree) == 3
+
+
+def test_a_stream_says_which_futures_were_touched_also_while_nobody_awaited_it():
+    order: list[Leaf] = [Completion(id=9)]
+    both = AllCompleted(of=(A, B))
+    stream = Stream(order, {0: C, 4: both, 2: B}, lambda: both)
+    assert not stream.is_touched
+    order += [B, Completion(id=8)]
+    assert stream.is_touched
+    assert stream.take() == [2, 4]
+    assert not stream.is_touched
+    order += [A, C]
+    assert stream.take() == [0, 4]
+    assert stream.take() == []
 
 
 TREES: st.SearchStrategy[FutureTree] = st.recursive(

@@ -31,7 +31,7 @@ from nbdurable.core.commands import (
     SignalCommand,
     SleepCommand,
 )
-from nbdurable.core.facts import EntryAppended, InvocationCreated
+from nbdurable.core.facts import Completed, EntryAppended, InvocationCreated
 from nbdurable.core.futures import AllCompleted, Completion, FirstCompleted, Signal
 from nbdurable.core.ids import (
     InvocationId,
@@ -50,6 +50,7 @@ from nbdurable.core.proposals import (
     CompletePromise,
     CompleteRun,
     ConfigureEngine,
+    EditState,
     FailAttempt,
     FailRun,
     KillInvocation,
@@ -59,12 +60,13 @@ from nbdurable.core.proposals import (
     RestartInvocation,
     ResumeInvocation,
     SendSignal,
+    StateValue,
     Suspend,
 )
 from nbdurable.core.restart import prefix_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import Completed, Invocation
-from nbdurable.core.values import Failure, Result, RetryPolicy, Target
+from nbdurable.core.state import Invocation
+from nbdurable.core.values import Failure, ObjectId, Result, RetryPolicy, Target
 
 TARGETS = [
     GREET,
@@ -234,6 +236,16 @@ class EngineLife(RuleBasedStateMachine):
                 prefix=prefix_of(records, from_entry),
             )
         )
+
+    @rule(
+        service=st.sampled_from(["Counter", "Payment"]),
+        key=st.sampled_from("ab"),
+        names=st.lists(KEYS, unique=True),
+    )
+    def edit_state(self, service: str, key: str, names: list[str]) -> None:
+        values = tuple(StateValue(name=name, value=ref_of(b"v"), payload=b"v") for name in names)
+        of = ObjectId(service=service, key=key)
+        self.room.decide(EditState(object=of, values=values, version=None))
 
     @rule(engine=st.sampled_from([None, 1, 3]), service=st.sampled_from([None, 1, 2]))
     def set_limits(self, engine: int | None, service: int | None) -> None:

@@ -132,7 +132,7 @@ class World:
         decision = self.engine.decide(proposal, self.now_ms)
         rows = []
         for record in decision.records:
-            payload = self.vault.resolve(record.payload)
+            payload = self.vault.resolve(record)
             self.vault.remember(record, payload)
             rows.append(encode(record, self.engine.state.epoch, payload))
         if rows:

@@ -565,7 +565,7 @@ REFUSED = """
 import asyncio, sys, nbdurable
 
 async def main():
-    async with nbdurable.open(sys.argv[1]):
+    async with nbdurable.DurableEngine(sys.argv[1]):
         pass
 
 try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from support.joined import JoinedEngine
 from support.running import durable, replaying
 
 from nbdurable.wiring import DurableEngine
 
-LINKS = {"local": durable, "local, always replaying": replaying}
+LINKS = {
+    "attached": JoinedEngine,
+    "local": durable,
+    "local, always replaying": replaying,
+}
 
 
 @pytest.fixture(params=sorted(LINKS))

@@ -377,6 +377,30 @@ async def test_one_that_hangs_is_left_to_itself_with_its_line(
     assert seen == ["AttemptClosed"]
 
 
+async def test_one_that_fights_its_end_is_stopped_for_good(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    """It once burned a processor for ever, even after the engine was closed."""
+    monkeypatch.setattr("nbdurable.invoker.thread.REFUSALS_MAX", 10)
+    monkeypatch.setattr("nbdurable.invoker.local.UNWIND_S_MAX", 0.5)
+    service, refused, stopped = Service("S"), [], threading.Event()
+    monkeypatch.setattr("nbdurable.invoker.thread.stand_still", stopped.set)
+
+    @service.handler(inactivity_timeout=NOW)
+    def fight(ctx: Context) -> None:
+        while not stopped.is_set():
+            try:
+                ctx.sleep(timedelta(days=1)).result()
+            except BaseException as error:  # noqa: BLE001 - this is what fights.
+                refused.append(type(error).__name__)
+
+    async with opened(service) as engine:
+        await engine.client.service_send(fight, None)
+        assert await asyncio.to_thread(stopped.wait, WAIT_S_MAX)
+    # One that it is thrown out of its wait with, ten more, and the last, which never came back.
+    assert refused == ["AttemptClosed"] * 12
+
+
 async def test_changed_code_pauses_and_names_its_line(opened: Opened):
     service, changed = Service("S"), Service("S")
 

@@ -328,6 +328,45 @@ async def test_a_handler_that_exits_fails_like_any_other(opened: Opened):
         assert await engine.client.service_call(handle, None) == "stayed"
 
 
+class Odd(BaseException):
+    """As `pytest.fail()` raises: no Exception, so that nobody swallows it by accident."""
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("odd", [Odd, StopIteration, StopAsyncIteration, GeneratorExit])
+@pytest.mark.parametrize("where", ["step", "handler"])
+async def test_whatever_is_raised_is_a_failure(
+    opened: Opened, kind: str, odd: type[BaseException], where: str
+):
+    """Such a run once stayed `running` for ever, and nothing said why."""
+    service, tries = Service("S", invocation_retry_policy=AT_ONCE), []
+
+    def work() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise odd("no")
+        return "done"
+
+    async def work_async() -> str:
+        return work()
+
+    async def handle_async(ctx: Context) -> str:
+        if where == "handler":
+            return work()
+        return await ctx.run_typed("work", work if kind == "sync" else work_async)
+
+    def handle_sync(ctx: Context) -> str:
+        return work()
+
+    is_sync = where == "handler" and kind == "sync"
+    handle = service.handler("handle")(handle_sync if is_sync else handle_async)
+    async with opened(service) as engine:
+        sent = await engine.client.service_send(handle, None)
+        assert await engine.client.attach(sent.invocation_id) == "done"
+        view = await engine.client.invocation(sent.invocation_id)
+        assert (len(tries), view.attempt >= 2) == (2, True)
+
+
 async def test_a_step_in_which_something_was_cancelled_fails_like_any_other(opened: Opened):
     """Its handler once waited for it for ever."""
     service, tries = Service("S", invocation_retry_policy=AT_ONCE), []

@@ -22,6 +22,12 @@ async def run(ctx, order):
 """
 
 
+LATE = """%%durable_service Late
+async def give(ctx, n):
+    return {"late": n}
+"""
+
+
 def test_a_run_survives_its_kernel_and_goes_on_when_its_cell_is_run_again(start_kernel, tmp_path):
     """What the project is for: kill -9, and the finished step is not run again."""
     first = start_kernel()
@@ -68,20 +74,60 @@ def test_interrupt_detaches_within_a_second_and_the_run_goes_on(start_kernel):
     assert kernel.run("h.status") == "'running'"
 
 
-def test_a_second_kernel_is_told_who_holds_the_journal(start_kernel):
-    """One sentence, never DuckDB's lock error; and when the first is gone it is free again."""
+def test_a_second_kernel_joins_the_first_and_takes_over_when_that_is_killed(start_kernel, tmp_path):
+    """Two notebooks of one project: no lock error, and neither needs the other to go on."""
     first, second = start_kernel(), start_kernel()
     first.run("%load_ext nbdurable")
     first.run(PAYMENT)
+    first.run('h = Payment["order-456"].run({"amount": 100})')
+    wait_for_promise(first)
     greeted = second.run("%load_ext nbdurable")
-    assert f"is held by process {first.manager.provisioner.pid}" in greeted
-    assert "Traceback" not in greeted
-    for use in (PAYMENT, "%durable ls"):
-        shown = second.run(use)
-        assert shown.startswith("UsageError: The journal")
-        assert shown.strip().count("\n") == 0
+    assert "nbdurable: joined ./.nbdurable, which " in greeted
+    assert f"(pid {first.manager.provisioner.pid})" in greeted
+    assert "Payment/order-456 waits for 'approved'" in greeted
+    assert "order-456" in second.run("%durable ls")
+    second.run(LATE)
+    assert "{'late': 7}" in second.run("await Late.give(7)")
     first.kill()
-    assert "no runs yet" in second.run("%durable ls")
+    assert second.run(PAYMENT).strip() == "Payment: unchanged (revision 1); 1 run goes on"
+    assert "approved 'approved' of Payment/order-456" in second.run("%durable approve order-456")
+    assert "{'captured': 100}" in second.run('await Payment["order-456"].run({"amount": 100})')
+    assert (tmp_path / "reserved").read_text() == "x"
+    third = start_kernel()
+    assert f"(pid {second.manager.provisioner.pid})" in third.run("%load_ext nbdurable")
+
+
+TALK = """%%durable_workflow Talk
+import sys
+
+async def run(ctx, request):
+    print("before")
+
+    def step():
+        print("in a step", file=sys.stderr)
+
+    await ctx.run_typed("step", step)
+    await ctx.promise("approved")
+    print("after")
+"""
+
+
+def test_what_a_handler_prints_is_shown_once_and_outlives_its_kernel(start_kernel):
+    """In the cell that has submitted it, while there is one; in the journal always."""
+    first = start_kernel()
+    first.run("%load_ext nbdurable")
+    first.run(TALK)
+    shown = first.run('h = Talk["a"].run(None)\nimport asyncio; await asyncio.sleep(1)')
+    assert (shown.count("before"), shown.count("in a step")) == (1, 1)
+    first.kill()
+    second = start_kernel()
+    second.run("%load_ext nbdurable")
+    assert "before" not in second.run(TALK)
+    second.run("%durable approve a")
+    assert "before" not in second.run('await Talk["a"].run(None)')
+    journal = second.run("%durable show a")
+    said = [line.strip() for line in journal.splitlines() if line.strip().startswith("|")]
+    assert said == ["| before", "| in a step", "| after"]
 
 
 def wait_for_promise(kernel) -> None:

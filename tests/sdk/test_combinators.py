@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -29,6 +29,16 @@ class FakeContext:
 
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         return [future.is_completed() for future in futures]
+
+    async def as_completed(
+        self, futures: list[DurableFuture[Any]]
+    ) -> AsyncIterator[DurableFuture[Any]]:
+        assert futures, "as_completed is never called with none"
+        while futures:
+            await self.await_any(futures)
+            for future in [future for future in futures if future.is_completed()]:
+                futures.remove(future)
+                yield future
 
     async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
         assert futures, "await_any is never called with none"

@@ -136,15 +136,15 @@ def test_the_token_is_not_told_to_handlers(guarded: Served):
 
 
 def test_a_token_is_made_once_and_for_its_owner_only(tmp_path: Path):
-    token = kept_token(tmp_path)
+    token = kept_token(tmp_path / "token")
     file = tmp_path / "token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert len(token) >= 40
     file.chmod(0o644)
-    assert kept_token(tmp_path) == token
+    assert kept_token(tmp_path / "token") == token
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.write_text("")
-    assert len(kept_token(tmp_path)) >= 40
+    assert len(kept_token(tmp_path / "token")) >= 40
 
 
 def test_without_a_token_it_listens_on_loopback_only():

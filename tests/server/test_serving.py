@@ -22,7 +22,7 @@ from nbdurable import EngineClosedError, JournalValueCodec, NbdurableError, Serv
 from nbdurable.client.views import InvocationView
 from nbdurable.server.address import served_at
 from nbdurable.store.memory import MemoryStore
-from nbdurable.wiring import DurableEngine
+from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
 OPEN = ServeOptions(has_token=False)
 
@@ -37,11 +37,16 @@ def owner_of(folder: Path) -> dict[str, Any]:
     return content
 
 
+def owning(folder: Path, *services: Any) -> SyncDurableEngine:
+    """An engine that does not listen by itself, as `open()` does."""
+    return SyncDurableEngine(DurableEngine(folder, services))
+
+
 # -- where it is ----------------------------------------------------------------------------------
 
 
 def test_the_owner_says_where_it_is_served_and_what_to_bring(folder: Path):
-    with nbdurable.open_sync(folder, services=[greeter]) as engine:
+    with owning(folder, greeter) as engine:
         assert served_at(folder) is None
         with nbdurable.serve(engine.opened) as serving:
             note = owner_of(folder)
@@ -64,7 +69,7 @@ def test_a_token_outlives_the_server(folder: Path):
     tokens = set()
     for _ in range(2):
         with (
-            nbdurable.open_sync(folder) as engine,
+            owning(folder) as engine,
             nbdurable.serve(engine.opened) as serving,
         ):
             tokens.add(serving.token)
@@ -76,7 +81,10 @@ def test_a_note_of_a_dead_process_is_not_believed(folder: Path):
     """The file outlives a kill -9, the lock does not."""
     script = """
 import os, signal, sys, nbdurable
-with nbdurable.open_sync(sys.argv[1]) as engine, nbdurable.serve(engine.opened):
+with (
+    nbdurable.SyncDurableEngine(nbdurable.DurableEngine(sys.argv[1])) as engine,
+    nbdurable.serve(engine.opened),
+):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     path = os.pathsep.join(sys.path)
@@ -84,13 +92,13 @@ with nbdurable.open_sync(sys.argv[1]) as engine, nbdurable.serve(engine.opened):
     assert owner_of(folder)["ingress"].startswith("http://127.0.0.1:")
     assert served_at(folder) is None
     # Nor does looking take anything from whoever comes next.
-    with nbdurable.open_sync(folder, services=[greeter]) as engine:
+    with owning(folder, greeter) as engine:
         assert engine.client.services()[0].name == "Greeter"
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"pid": 1}', '{"ingress": "http://x"}'])
 def test_a_note_that_is_none_is_nobodys(folder: Path, note: str):
-    with nbdurable.open_sync(folder):
+    with owning(folder):
         (folder / "owner.json").write_text(note)
         assert served_at(folder) is None
 

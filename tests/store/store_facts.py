@@ -20,6 +20,7 @@ from nbdurable.core.facts import (
     InvocationCreated,
     InvocationPurged,
     JournalPurged,
+    LinkOpened,
     NotificationAppended,
     PromiseCompleted,
     StateEdited,
@@ -40,17 +41,23 @@ def ref(value: bytes, *, comparable: bool = True) -> PayloadRef:
 
 
 class Log:
-    """Mutable: the next lsn. Every method makes one row, which is the next of the log."""
+    """Mutable: the last lsn, the epoch. Every method makes one row, the next of the log."""
 
     def __init__(self, last_lsn: int = 0) -> None:
         self.last_lsn = last_lsn
+        self._epoch = 1
 
     def row(self, fact: AnyFact, payload: bytes | None = None) -> Row:
         self.last_lsn += 1
-        return encode(Record(self.last_lsn, 1_000 + self.last_lsn, fact, payload), 1, payload)
+        record = Record(self.last_lsn, 1_000 + self.last_lsn, fact, payload)
+        return encode(record, self._epoch, payload)
 
     def epoch(self, number: int = 1) -> Row:
+        self._epoch = number
         return self.row(EpochStarted(epoch=number, owner="test", version="0"))
+
+    def link_opened(self, link: str) -> Row:
+        return self.row(LinkOpened(link=link))
 
     def created(self, invocation: InvocationId, argument: bytes = b"1") -> Row:
         fact = InvocationCreated(

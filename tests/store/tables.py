@@ -56,7 +56,7 @@ class Tables:
         `copies_are_left` as by a kill between the last commit to base and the emptying of hot.
         """
         for table in self._tables:
-            self.connection.execute(f"delete from {table}")  # noqa: S608 - our own names.
+            self.connection.execute(f"delete from {table}")
         self.connection.execute("update base.meta set absorbed_lsn = 0")
         begin = 0
         for end in sorted(absorbed_at):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import note, settings
 from tables import Tables, rows_of
 
+from nbdurable.core.facts import Completed
 from nbdurable.core.ids import digest_of
 from nbdurable.core.state import (
-    Completed,
     EngineState,
     Invocation,
     OpenCall,

@@ -140,7 +140,7 @@ class RestateServer:
 
     def status_of(self, invocation_id: str) -> str:
         """As SQL says it."""
-        query = f"select status from sys_invocation where id = '{invocation_id}'"  # noqa: S608
+        query = f"select status from sys_invocation where id = '{invocation_id}'"
         headers = {**JSON, "accept": "application/json"}
         reply = ask(self.admin_url, "POST", "/query", headers, json.dumps({"query": query}))
         return str(reply.json["rows"][0]["status"])

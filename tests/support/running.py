@@ -98,3 +98,11 @@ async def until(
 
 async def until_status(opened: DurableEngine, invocation_id: str, status: str) -> InvocationView:
     return await until(opened, invocation_id, lambda view, _: view.status == status)
+
+
+async def until_asked(opened: DurableEngine, count: int = 1) -> None:
+    """Wait until so many queries are being answered."""
+    history: Any = opened.engine.history()
+    async with asyncio.timeout(WAIT_S_MAX):
+        while len(history._inside) != count:  # noqa: ASYNC110 - DuckDB tells nobody that it began.
+            await asyncio.sleep(0)

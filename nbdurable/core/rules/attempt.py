@@ -25,8 +25,10 @@ from nbdurable.core.proposals import (
     FailRun,
     Stale,
     Suspend,
+    WriteOutput,
 )
 from nbdurable.core.rules.commands import append_command
+from nbdurable.core.rules.output import write_output
 from nbdurable.core.rules.progress import complete, notify, set_timer, terminal, wake
 from nbdurable.core.state import Invocation, OpenRun
 from nbdurable.core.values import ErrorReport
@@ -64,6 +66,8 @@ def attempt_steps(draft: Draft, proposal: AttemptSteps) -> Answer:
                 fail_attempt(draft, inv, step.error)
             case Suspend():
                 _suspend(draft, inv, step)
+            case WriteOutput():
+                write_output(draft, inv, step)
             case _:
                 assert_never(step)
     return Done()

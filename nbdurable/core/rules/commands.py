@@ -21,7 +21,7 @@ from nbdurable.core.commands import (
     SleepCommand,
 )
 from nbdurable.core.draft import Draft
-from nbdurable.core.facts import Caller, EntryAppended
+from nbdurable.core.facts import Caller, Completed, EntryAppended
 from nbdurable.core.ids import child_seed
 from nbdurable.core.proposals import CompleteAwakeable, CompletePromise, Invoke
 from nbdurable.core.records import CopyOf
@@ -38,7 +38,7 @@ from nbdurable.core.rules.progress import (
     set_timer,
     terminal,
 )
-from nbdurable.core.state import Completed, Invocation, Waiter
+from nbdurable.core.state import Invocation, Waiter
 from nbdurable.core.values import ErrorReport, Failure, Success
 
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)

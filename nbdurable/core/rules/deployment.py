@@ -30,7 +30,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.rules.progress import wake
-from nbdurable.core.state import Invocation
+from nbdurable.core.state import Invocation, ServiceState
 from nbdurable.core.values import Target
 
 
@@ -59,9 +59,9 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     if unwritable is not None:
         return Refused(code=400, message=f"{manifest.name} cannot be registered: {unwritable}")
     service = draft.state.services.get(manifest.name)
-    # A revision is what its code and its options are; where it was typed makes no difference.
-    is_new = service is None or not _same(service.offered or service.manifest, manifest)
-    revision = 1 if service is None else service.latest + 1 if is_new else service.latest
+    known = _known_revision(service, proposal)
+    is_new = known is None
+    revision = known or (1 if service is None else service.latest + 1)
     if is_new:
         draft.record(ServiceRegistered(manifest=manifest, revision=revision))
     service = draft.state.services[manifest.name]
@@ -82,7 +82,7 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
         if inv.revision in (None, revision) or proposal.pin:
             if inv.status == "ready":
                 wake(draft, inv, f"revision {revision} is loaded")
-        elif manifest.handler(inv.target.handler) is None:
+        elif proposal.again or manifest.handler(inv.target.handler) is None:
             staying.append(inv.id)
         elif _has_failed(inv) or inv.revision not in service.loaded:
             draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
@@ -133,6 +133,24 @@ def named_revision(
             message=f"revision {revision} of {target.service} has no handler '{target.handler}'",
         )
     return revision
+
+
+def _known_revision(service: ServiceState | None, proposal: LoadCode) -> int | None:
+    """A revision is what its code and its options are; where it was typed makes no difference.
+
+    Code that was replaced and comes back is new, unless it was loaded all the time: then it is the
+    newest revision that it can be.
+    """
+    if service is None:
+        return None
+    manifest = proposal.manifest
+    if _same(service.offered or service.manifest, manifest):
+        return service.latest
+    if not proposal.again:
+        return None
+    code = (manifest.type, manifest.digest)
+    known = [r for r, of in service.revisions.items() if (of.type, of.digest) == code]
+    return max(known, default=None)
 
 
 def _same(known: ServiceManifest, offered: ServiceManifest) -> bool:

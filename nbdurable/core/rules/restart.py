@@ -8,6 +8,7 @@ from __future__ import annotations
 from nbdurable.core.commands import Command
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import (
+    Completed,
     EntryAppended,
     InvocationCreated,
     InvocationMoved,
@@ -20,7 +21,7 @@ from nbdurable.core.rules.control import refuse_unended
 from nbdurable.core.rules.deployment import named_revision
 from nbdurable.core.rules.invoke import begin, first_status, retention_of
 from nbdurable.core.rules.progress import complete_future, copy_of, set_timer, terminal
-from nbdurable.core.state import Completed, Invocation, OpenCall, OpenSleep, Waiter
+from nbdurable.core.state import Invocation, OpenCall, OpenSleep, Waiter
 
 
 def restart_invocation(draft: Draft, proposal: RestartInvocation) -> Answer:

@@ -6,7 +6,7 @@ Source: restate-semantics.md, 1.7 (retention) and 1.5 (purge, purge-journal).
 from __future__ import annotations
 
 from nbdurable.core.draft import Draft
-from nbdurable.core.facts import InvocationPurged, JournalPurged
+from nbdurable.core.facts import Completed, InvocationPurged, JournalPurged
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import (
     Answer,
@@ -17,7 +17,6 @@ from nbdurable.core.proposals import (
     PurgeJournal,
 )
 from nbdurable.core.rules.control import refuse_unended
-from nbdurable.core.state import Completed
 
 
 def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:

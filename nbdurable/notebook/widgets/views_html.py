@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from nbdurable.client.views import InvocationView
-from nbdurable.notebook.widgets.picture import (
+from nbdurable.client.picture import (
     GLYPHS,
     Picture,
     Row,
@@ -23,6 +22,8 @@ from nbdurable.notebook.widgets.picture import (
     tone_of,
     what_to_do,
 )
+from nbdurable.client.query import Found
+from nbdurable.client.views import InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
@@ -42,6 +43,8 @@ _ROW: Final = "background: none"
 _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 _VALUE_COLUMNS: Final = 60
+# As pandas does: a page and no more.
+_ROWS_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,37 @@ class InvocationTable:
         return [f"… and {self.hidden} older: %durable ls --all"] if self.hidden else []
 
 
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    """What a query has found, where there is no pandas to show it."""
+
+    found: Found
+
+    def __repr__(self) -> str:
+        return "\n".join([*_columns([self.found.columns, *self._rows()]), *self._more()])
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f'<th style="{_CELL}; {_MUTED}">{escape(c)}</th>' for c in self.found.columns
+        )
+        body = "".join(_tr([escape(cell) for cell in row]) for row in self._rows())
+        more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
+        return (
+            f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            tuple("" if cell is None else _shortened(str(cell)) for cell in row)
+            for row in self.found.rows[:_ROWS_SHOWN]
+        ]
+
+    def _more(self) -> list[str]:
+        hidden = len(self.found.rows) - _ROWS_SHOWN
+        return [f"… and {hidden} more: pip install pandas to have them all"] if hidden > 0 else []
+
+
 def picture_html(picture: Picture) -> str:
     head = f"<strong>{escape(picture['target'])}</strong> &nbsp;"
     short = f'<code style="{_MONO}">{picture["short_id"]}</code>'
@@ -137,16 +171,18 @@ def picture_text(picture: Picture) -> str:
     lines += [picture["notice"]] if picture["notice"] else []
     lines += [picture["failure"]] if picture["failure"] else []
     lines += [f"… {picture['earlier']} earlier entries"] if picture["earlier"] else []
-    rows = [
+    rows = picture["rows"]
+    cells = [
         (
             f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
             row["name"],
             _when(row),
             _shortened(row["failure"] or row["value"]),
         )
-        for row in picture["rows"]
+        for row in rows
     ]
-    lines += _columns(rows)
+    for line, row in zip(_columns(cells), rows, strict=True):
+        lines += [line, *(f"      | {said}" for said in row["output"].splitlines())]
     lines += [f"to do: {picture['todo']}"] if picture["todo"] else []
     return "\n".join(lines)
 
@@ -176,7 +212,15 @@ def _html_row(row: Row) -> str:
         f'<span style="{_MUTED}">{escape(_when(row))}</span>',
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
-    return _tr(cells)
+    return _tr(cells) + _html_output(row["output"])
+
+
+def _html_output(text: str) -> str:
+    """What was printed, below the row it belongs to."""
+    if not text:
+        return ""
+    pre = f'<pre style="{_MONO}; margin: 0 0 2px; white-space: pre-wrap">{escape(text)}</pre>'
+    return f'<tr style="{_ROW}"><td></td><td colspan="4" style="{_CELL}">{pre}</td></tr>'
 
 
 def _chip(tone: Tone, text: str) -> str:

@@ -34,7 +34,13 @@ def _load(*files: str) -> dict[str, str]:
 
 
 QUERIES: Final = _load(
-    "schema.sql", "queries.sql", "absorb.sql", "history.sql", "views.sql", "journal.sql"
+    "schema.sql",
+    "queries.sql",
+    "absorb.sql",
+    "history.sql",
+    "views.sql",
+    "journal.sql",
+    "migrations/0002_snapshot.sql",
 )
 
 # In the order in which they build on each other. Views of our own instance, never stored.

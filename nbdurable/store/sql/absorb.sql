@@ -169,6 +169,106 @@ where
             and purge.lsn > fact.lsn
     );
 
+-- name: forget_snapshot
+-- Of a purged invocation nothing is known any more. Before `absorb_snapshot`, which may bring the
+-- end of a later life under the same id.
+delete from base.snapshot
+where
+    invocation_id in (
+        select invocation_id
+        from pending
+        where kind = 'InvocationPurged'
+    );
+
+-- name: count_ended
+-- How many have ended, or lost their journal, since the last absorb: often none.
+select count(*) as ended_count
+from pending
+where kind in ('InvocationCompleted', 'JournalPurged');
+
+-- name: ended
+-- How each invocation began and ended whose end is in this range. After the purges, so that of an
+-- id that lives again there is only its last life.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    null as payload,
+    crc
+from base.fact
+where
+    kind in ('InvocationCreated', 'InvocationCompleted')
+    and invocation_id in (
+        select completed.invocation_id
+        from base.fact as completed
+        where
+            completed.kind = 'InvocationCompleted'
+            and completed.lsn between $first_lsn and $last_lsn
+    )
+order by lsn;
+
+-- name: absorb_journal_purges
+-- As they are: the snapshot is facts, and this one says what has become of the one before it.
+insert into base.snapshot (
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    crc
+)
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    crc
+from base.fact
+where
+    kind = 'JournalPurged'
+    and lsn between $first_lsn and $last_lsn;
+
+-- name: absorb_blobs
+-- Which files are named, so that no payload of base is ever read to find out. A payload that is
+-- kept in a file is stored as this mark and the file's name (see blobs.py).
+insert into base.blob (
+    lsn,
+    name
+)
+select
+    lsn,
+    decode(payload[17:]) as name
+from pending
+where payload[:16] = '\x00nbdurable blob\x00'::blob;
+
+-- name: forget_blobs
+-- Of facts that were purged, and values that were written again since. State may outlive the fact
+-- that set it, under the same lsn.
+delete from base.blob
+where
+    not exists (
+        select 1
+        from base.fact
+        where fact.lsn = blob.lsn
+    )
+    and not exists (
+        select 1
+        from base.state
+        where state.lsn = blob.lsn
+    );
+
 -- name: move_absorbed_lsn
 -- From here on the copies in hot do not count.
 update base.meta

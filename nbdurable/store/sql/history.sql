@@ -124,12 +124,24 @@ select
     max(lsn) filter (
         kind not like 'Command: %'
         and kind not like 'Notification: %'
-        and kind not in ('InvocationMoved', 'RunAttemptFailed', 'MismatchAccepted', 'JournalPurged')
+        and kind not in (
+            'InvocationMoved',
+            'RunAttemptFailed',
+            'OutputWritten',
+            'MismatchAccepted',
+            'JournalPurged'
+        )
     ) as turned_lsn,
     arg_max(kind, lsn) filter (
         kind not like 'Command: %'
         and kind not like 'Notification: %'
-        and kind not in ('InvocationMoved', 'RunAttemptFailed', 'MismatchAccepted', 'JournalPurged')
+        and kind not in (
+            'InvocationMoved',
+            'RunAttemptFailed',
+            'OutputWritten',
+            'MismatchAccepted',
+            'JournalPurged'
+        )
     ) as turned_kind,
     max(at_ms) filter (kind != 'JournalPurged') as modified_at_ms,
     max(lsn) filter (kind = 'InvocationPending') as queued_lsn,
@@ -328,6 +340,7 @@ from (
 -- Codes of Restate for what it has codes for; else the one of an error that is retried.
 create macro history.restate_code(error) as
     case
+        when error is null then null
         when starts_with(history.text(error, '$.type_name'), 'RT0')
             then history.text(error, '$.type_name')
         when history.text(error, '$.code') = '570' then 'RT0016'

@@ -420,3 +420,17 @@ asof left join history.entry
     on
         event.id = entry.invocation_id
         and event.lsn >= entry.lsn;
+
+-- What handlers and steps have printed; not one of Restate's tables.
+create view output as
+select
+    invocation_id as id,
+    history.number(body, '$.attempt') as attempt,
+    history.number(body, '$.entry_count') - 1 as after_journal_entry_index,
+    history.text(body, '$.stream') as stream,
+    history.utf8(payload) as value_utf8,
+    payload as value,
+    history.timestamp(at_ms) as appended_at,
+    lsn
+from history.kept
+where kind = 'OutputWritten';

@@ -86,8 +86,22 @@ limit 1;
 rollback;
 
 -- name: load
--- What the engine's state folds from: of a completed invocation only how it began and ended. No
--- payloads, so that a journal opens in little memory, and whatever has become of its blobs.
+-- What the engine's state folds from: the snapshot in place of what has ended, and the facts of all
+-- else. What was edited by hand is in base.state, and a link ends with its epoch. No payloads, so
+-- that a journal opens in little memory, and whatever has become of its blobs.
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    null as payload,
+    crc
+from base.snapshot
+union all
 select
     lsn,
     epoch,
@@ -101,12 +115,15 @@ select
     crc
 from base.fact
 where
-    invocation_id is null
-    or kind in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
-    or invocation_id not in (
-        select completed.invocation_id
-        from base.fact as completed
-        where completed.kind = 'InvocationCompleted'
+    kind != 'StateEdited'
+    and (
+        kind not in ('CodeLoaded', 'LinkOpened', 'LinkClosed')
+        or epoch = (select max(latest.epoch) from base.fact as latest)
+    )
+    and not exists (
+        select 1
+        from base.snapshot as ended
+        where ended.invocation_id = fact.invocation_id
     )
 order by lsn;
 
@@ -174,6 +191,16 @@ select value
 from base.state
 where lsn = $lsn;
 
+-- name: blob_names
+-- The files that are named, once everything is absorbed.
+select distinct name
+from base.blob;
+
+-- name: count_blobs
+-- Most journals have none.
+select count(*) as named_count
+from base.blob;
+
 -- name: names_of_tables
 -- What a query may be about: told to whoever has asked for a table that is not there.
 select table_name
@@ -191,3 +218,11 @@ where
     table_schema = 'main'
     and table_catalog = 'memory'
 order by column_name;
+
+-- name: readable_facts
+-- How far a copy of one database can be read, when the journal that it is of cannot be opened.
+select
+    count(*) as fact_count,
+    max(lsn) as last_lsn,
+    max(at_ms) as last_at_ms
+from aside.fact;

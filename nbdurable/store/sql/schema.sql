@@ -38,6 +38,15 @@
 -- false when equal values need not have equal bytes; `value_bytes` is their count, so that opening
 -- a journal reads no value.
 --
+-- `base.snapshot` is what opening a journal reads in place of the facts of invocations that have
+-- ended, exact up to absorbed_lsn: for each of them, until it is purged, one fact that says all that
+-- is still known of it, and another if its journal was purged. Its rows are encoded like facts and
+-- checked like them. They say nothing that base.fact does not.
+--
+-- `base.blob` says which files of blobs/ are named by facts of base, or by state that outlived its
+-- fact: no payload has to be read to find the files that nobody names any more. Exact up to
+-- absorbed_lsn as well.
+--
 -- What never changes: the names and meanings of these columns, and that a file written by one
 -- version opens in every later one. Columns and tables may be added, with a higher
 -- `format_version` here and in `format.json`, and a migration in `migrations/`.
@@ -61,6 +70,21 @@ create table base.fact (
     body varchar,
     payload blob,
     crc uinteger
+);
+create table base.snapshot (
+    lsn bigint,
+    epoch integer,
+    at_ms bigint,
+    kind varchar,
+    invocation_id varchar,
+    entry_index integer,
+    name varchar,
+    body varchar,
+    crc uinteger
+);
+create table base.blob (
+    lsn bigint,
+    name varchar
 );
 create table base.state (
     service varchar,

@@ -348,7 +348,8 @@ entry as (
             change.service = cleared.service
             and change.key = cleared.key
     where
-        change.kind = 'Command: SetState'
+        -- Else it was cleared: by a handler, or by whoever edits by hand.
+        change.digest is not null
         and change.lsn > coalesce(cleared.lsn, 0)
 )
 select

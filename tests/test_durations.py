@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbdurable.server.durations import (
+from nbdurable.durations import (
     is_within_calendar,
     parse_duration,
     show_duration,

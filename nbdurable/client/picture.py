@@ -1,4 +1,4 @@
-"""The picture of a run: one JSON value that the live widget, the static HTML and the text all draw.
+"""The picture of a run: one JSON value that widget, static HTML, text and terminal all draw.
 
 Made from the client's read models and nothing else. Bounded: the newest rows, and the number of
 those before them.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from nbdurable.client.views import EntryView, InvocationView, first_line
+from nbdurable.core.values import Question
 
 # A front end lays out this many rows in a frame; a longer journal is for SQL.
 ROWS_MAX: Final = 200
@@ -20,6 +21,22 @@ SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
+
+
+class Surface(NamedTuple):
+    """How a person is told what to do there.
+
+    Attributes:
+        command: What the verbs follow.
+        repair: How code is corrected, with the service's name in it.
+    """
+
+    command: str
+    repair: str
+
+
+NOTEBOOK: Final = Surface("%durable", "correct the cell of {} and run it again")
+TERMINAL: Final = Surface("nbdurable", "correct the code of {} and start it again")
 
 
 class Row(TypedDict):
@@ -35,6 +52,21 @@ class Row(TypedDict):
     due_at_ms: int | None
     value: str
     failure: str
+    output: str
+
+
+class Ask(TypedDict):
+    """A question to a person. `id` is a promise's name or an awakeable's id.
+
+    `schema` is the answer's, None for any. `title` and `context` are empty when nobody has said
+    more than the name.
+    """
+
+    id: str
+    name: str
+    title: str
+    context: str
+    schema: Any
 
 
 class Picture(TypedDict):
@@ -55,6 +87,7 @@ class Picture(TypedDict):
     earlier: int
     rows: list[Row]
     waits: list[str]
+    asks: list[Ask]
     todo: str
     said: str
     now_ms: int
@@ -89,6 +122,7 @@ def picture_of(
     notice: str = "",
     said: str = "",
     name_files: Callable[[str], str] = str,
+    surface: Surface = NOTEBOOK,
 ) -> Picture:
     """`notice` is about the submission, `said` the answer to a click.
 
@@ -109,16 +143,42 @@ def picture_of(
         due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
         earlier=len(entries) - len(shown),
         rows=rows,
-        waits=[] if view.is_done else list(view.open_promises),
-        todo=what_to_do(view),
+        waits=[] if view.is_done or _is_stuck(view) else list(view.open_promises),
+        asks=[] if view.is_done or _is_stuck(view) else _asks(entries),
+        todo=what_to_do(view, surface),
         said=said,
         now_ms=now_ms,
     )
 
 
+def _asks(entries: Sequence[EntryView]) -> list[Ask]:
+    """What waits for somebody, each once, in the order in which it was asked."""
+    asks: dict[str, Ask] = {}
+    for entry in entries:
+        ask_id = entry.awakeable_id or (entry.name if entry.kind == "GetPromise" else None)
+        if ask_id is None or entry.status != "waiting":
+            continue
+        question = entry.question or Question()
+        asks[ask_id] = Ask(
+            id=ask_id,
+            name=entry.name or "awakeable",
+            title=question.title or "",
+            context=question.context or "",
+            schema=None if question.schema is None else json.loads(question.schema),
+        )
+    return list(asks.values())
+
+
+def _is_stuck(view: InvocationView) -> bool:
+    """An answer would not bring it on: its code has to be corrected first, or it is tried again."""
+    return view.status in ("paused", "backing-off") and view.is_code_loaded
+
+
 def tone_of(view: InvocationView) -> Tone:
     if view.is_done:
         return "ok" if view.succeeded else "bad"
+    if _is_stuck(view):
+        return "bad"
     if view.open_promises or view.is_asleep or not view.is_code_loaded:
         return "waits"
     return _TONES.get(view.status, "quiet")
@@ -127,29 +187,30 @@ def tone_of(view: InvocationView) -> Tone:
 def status_of(view: InvocationView) -> str:
     """Restate's word, and what a person waits for; failures have a line of their own."""
     if view.is_done:
-        return "succeeded" if view.succeeded else "failed"
+        ended = view.completed_by if view.completed_by in ("killed", "cancelled") else "failed"
+        return "succeeded" if view.succeeded else ended
     if not view.is_code_loaded:
         return "its code is not loaded"
-    if view.open_promises:
+    if view.open_promises and not _is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
     if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
         return f"sleeps until {clock_time(view.wakes_at_ms)}"
     return view.status.replace("-", " ")
 
 
-def what_to_do(view: InvocationView) -> str:
+def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     """The next thing for a person, empty when there is none."""
-    name = handy_name(view)
+    name, repair = handy_name(view), surface.repair.format(view.service)
     if view.is_done:
         return ""
     if not view.is_code_loaded:
         return view.how_to_load
-    if view.open_promises:
-        return f"%durable approve {name}"
+    if view.open_promises and not _is_stuck(view):
+        return f"{surface.command} approve {name}"
     if view.status == "paused":
-        return f"correct the cell of {view.service} and run it again, or %durable resume {name}"
+        return f"{repair}, or {surface.command} resume {name}"
     if view.status == "backing-off":
-        return f"it retries by itself; or correct the cell of {view.service} and run it again"
+        return f"it retries by itself; or {repair}"
     return ""
 
 
@@ -227,6 +288,7 @@ def _row(view: InvocationView, entry: EntryView) -> Row:
         due_at_ms=None if is_left else _due_at_ms(entry),
         value="" if entry.kind == "Sleep" else entry.value or "",
         failure=_cut(entry.failure or ""),
+        output=entry.output,
     )
 
 

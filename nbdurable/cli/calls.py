@@ -1,0 +1,291 @@
+"""Handlers called by name from a terminal: `call`, `send`, `attach`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from nbdurable.cli.exits import FAILED, OK, WAITING
+from nbdurable.cli.owner import Reached, ask
+from nbdurable.cli.words import DurationType, common, write_json
+from nbdurable.client.base import RestateClientSendHandle
+from nbdurable.client.engine import EngineClient
+from nbdurable.core.manifest import HandlerManifest
+from nbdurable.errors import HttpError, TerminalError
+from nbdurable.sdk.serde import BytesSerde
+
+_DETACHED: Final = "stopped waiting; the run goes on"
+
+
+class Called(NamedTuple):
+    """Who is called. A key may have slashes in it: it is all that is between the two names."""
+
+    service: str
+    key: str | None
+    handler: str
+
+
+class _TargetType(click.ParamType[Called]):
+    name = "TARGET"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Called:
+        if isinstance(value, Called):
+            return value
+        service, _, rest = str(value).partition("/")
+        key, slash, handler = rest.rpartition("/")
+        if not (service and handler) or (slash and not key):
+            self.fail(
+                f"{value!r} is none; write SERVICE/HANDLER or SERVICE/KEY/HANDLER", param, ctx
+            )
+        return Called(service, key if slash else None, handler)
+
+
+_target = click.argument("target", type=_TargetType())
+_input = click.argument("value", metavar="[INPUT]", required=False)
+_idempotency_key = click.option("--idempotency-key", help="A second call with it finds the first.")
+_headers = click.option("--header", "headers", metavar="NAME=VALUE", multiple=True)
+_timeout = click.option("--timeout", type=DurationType(), help="Wait no longer; exit with 3.")
+
+
+@click.command
+@_target
+@_input
+@_idempotency_key
+@_headers
+@_timeout
+@common
+def call(
+    target: Called,
+    value: str | None,
+    idempotency_key: str | None,
+    headers: tuple[str, ...],
+    timeout: timedelta | None,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Call a handler and print what it returns.
+
+    INPUT is JSON, `-` for standard input, or @FILE. A workflow's key that has a run already is
+    attached to.
+    """
+    begin = partial(
+        _send,
+        target=target,
+        payload=_payload(value),
+        headers=_named(headers),
+        idempotency_key=idempotency_key,
+    )
+
+    async def work(at_hand: Reached) -> int:
+        sent = await begin(at_hand.client)
+        if sent.existing:
+            click.echo(f"attached to {sent.invocation_id}, which was there already", err=True)
+        view = await at_hand.client.invocation(sent.invocation_id)
+        if not view.is_done and not view.is_code_loaded:
+            click.echo(f"{view.id} waits for its code: {view.how_to_load}", err=True)
+            return WAITING
+        return await _wait(at_hand.client, sent.invocation_id, timeout, as_json=as_json)
+
+    _exit(journal, work)
+
+
+@click.command
+@_target
+@_input
+@click.option("--delay", type=DurationType(), help="Begin so much later, whatever happens.")
+@_idempotency_key
+@_headers
+@common
+def send(
+    target: Called,
+    value: str | None,
+    delay: timedelta | None,
+    idempotency_key: str | None,
+    headers: tuple[str, ...],
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Start a handler, print the id of the run, and do not wait.
+
+    INPUT is JSON, `-` for standard input, or @FILE.
+    """
+    begin = partial(
+        _send,
+        target=target,
+        payload=_payload(value),
+        headers=_named(headers),
+        idempotency_key=idempotency_key,
+        delay=delay,
+    )
+
+    async def work(at_hand: Reached) -> tuple[RestateClientSendHandle, str]:
+        sent = await begin(at_hand.client)
+        view = await at_hand.client.invocation(sent.invocation_id)
+        waits = not view.is_done and not view.is_code_loaded
+        return sent, f"it waits for its code: {view.how_to_load}" if waits else ""
+
+    sent, note = ask(journal, work)
+    if as_json:
+        write_json({"id": sent.invocation_id, "existing": sent.existing})
+    else:
+        click.echo(sent.invocation_id)
+    if sent.existing:
+        click.echo("it was there already", err=True)
+    if note:
+        click.echo(note, err=True)
+
+
+@click.command
+@click.argument("run")
+@click.option("--now", is_flag=True, help="Do not wait; exit with 3 if there is no result yet.")
+@_timeout
+@common
+def attach(
+    run: str, now: bool, timeout: timedelta | None, journal: Path | None, as_json: bool
+) -> None:
+    """Wait for a run and print what it returned. Ctrl-C stops waiting; the run goes on.
+
+    RUN is an id, the beginning of one, SERVICE/KEY, or a workflow's key.
+    """
+
+    async def work(at_hand: Reached) -> int:
+        client = at_hand.client
+        view = await client.find(run)
+        if not view.is_done and (now or not view.is_code_loaded):
+            why = view.status if view.is_code_loaded else view.how_to_load
+            click.echo(f"{view.target} has no result yet: {why}", err=True)
+            return WAITING
+        return await _wait(client, view.id, timeout, as_json=as_json)
+
+    _exit(journal, work)
+
+
+def _exit(journal: Path | None, work: Any) -> None:  # noqa: ANN401 - as `ask` takes it.
+    try:
+        code = ask(journal, work)
+    except KeyboardInterrupt:
+        click.echo(_DETACHED, err=True)
+        code = WAITING
+    raise SystemExit(code)
+
+
+async def _wait(
+    client: EngineClient, invocation_id: str, patience: timedelta | None, *, as_json: bool
+) -> int:
+    """Print the result, and return the exit code that says what it is."""
+    try:
+        async with asyncio.timeout(None if patience is None else patience.total_seconds()):
+            result: bytes = await client.attach(invocation_id, BytesSerde()) or b""
+    except TimeoutError:
+        click.echo(f"{invocation_id} has no result yet", err=True)
+        return WAITING
+    except TerminalError as error:
+        if as_json:
+            failure = {"code": error.status_code, "message": error.message}
+            write_json({"id": invocation_id, "failure": failure})
+        else:
+            click.echo(f"[{error.status_code}] {error.message}", err=True)
+        return FAILED
+    if as_json:
+        write_json({"id": invocation_id, "result": _readable(result)})
+    elif result:
+        click.echo(result)
+    return OK
+
+
+def _send(
+    client: EngineClient,
+    *,
+    target: Called,
+    payload: bytes,
+    headers: dict[str, str],
+    idempotency_key: str | None,
+    delay: timedelta | None = None,
+) -> Coroutine[Any, Any, RestateClientSendHandle]:
+    async def send() -> RestateClientSendHandle:
+        handler = await _handler(client, target)
+        _check_input(target, handler, payload)
+        return await client.generic_send(
+            target.service, target.handler, payload, target.key, delay, idempotency_key, headers
+        )
+
+    return send()
+
+
+async def _handler(client: EngineClient, target: Called) -> HandlerManifest:
+    """Raises HttpError 404 for what is not there, with what is."""
+    services = {service.name: service for service in await client.services()}
+    service = services.get(target.service)
+    if service is None:
+        names = ", ".join(sorted(services)) or "none"
+        raise HttpError(404, f"there is no service '{target.service}'; there are: {names}")
+    handler = service.handler(target.handler)
+    if handler is None:
+        names = ", ".join(one.name for one in service.handlers)
+        raise HttpError(404, f"{target.service} has no handler '{target.handler}'; it has: {names}")
+    if (service.type == "service") != (target.key is None):
+        has = "has no keys" if service.type == "service" else "is keyed"
+        form = f"{target.service}/{target.handler}"
+        if service.type != "service":
+            form = f"{target.service}/KEY/{target.handler}"
+        raise click.UsageError(f"{target.service} {has}; write {form}")
+    return handler
+
+
+def _check_input(target: Called, handler: HandlerManifest, payload: bytes) -> None:
+    """What cannot be read is refused before it is recorded, as over HTTP."""
+    if not handler.has_input:
+        if payload:
+            raise click.UsageError(f"{target.handler} takes no input")
+        return
+    if not handler.reads_json:
+        return
+    try:
+        json.loads(payload)
+    except ValueError as error:
+        shown = "no input" if not payload else repr(payload.decode(errors="replace")[:80])
+        raise click.UsageError(
+            f"{target.handler} takes JSON, and {shown} is none ({error}); a text is written"
+            " '\"so\"'"
+        ) from None
+
+
+def _payload(value: str | None) -> bytes:
+    if value is None:
+        return b""
+    if value == "-":
+        return sys.stdin.buffer.read()
+    if value.startswith("@"):
+        try:
+            return Path(value[1:]).read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"{value[1:]} cannot be read: {error.strerror}") from None
+    return value.encode()
+
+
+def _named(headers: tuple[str, ...]) -> dict[str, str]:
+    named = {}
+    for header in headers:
+        name, equals, value = header.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"--header {header!r}: write NAME=VALUE")
+        named[name.lower()] = value
+    return named
+
+
+def _readable(result: bytes) -> object:
+    """JSON as it is; what is none, as text."""
+    try:
+        return json.loads(result)
+    except ValueError:
+        return result.decode(errors="replace")

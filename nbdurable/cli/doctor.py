@@ -1,0 +1,216 @@
+"""`nbdurable doctor`: what is well and what is not, with what to do; and a journal set aside.
+
+Each check is a function that looks at one thing and says one sentence. Nothing is repaired: what
+cannot be trusted is copied aside when that is asked for, and what would be lost is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import click
+from rich.text import Text
+
+from nbdurable import __version__
+from nbdurable.cli.disk import disk_use, shown_bytes
+from nbdurable.cli.exits import FAILED, NOT_FOUND, Refusal
+from nbdurable.cli.owner import Reached, is_journal, reached
+from nbdurable.cli.words import common, write_json, write_table
+from nbdurable.client.picture import clock_time
+from nbdurable.engine.clock import WallClock
+from nbdurable.errors import JournalDamagedError, JournalHeldError, NbdurableError, StoreError
+from nbdurable.settings.model import Settings, read_settings, unknown_variables
+from nbdurable.store import files, rescue
+from nbdurable.wiring import journal_path
+
+Health = Literal["well", "note", "ill"]
+
+_MARKS: Final[dict[Health, tuple[str, str]]] = {
+    "well": ("✓", "green"),
+    "note": ("·", "yellow"),
+    "ill": ("✗", "red"),
+}
+# An absorb needs about as much as it moves, and a query may spill half a gigabyte.
+_FREE_BYTES_MIN: Final = 1024**3
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+# Whose versions decide what a journal's files and values are.
+_NEIGHBOURS: Final = ("duckdb", "msgspec")
+
+
+class Finding(NamedTuple):
+    """What one check has found. `todo` is empty where nothing is to be done."""
+
+    check: str
+    health: Health
+    says: str
+    todo: str = ""
+
+
+@click.command
+@click.option("--copy-aside", is_flag=True, help="Copy a journal that cannot be opened, first.")
+@common
+def doctor(copy_aside: bool, journal: Path | None, as_json: bool) -> None:
+    """Look at everything a journal needs, and say what is wrong and what to do.
+
+    Exits with 1 when something is ill.
+    """
+    settings = read_settings({"home": journal})
+    path = journal_path(settings.home)
+    if copy_aside:
+        findings = list(_aside(path))
+    else:
+        findings = [*_around(), *_of_the_folder(path)]
+        if is_journal(path):
+            findings += asyncio.run(_of_the_journal(settings))
+    if as_json:
+        write_json([finding._asdict() for finding in findings])
+    else:
+        rows: list[tuple[Text, ...]] = []
+        for finding in findings:
+            mark, colour = _MARKS[finding.health]
+            rows.append((Text(mark, colour), Text(finding.check), Text(finding.says)))
+            if finding.todo:
+                rows.append((Text(), Text(), Text(f"→ {finding.todo}", "bold")))
+        write_table(("", "", ""), rows)
+    if any(finding.health == "ill" for finding in findings):
+        raise SystemExit(FAILED)
+
+
+def _around() -> Iterator[Finding]:
+    """What is the same for every journal."""
+    versions = [f"nbdurable {__version__}", f"Python {platform.python_version()}"]
+    versions += [f"{name} {version(name)}" for name in _NEIGHBOURS]
+    yield Finding("versions", "well", f"{', '.join(versions)} on {platform.platform()}")
+    unknown = unknown_variables()
+    if unknown:
+        names = ", ".join(unknown)
+        yield Finding("settings", "ill", f"{names}: no such setting", "nbdurable config shows all")
+    else:
+        yield Finding("settings", "well", "all that is set is known; `nbdurable config` shows it")
+
+
+def _of_the_folder(path: Path) -> Iterator[Finding]:
+    """What can be seen without opening anything."""
+    try:
+        files.refuse_network(path if path.exists() else path.parent)
+    except StoreError as error:
+        yield Finding("disk", "ill", str(error))
+    if not is_journal(path):
+        yield Finding("journal", "note", f"there is none at {path}; the first engine begins it")
+        return
+    yield Finding("journal", "well", str(path))
+    use = disk_use(path)
+    parts = f"{shown_bytes(use.database_bytes)} of databases, {shown_bytes(use.blob_bytes)} of"
+    says = f"{parts} large payloads; {shown_bytes(use.free_bytes)} are free"
+    if use.free_bytes < _FREE_BYTES_MIN:
+        yield Finding("disk", "ill", says, "make room, or move the journal: NBDURABLE_HOME")
+    else:
+        yield Finding("disk", "well", says)
+    open_to_others = sorted(_not_private(path))
+    if open_to_others:
+        names = ", ".join(open_to_others[:5])
+        todo = f"chmod -R go= {path}"
+        yield Finding("privacy", "ill", f"others can read {names}", todo)
+    else:
+        yield Finding("privacy", "well", "only its owner can read it")
+
+
+async def _of_the_journal(settings: Settings) -> list[Finding]:
+    """What whoever has it says, or what is found by opening it."""
+    path = journal_path(settings.home)
+    found: list[Finding] = []
+    try:
+        async with reached(settings) as at_hand:
+            found.append(_owner(at_hand))
+            found += await _runs(at_hand)
+    except JournalHeldError as error:
+        found.append(Finding("owner", "ill", str(error), "end that process, or wait for it"))
+    except JournalDamagedError as error:
+        todo = f"nbdurable doctor --copy-aside --journal {path}"
+        found.append(Finding("opening", "ill", str(error), todo))
+    except NbdurableError as error:
+        found.append(Finding("opening", "ill", str(error)))
+    return found
+
+
+def _owner(at_hand: Reached) -> Finding:
+    owner = at_hand.owner
+    if owner is None:
+        todo = "what is due by itself waits until something is; nbdurable up --app …"
+        return Finding("owner", "note", "no process has it open, and it opens well", todo)
+    since = clock_time(owner.started_at_ms)
+    says = f"process {owner.pid} since {since}, nbdurable {owner.version}, at {owner.admin}"
+    if owner.version != __version__:
+        return Finding("owner", "ill", says, "use one version in a project; restart that process")
+    return Finding("owner", "well", says)
+
+
+async def _runs(at_hand: Reached) -> list[Finding]:
+    views = await at_hand.client.invocations()
+    unfinished = [view for view in views if not view.is_done]
+    counted = Counter(view.status for view in unfinished)
+    says = ", ".join(f"{count} {status}" for status, count in counted.most_common())
+    findings = [Finding("runs", "well", f"{len(views)}, of which {len(unfinished)} are not over")]
+    if says:
+        findings[0] = findings[0]._replace(says=f"{findings[0].says}: {says}")
+    paused = [view for view in unfinished if view.status == "paused"]
+    if paused:
+        todo = "nbdurable ls --status paused; correct the code, then nbdurable resume RUN"
+        findings.append(Finding("paused", "ill", f"{len(paused)} wait for a correction", todo))
+    lost = {view.service: view.how_to_load for view in unfinished if not view.is_code_loaded}
+    findings += [
+        Finding("code", "note", f"{service} is loaded nowhere", how)
+        for service, how in lost.items()
+    ]
+    return findings
+
+
+# -- setting aside ------------------------------------------------------------------------------
+
+
+def _aside(path: Path) -> Iterator[Finding]:
+    if not is_journal(path):
+        raise Refusal(f"there is no journal at {path}", NOT_FOUND)
+    copy = rescue.copy_aside(path, WallClock().now_ms())
+    yield Finding("copied", "well", f"{path} as it is now is in {copy}; nothing was modified")
+    for found in rescue.readable(copy):
+        yield _how_far(path, found)
+
+
+def _how_far(path: Path, found: rescue.Readable) -> Finding:
+    """What would be lost without what cannot be read."""
+    last = ""
+    if found.last_at_ms is not None:
+        last = f", the last of {exact_time(found.last_at_ms)}"
+    facts = f"{found.fact_count} facts can be read{last}"
+    if found.problem is None:
+        return Finding(found.file, "well", facts)
+    if found.last_lsn is None and not found.fact_count and not found.log_bytes:
+        todo = "restore it from a backup, or move the journal away to begin a new one"
+        return Finding(found.file, "ill", f"nothing of it can be read: {found.problem}", todo)
+    log = path / f"{found.file}.wal"
+    lost = f"its log of {shown_bytes(found.log_bytes)} cannot be: {found.problem}"
+    todo = f"restore it from a backup; or, giving up what was acknowledged after that, remove {log}"
+    return Finding(found.file, "ill", f"{facts}; {lost}", todo)
+
+
+def exact_time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, tz=UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _not_private(path: Path) -> Iterator[str]:
+    for entry in (path, *path.iterdir()):
+        try:
+            mode = stat.S_IMODE(entry.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        if mode & _OTHERS:
+            yield entry.name

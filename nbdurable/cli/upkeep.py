@@ -1,0 +1,79 @@
+"""What keeps a journal small, and what is set: `gc`, `config`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from nbdurable.cli.asking import destructive, is_meant
+from nbdurable.cli.disk import disk_use, shown_bytes
+from nbdurable.cli.owner import Reached, ask
+from nbdurable.cli.words import DurationType, common, write_json, write_table
+from nbdurable.client.picture import short_id, status_of
+from nbdurable.invoker.payloads import ms_of
+from nbdurable.settings.model import found_settings, read_settings, unknown_variables
+from nbdurable.wiring import journal_path
+
+
+@click.command
+@click.option("--older-than", type=DurationType(), help="Forget finished runs of this age, too.")
+@destructive
+@common
+def gc(
+    older_than: timedelta | None,
+    dry_run: bool,
+    yes: bool,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Forget what has been kept for as long as it should be; say what the journal takes.
+
+    The owner of a journal does so by itself, every `cleanup_interval`. With --older-than 7d also
+    finished runs that would be kept for longer, with their results.
+    """
+    path = journal_path(read_settings({"home": journal}).home)
+
+    async def work(at_hand: Reached) -> int | None:
+        client = at_hand.client
+        before_ms = client.now_ms() - (ms_of(older_than) if older_than is not None else 0)
+        old = [
+            view
+            for view in await client.invocations()
+            if older_than is not None
+            and view.completed_at_ms is not None
+            and view.completed_at_ms <= before_ms
+        ]
+        deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]
+        if not is_meant(deeds, dry_run=dry_run, yes=yes):
+            return None
+        # Together, so that many take one commit.
+        await asyncio.gather(*(client.purge(view.id) for view in old))
+        return len(old) + await client.clean_up()
+
+    purged_count = ask(journal, work)
+    if purged_count is None:
+        return
+    use = disk_use(path)
+    if as_json:
+        write_json({"purged_count": purged_count, **use._asdict()})
+    else:
+        click.echo(
+            f"{purged_count} runs forgotten; {path} takes {shown_bytes(use.total_bytes)}, of which"
+            f" {shown_bytes(use.blob_bytes)} are large payloads"
+        )
+
+
+@click.command
+@common
+def config(journal: Path | None, as_json: bool) -> None:
+    """Show every setting, its value, and who says so."""
+    found = found_settings({"home": journal})
+    if as_json:
+        write_json([setting._asdict() for setting in found])
+    else:
+        write_table(("SETTING", "VALUE", "FROM", ""), [tuple(setting) for setting in found])
+    for name in unknown_variables():
+        click.echo(f"{name} is no setting; is it misspelled?", err=True)

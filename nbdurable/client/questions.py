@@ -1,0 +1,235 @@
+"""Questions: what somebody wants to know of an engine, asked between two of its batches.
+
+Frozen values, so that they can be asked over a link as well as in this process: there is one client
+for both. What is answered is frozen too, and without payloads except where those are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from nbdurable.client.views import (
+    EntryView,
+    InvocationView,
+    invocation_view,
+    journal_view,
+)
+from nbdurable.core.facts import Completed
+from nbdurable.core.ids import InvocationId, deployment_id
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.proposals import RestartInvocation
+from nbdurable.core.rules.editing import version_of
+from nbdurable.core.settings import Settings
+from nbdurable.core.state import Invocation, ServiceState
+from nbdurable.core.values import ErrorReport, ObjectId, Target
+from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.errors import InvocationNotFoundError
+
+T = TypeVar("T")
+
+
+class Question(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """`answered` is the type T again, for whoever has to read an answer from bytes."""
+
+    answered: ClassVar[Any]
+
+    def answer(self, engine: Engine) -> T:
+        """On the engine's thread; must not block."""
+        raise NotImplementedError
+
+
+class Deployment(NamedTuple):
+    """The code of one revision of a service. `link` is where it is loaded, None if nowhere.
+
+    Units: registered_at_ms – milliseconds since the epoch.
+    """
+
+    manifest: ServiceManifest
+    revision: int
+    registered_at_ms: int
+    link: str | None
+    is_latest: bool
+
+    @property
+    def id(self) -> str:
+        return deployment_id(self.manifest.name, self.revision)
+
+
+class StateView(NamedTuple):
+    """The state of a key as it is stored, and the version that an edit of it names."""
+
+    values: dict[str, bytes]
+    version: str
+
+
+# -- of invocations -----------------------------------------------------------------------------
+
+
+class AllInvocations(Question[list[InvocationView]], frozen=True, kw_only=True):
+    """All that are known, oldest first."""
+
+    answered = list[InvocationView]
+
+    def answer(self, engine: Engine) -> list[InvocationView]:
+        state = engine.machine.state
+        known: list[Invocation | Completed] = [
+            *state.completed.values(),
+            *state.invocations.values(),
+        ]
+        known.sort(key=lambda inv: inv.first_lsn)
+        return [invocation_view(state, inv) for inv in known]
+
+
+class OneInvocation(Question[InvocationView], frozen=True, kw_only=True):
+    answered = InvocationView
+    invocation_id: InvocationId
+
+    def answer(self, engine: Engine) -> InvocationView:
+        return invocation_view(engine.machine.state, _found(engine, self.invocation_id))
+
+
+class InvocationAndJournal(
+    Question[tuple[InvocationView, tuple[EntryView, ...]]], frozen=True, kw_only=True
+):
+    """Both read models, as of the same moment."""
+
+    answered = tuple[InvocationView, tuple[EntryView, ...]]
+    invocation_id: InvocationId
+
+    def answer(self, engine: Engine) -> tuple[InvocationView, tuple[EntryView, ...]]:
+        inv = _found(engine, self.invocation_id)
+        view = invocation_view(engine.machine.state, inv)
+        return view, journal_view(engine.vault.journal(inv))
+
+
+class LastError(Question[ErrorReport | None], frozen=True, kw_only=True):
+    """Why the last attempt failed, with its stack; None if none did, or since a restart."""
+
+    answered = ErrorReport | None
+    invocation_id: InvocationId
+
+    def answer(self, engine: Engine) -> ErrorReport | None:
+        inv = _found(engine, self.invocation_id)
+        return inv.last_error if isinstance(inv, Invocation) else None
+
+
+class OutcomeSoFar(Question[Outcome | None], frozen=True, kw_only=True):
+    """What it came to; None while it runs."""
+
+    answered = Outcome | None
+    invocation_id: InvocationId
+
+    def answer(self, engine: Engine) -> Outcome | None:
+        inv = _found(engine, self.invocation_id)
+        return engine.outcome(inv.id) if isinstance(inv, Completed) else None
+
+
+class RestartOf(Question[RestartInvocation | None], frozen=True, kw_only=True):
+    """The proposal that starts a completed invocation anew; None while it runs."""
+
+    answered = RestartInvocation | None
+    invocation_id: InvocationId
+    from_entry: int
+    revision: int | Literal["keep", "latest"]
+    new_seed: int
+
+    def answer(self, engine: Engine) -> RestartInvocation | None:
+        _found(engine, self.invocation_id)
+        return engine.restart(self.invocation_id, self.from_entry, self.revision, self.new_seed)
+
+
+# -- of services --------------------------------------------------------------------------------
+
+
+class AllServices(Question[list[ServiceManifest]], frozen=True, kw_only=True):
+    """The latest revision of each."""
+
+    answered = list[ServiceManifest]
+
+    def answer(self, engine: Engine) -> list[ServiceManifest]:
+        return [service.manifest for service in engine.machine.state.services.values()]
+
+
+class IsRun(Question[bool], frozen=True, kw_only=True):
+    """Whether a handler is a workflow's main one. Which code is loaded here does not say so."""
+
+    answered = bool
+    target: Target
+    revision: int | None = None
+
+    def answer(self, engine: Engine) -> bool:
+        handler = engine.machine.state.handler(self.target, self.revision)
+        return handler is not None and handler.type == "workflow"
+
+
+class AllDeployments(Question[list[Deployment]], frozen=True, kw_only=True):
+    """All revisions of all services, in the order in which each was registered."""
+
+    answered = list[Deployment]
+
+    def answer(self, engine: Engine) -> list[Deployment]:
+        services = engine.machine.state.services.values()
+        return [found for service in services for found in _deployments(service)]
+
+
+class PresentSettings(Question[Settings], frozen=True, kw_only=True):
+    """What holds where a service says nothing."""
+
+    answered = Settings
+
+    def answer(self, engine: Engine) -> Settings:
+        return engine.machine.state.settings
+
+
+class StateOf(Question[StateView], frozen=True, kw_only=True):
+    answered = StateView
+    object: ObjectId
+
+    def answer(self, engine: Engine) -> StateView:
+        obj = engine.machine.state.objects.get(self.object)
+        refs = {} if obj is None else obj.state
+        values = {
+            name: engine.vault.payload(ref.lsn) if ref.bytes else b"" for name, ref in refs.items()
+        }
+        return StateView(values, version_of(refs))
+
+
+AnyQuestion = (
+    AllInvocations
+    | OneInvocation
+    | InvocationAndJournal
+    | LastError
+    | OutcomeSoFar
+    | RestartOf
+    | AllServices
+    | IsRun
+    | AllDeployments
+    | PresentSettings
+    | StateOf
+)
+
+
+def not_found(invocation_id: str) -> InvocationNotFoundError:
+    return InvocationNotFoundError(f"there is no invocation {invocation_id!r}")
+
+
+def _found(engine: Engine, invocation_id: InvocationId) -> Invocation | Completed:
+    inv = engine.machine.state.find(invocation_id)
+    if inv is None:
+        raise not_found(invocation_id)
+    return inv
+
+
+def _deployments(service: ServiceState) -> list[Deployment]:
+    return [
+        Deployment(
+            manifest,
+            revision,
+            service.registered_at_ms[revision],
+            service.loaded.get(revision, (None,))[-1],
+            revision == service.latest,
+        )
+        for revision, manifest in service.revisions.items()
+    ]

@@ -1,0 +1,248 @@
+"""What travels over an attached link: frozen values, one to a message, as MessagePack.
+
+Up go proposals, questions and what attempts did; down come orders and answers. Payloads are bytes
+that neither end looks into here, and nothing is ever unpickled.
+
+What an attempt did names its epoch, invocation and attempt, and is stale unless these are the live
+ones. Down, order says the same: all that is for an attempt comes between its start and its stop.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from nbdurable.core.ids import InvocationId
+from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
+from nbdurable.core.proposals import (
+    AcceptMismatch,
+    AttemptSteps,
+    CancelInvocation,
+    CleanUp,
+    CompleteAwakeable,
+    CompletePromise,
+    EditState,
+    FailAttempt,
+    Invoke,
+    KillInvocation,
+    LoadCode,
+    PatchService,
+    PauseInvocation,
+    PurgeInvocation,
+    PurgeJournal,
+    RestartInvocation,
+    ResumeInvocation,
+    SendSignal,
+)
+from nbdurable.core.values import ErrorReport
+
+# What an owner and an attached process must agree on. Another number is refused with a sentence.
+PROTOCOL: Final = 1
+
+# Epochs, timers and links are the owner's own affair.
+ClientProposal = (
+    Invoke
+    | CompletePromise
+    | EditState
+    | PatchService
+    | CompleteAwakeable
+    | SendSignal
+    | CancelInvocation
+    | KillInvocation
+    | PauseInvocation
+    | ResumeInvocation
+    | AcceptMismatch
+    | RestartInvocation
+    | PurgeInvocation
+    | PurgeJournal
+    | CleanUp
+    | LoadCode
+)
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
+    pass
+
+
+# -- up: from the attached process to the owner -------------------------------------------------
+
+
+class Hello(Frame, frozen=True, kw_only=True):
+    """The first frame. `slots` is how many attempts may run here at once; None sets no bound."""
+
+    protocol: int
+    version: str
+    pid: int
+    program: str
+    slots: int | None = None
+
+
+class Did(Frame, frozen=True, kw_only=True):
+    """What an attempt did: AttemptSteps. Not answered; one that is stale is stopped."""
+
+    steps: msgspec.Raw
+
+
+class Propose(Frame, frozen=True, kw_only=True):
+    """`proposal` is a ClientProposal, unless somebody gave it a number for a text."""
+
+    id: int
+    proposal: msgspec.Raw
+
+
+class Ask(Frame, frozen=True, kw_only=True):
+    """`question` is one of the client's, which is not known in this room."""
+
+    id: int
+    question: msgspec.Raw
+
+
+class Query(Frame, frozen=True, kw_only=True):
+    """`question` is a SELECT and its parameters, as the body of `POST /query`."""
+
+    id: int
+    question: bytes
+    time_ms: int
+    rows_max: int
+    bytes_max: int
+
+
+class Attach(Frame, frozen=True, kw_only=True):
+    id: int
+    invocation_id: InvocationId
+
+
+class Watch(Frame, frozen=True, kw_only=True):
+    """Answered again and again, until it is left."""
+
+    id: int
+    invocation_id: InvocationId
+
+
+class Leave(Frame, frozen=True, kw_only=True):
+    """Nobody waits for this answer any more."""
+
+    id: int
+
+
+Up = Hello | Did | Propose | Ask | Query | Attach | Watch | Leave
+
+
+# -- down: from the owner to the attached process -----------------------------------------------
+
+
+class Welcome(Frame, frozen=True, kw_only=True):
+    """The answer to Hello. `link` is what the journal calls this connection."""
+
+    epoch: int
+    link: str
+
+
+class AssignRevision(Frame, frozen=True, kw_only=True):
+    service: str
+    digest: str
+    revision: int
+
+
+class StartAttempt(Frame, frozen=True, kw_only=True):
+    start: AttemptStart
+
+
+class Deliver(Frame, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+    attempt: int
+    entries: tuple[JournalEntry, ...]
+
+
+class RetryRun(Frame, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+    attempt: int
+    failed: FailedRun
+
+
+class StopAttempt(Frame, frozen=True, kw_only=True):
+    invocation_id: InvocationId
+    attempt: int
+    why: str
+
+
+class StopAll(Frame, frozen=True, kw_only=True):
+    why: str
+
+
+class Told(Frame, frozen=True, kw_only=True):
+    """What was answered; whoever asked knows its type."""
+
+    id: int
+    value: msgspec.Raw
+
+
+class Raised(Frame, frozen=True, kw_only=True):
+    """An exception instead of an answer: the name of its class, and what it says."""
+
+    id: int
+    name: str
+    message: str
+    status: int
+
+
+Order = AssignRevision | StartAttempt | Deliver | RetryRun | StopAttempt | StopAll
+Reply = Told | Raised
+Down = Welcome | Order | Reply
+
+# Of the owner's admin address.
+LINK_PATH: Final = "/nbdurable/link"
+
+encode: Final = msgspec.msgpack.Encoder().encode
+_up = msgspec.msgpack.Decoder(Up)
+_proposal = msgspec.msgpack.Decoder(ClientProposal)
+_steps = msgspec.msgpack.Decoder(AttemptSteps)
+_down = msgspec.msgpack.Decoder(Down)
+
+
+def decode_up(message: bytes) -> Up:
+    """Raises MsgspecError for what is none."""
+    frame: Up = _up.decode(message)
+    return frame
+
+
+def decode_steps(message: msgspec.Raw) -> AttemptSteps:
+    """Steps that the journal could not hold end their attempt, as those of this process do.
+
+    Raises:
+        MsgspecError: Nobody can say whose they are.
+    """
+    try:
+        return _steps.decode(message)
+    except msgspec.ValidationError as error:
+        whose = msgspec.msgpack.decode(message, type=_Whose)
+        report = ErrorReport(
+            code=400, message=f"it cannot be recorded: {error}", heals_by_retry=False
+        )
+        return AttemptSteps(
+            epoch=whose.epoch,
+            invocation_id=whose.invocation_id,
+            seed=whose.seed,
+            attempt=whose.attempt,
+            steps=(FailAttempt(error=report),),
+        )
+
+
+class _Whose(msgspec.Struct):
+    epoch: int
+    invocation_id: InvocationId
+    seed: int
+    attempt: int
+
+
+def decode_proposal(message: msgspec.Raw) -> ClientProposal:
+    """Raises MsgspecError for what is none."""
+    proposal: ClientProposal = _proposal.decode(message)
+    return proposal
+
+
+def decode_down(message: bytes) -> Down:
+    """Raises MsgspecError for what is none."""
+    frame: Down = _down.decode(message)
+    return frame

@@ -1,0 +1,67 @@
+"""Whether anything is said at all, and what that comes to. Cheap where nothing is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nbdurable.sdk.options import EngineOptions
+
+if TYPE_CHECKING:
+    from nbdurable.settings.model import Settings
+
+JOURNAL_FOLDER: Final = ".nbdurable"
+PREFIX: Final = "NBDURABLE_"
+HOME: Final = f"{PREFIX}HOME"
+PYPROJECT: Final = "pyproject.toml"
+TABLE: Final = ("tool", "nbdurable")
+# Deeper than any project; a bound, because the search must have one.
+DEPTH_MAX: Final = 64
+
+
+def home() -> Path:
+    """Where the journal is, unless a call says otherwise."""
+    said = os.environ.get(HOME)
+    if said:
+        return Path(said)
+    settings = _settings()
+    return Path(JOURNAL_FOLDER) if settings is None else settings.home
+
+
+def options_here(call: EngineOptions | None) -> EngineOptions:
+    """What the call says, and what is said here about the rest.
+
+    Raises:
+        SettingsError: A variable or the file says what cannot be.
+    """
+    call = call or EngineOptions()
+    settings = _settings()
+    return call if settings is None else settings.engine_options(call)
+
+
+def pyproject() -> Path | None:
+    """The nearest `pyproject.toml`: of this folder, or of one that it is in."""
+    here = Path.cwd()
+    for folder in (here, *here.parents)[:DEPTH_MAX]:
+        file = folder / PYPROJECT
+        if file.is_file():
+            return file
+    return None
+
+
+def _settings() -> Settings | None:
+    if not _is_anything_said():
+        return None
+    from nbdurable.settings.model import read_settings
+
+    return read_settings()
+
+
+def _is_anything_said() -> bool:
+    # Where the journal is says nothing about how it is run.
+    if any(name.upper().startswith(PREFIX) and name.upper() != HOME for name in os.environ):
+        return True
+    file = pyproject()
+    # Not parsed here: a file that is broken for somebody else is not our concern.
+    return file is not None and ".".join(TABLE).encode() in file.read_bytes()

@@ -1,0 +1,87 @@
+"""`doctor`: what is well, what is ill, and a journal that cannot be opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import nbdurable
+
+
+def findings(*words: str) -> dict[str, dict[str, Any]]:
+    return {one["check"]: one for one in json.loads(nbdurable("doctor", "--json", *words).stdout)}
+
+
+def ill(found: dict[str, dict[str, Any]]) -> set[str]:
+    return {check for check, one in found.items() if one["health"] == "ill"}
+
+
+def test_a_journal_that_is_well(lived: Path) -> None:
+    found = findings()
+    assert ill(found) == set()
+    assert "no process has it open" in found["owner"]["says"]
+    assert found["runs"]["says"] == "7, of which 3 are not over: 3 ready"
+    shown = nbdurable("doctor")
+    assert shown.exit_code == 0
+    assert "iB of databases" in shown.stdout
+
+
+def test_where_no_journal_is_nothing_is_made(folder: Path) -> None:
+    assert "there is none" in findings()["journal"]["says"]
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_ill_says_what_to_do(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lived / ".nbdurable" / "base.duckdb").chmod(0o644)
+    monkeypatch.setenv("NBDURABLE_RETRY_MAX_ATEMPTS", "3")
+    nbdurable("pause", "Greeter/nap")
+    (lived / ".nbdurable" / "base.duckdb").chmod(0o644)
+    found = findings()
+    assert ill(found) == {"privacy", "settings", "paused"}
+    assert all(found[check]["todo"] for check in ill(found))
+    assert nbdurable("doctor").exit_code == 1
+
+
+KILLED = """
+import os, signal, nbdurable
+from nbdurable import Service
+greeter = Service("Greeter")
+@greeter.handler()
+async def greet(ctx, name: str) -> str:
+    return name
+with nbdurable.open_sync(services=[greeter]) as engine:
+    for n in range(20):
+        engine.client.service_call(greet, "Ada")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: Path) -> None:
+    path = os.pathsep.join(filter(None, sys.path))
+    subprocess.run(
+        [sys.executable, "-c", KILLED], check=False, env={**os.environ, "PYTHONPATH": path}
+    )
+    log = folder / ".nbdurable" / "hot.duckdb.wal"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    log.write_bytes(content)
+
+    refused = nbdurable("ls")
+    assert refused.exit_code == 1
+    assert "doctor --copy-aside" in refused.stderr
+    assert "--copy-aside" in findings()["opening"]["todo"]
+    found = findings("--copy-aside")
+    (copy,) = folder.glob(".nbdurable-aside-*")
+    assert str(copy) in found["copied"]["says"]
+    assert (copy / log.name).read_bytes() == bytes(content)
+    assert ill(found) == {"hot.duckdb"}
+    assert "facts can be read" in found["hot.duckdb"]["says"]
+    assert f"remove {log}" in found["hot.duckdb"]["todo"]
+
+    log.unlink()
+    assert nbdurable("ls").exit_code == 0, "what was advised does not help"

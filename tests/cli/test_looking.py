@@ -1,0 +1,72 @@
+"""`ls`, `show` and `watch`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command import nbdurable
+
+
+def test_runs_are_listed_newest_first_with_what_to_do(lived: Path) -> None:
+    listed = nbdurable("ls")
+    assert listed.exit_code == 0
+    heading, *lines = listed.stdout.splitlines()
+    assert heading.split() == ["ID", "TARGET", "STATUS", "BEGAN", "TOOK", "NEXT"]
+    targets = [line.split()[1] for line in lines]
+    assert targets[:3] == ["Greeter/ask", "Payment/order-1/run", "Greeter/nap"]
+    assert targets[-1] == "Greeter/greet"
+    assert "open the journal with Payment" in lines[1]
+    assert "7 runs" in listed.stderr
+    assert "iB, no process has it open" in listed.stderr
+
+
+def test_a_list_is_json_for_programs(reached: Path) -> None:
+    listed = json.loads(nbdurable("ls", "--json", "--service", "Greeter").stdout)
+    assert [view["handler"] for view in listed] == ["ask", "nap", "fail", "greet"]
+    failed = json.loads(nbdurable("ls", "--json", "--status", "failed").stdout)
+    assert [view["failure"] for view in failed] == ["no tea"]
+    done = json.loads(nbdurable("ls", "--json", "--status", "completed").stdout)
+    assert len(done) == 4
+
+
+def test_a_run_is_shown_with_its_journal(reached: Path) -> None:
+    shown = nbdurable("show", "Payment/order-1")
+    assert shown.exit_code == 0
+    assert "Payment/order-1/run" in shown.stdout
+    assert '"hold-1"' in shown.stdout
+    assert "GetPromise  approved" in shown.stdout
+    seen = json.loads(nbdurable("show", "order-1", "--json").stdout)
+    assert seen["invocation"]["open_promises"] == ["approved"]
+    assert [entry["kind"] for entry in seen["journal"]] == ["Input", "Run", "GetPromise"]
+
+
+def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -> None:
+    whole = json.loads(nbdurable("ls", "--json").stdout)[0]["id"]
+    assert json.loads(nbdurable("show", whole[:14], "--json").stdout)["invocation"]["id"] == whole
+    refused = nbdurable("show", "inv_1")
+    assert refused.exit_code == 1
+    assert "could be any of 7" in refused.stderr
+    assert nbdurable("show", "nobody").exit_code == 4
+
+
+@pytest.mark.parametrize(("run", "code"), [("Greeter/greet", 0), ("Greeter/fail", 1)])
+def test_watching_a_run_that_is_over_says_how_it_ended(reached: Path, run: str, code: int) -> None:
+    watched = nbdurable("watch", run)
+    assert watched.exit_code == code
+    assert watched.stdout.splitlines()[0].startswith("0 Input")
+
+
+def test_watching_as_the_owner_ends_because_nothing_would_come(lived: Path) -> None:
+    watched = nbdurable("watch", "order-1", "--json")
+    assert watched.exit_code == 3
+    assert "nothing is running that could go on" in watched.stderr
+    assert json.loads(watched.stdout)["invocation"]["key"] == "order-1"
+
+
+def test_looking_where_there_is_nothing_makes_nothing(folder: Path) -> None:
+    refused = nbdurable("ls")
+    assert refused.exit_code == 4
+    assert "there is no journal" in refused.stderr
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,59 @@
+"""Approve and reject: with no kernel alive it is to open, to commit and to close."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from support.command import nbdurable
+from support.flows import SERVICES
+
+import nbdurable as package
+
+
+def result_of(run: str) -> object:
+    """What it comes to when its code is there again."""
+    with package.open_sync(services=SERVICES) as engine:
+        return engine.client.attach(engine.client.find(run).id)
+
+
+def test_an_approval_outlives_the_command_that_gave_it(reached: Path) -> None:
+    approved = nbdurable("approve", "order-1")
+    assert approved.exit_code == 0
+    assert approved.stdout == "approved 'approved' of Payment/order-1\n"
+    assert result_of("order-1") == "captured 100"
+
+
+def test_a_rejection_is_a_terminal_error_with_the_persons_words(reached: Path) -> None:
+    nbdurable("reject", "order-1", "--message", "too dear")
+    seen = json.loads(nbdurable("show", "order-1", "--json").stdout)
+    assert seen["journal"][-1]["failure"] == "[403] too dear"
+
+
+def test_an_awakeable_is_answered_by_its_run_or_its_id(reached: Path) -> None:
+    view = json.loads(nbdurable("show", "Greeter/ask", "--json").stdout)["invocation"]
+    (awakeable,) = view["open_awakeables"]
+    assert nbdurable("approve", awakeable, "--value", '"yes"').exit_code == 0
+    assert result_of("Greeter/ask") == "heard yes"
+
+
+def test_who_says_no_run_means_the_only_one_that_asks(reached: Path) -> None:
+    several = nbdurable("approve")
+    assert several.exit_code == 1
+    assert "2 runs wait" in several.stderr
+    nbdurable("approve", "Greeter/ask", "--value", '"yes"')
+    assert nbdurable("approve").stdout == "approved 'approved' of Payment/order-1\n"
+    assert nbdurable("approve").exit_code == 4
+
+
+def test_an_answer_is_given_once(reached: Path) -> None:
+    nbdurable("approve", "order-1")
+    again = nbdurable("reject", "order-1", "approved")
+    assert again.exit_code == 1
+    assert "that answer stands" in again.stderr
+
+
+def test_what_does_not_wait_is_said(reached: Path) -> None:
+    assert "waits for 'approved', not for 'nope'" in nbdurable("approve", "order-1", "nope").stderr
+    assert "waits for nobody" in nbdurable("approve", "Greeter/greet").stderr
+    assert nbdurable("approve", "order-1", "--value", "{").exit_code == 2
