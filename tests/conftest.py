@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support import cluster
+from support.npm import installed
 
 from nbdurable.testing import plugin
 
@@ -57,12 +57,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture(scope="session")
-def restate_packages() -> Iterator[Path]:
-    """The real server and its command line, installed once for all who ask, and removed again.
-
-    A skip only where there is no npm, which `.ci/run` sees to; all that fails is a failure.
-    """
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, and the Restate server comes from there")
+def restate_program() -> Iterator[Callable[[str], Path]]:
+    """Restate's own `restate` and `restate-server`: installed once, and removed again."""
     with tempfile.TemporaryDirectory(prefix="restate-") as folder:
-        yield cluster.install(Path(folder))
+        yield functools.cache(lambda name: installed(name, Path(folder)))

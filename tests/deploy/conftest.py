@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,16 +24,18 @@ ALWAYS_SUSPENDING = {"RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT": "0s"}
 
 @pytest.fixture(scope="module")
 def restate(
-    restate_packages: Path, tmp_path_factory: pytest.TempPathFactory
+    restate_program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RestateServer]:
     """One that nothing is registered at."""
-    with RestateServer(restate_packages, tmp_path_factory.mktemp("restate")) as server:
+    with RestateServer(restate_program, tmp_path_factory.mktemp("restate")) as server:
         yield server
 
 
 @pytest.fixture(scope="module", params=["usual", "always suspending"])
 def both(
-    request: pytest.FixtureRequest, restate_packages: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    restate_program: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Both]:
     always = request.param != "usual"
     options = EngineOptions(inactivity_timeout=timedelta(0)) if always else EngineOptions()
@@ -42,7 +44,7 @@ def both(
         services=SERVICES, store=MemoryStore(), options=options, logs_failures=False
     )
     with (
-        RestateServer(restate_packages, tmp_path_factory.mktemp("restate"), **settings) as server,
+        RestateServer(restate_program, tmp_path_factory.mktemp("restate"), **settings) as server,
         Endpoint(nbdurable.app(SERVICES), port=0) as endpoint,
         SyncDurableEngine(engine) as opened,
         nbdurable.serve(opened.opened, ServeOptions(has_token=False)) as serving,

@@ -5,68 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from support.http import JSON, ask
 
-# The version that `restate-http-observed.md` and tests/server/recorded are about.
-VERSION = "1.7.12"
-PACKAGES = ("restate-server", "restate")
-
-# All three are long for a machine under load; only what fails waits for them.
-INSTALL_S_MAX = 300
+# Both are long for a machine under load; only what fails waits for them.
 START_S_MAX = 60.0
 STOP_S_MAX = 20.0
 POLL_S = 0.05
-
-Json = dict[str, Any]
-
-
-def install(folder: Path) -> Path:
-    """The server and its command line, under `folder`; returns where their packages are.
-
-    Raises:
-        RuntimeError: npm could not; what it said is the message.
-    """
-    npm = shutil.which("npm")
-    assert npm is not None
-    wanted = [f"@restatedev/{package}@{VERSION}" for package in PACKAGES]
-    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(
-        [npm, "install", *quiet, "--prefix", str(folder), *wanted],
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S_MAX,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"npm install {' '.join(wanted)} failed:\n{done.stdout}{done.stderr}")
-    return folder / "node_modules" / "@restatedev"
-
-
-def program(packages: Path, name: str) -> Path:
-    """Of a package, the program for this machine: its launcher would be one process more."""
-    found = list(packages.glob(f"{name}-*-*/bin/{name}"))
-    assert len(found) == 1, f"programs named {name} under {packages}: {found}"
-    return found[0]
 
 
 class RestateServer:
     """Mutable while it starts and ends; use it as a `with`.
 
     Args:
+        program: Where a program of Restate's is, by its name.
         folder: For its data and its log; a second server on the same folder goes on with both.
         settings: More of its settings, by their names in the environment.
     """
 
-    def __init__(self, packages: Path, folder: Path, **settings: str) -> None:
-        self._packages = packages
+    def __init__(self, program: Callable[[str], Path], folder: Path, **settings: str) -> None:
+        self._program = program
         self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +56,7 @@ class RestateServer:
             "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "256MiB",
             **self._settings,
         }
-        command = [str(program(self._packages, "restate-server")), "--no-logo"]
+        command = [str(self._program("restate-server")), "--no-logo"]
         command += ["--node-name", "test", "--base-dir", str(self._folder / "data")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -124,7 +89,7 @@ class RestateServer:
         self._process.kill()
         self._process.wait()
 
-    def register(self, url: str, **more: Any) -> Json:
+    def register(self, url: str, **more: Any) -> Any:
         """Register an endpoint; return its deployment once the ingress knows its services."""
         registered = self.admin("POST", "/deployments", {"uri": url, **more})
         names = {service["name"] for service in registered["services"]}
@@ -155,7 +120,7 @@ class RestateServer:
             "RESTATE_INGRESS_URL": self.ingress_url,
         }
         done = subprocess.run(
-            [str(program(self._packages, "restate")), *arguments],
+            [str(self._program("restate")), *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
