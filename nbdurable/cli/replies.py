@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -19,6 +19,8 @@ from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.core.ids import AWAKEABLE_PREFIX
 from nbdurable.errors import ConflictError
+
+_NAMED_MAX: Final = 10
 
 
 class Awaited(NamedTuple):
@@ -138,15 +140,13 @@ def _awakeable(client: EngineClient, awakeable_id: str, of: str) -> Awaited:
 
 
 async def _only_one_waiting(client: EngineClient) -> InvocationView:
-    views = await client.invocations()
-    match [view for view in views if view.open_promises or view.open_awakeables]:
-        case [view]:
-            return view
-        case []:
-            raise Refusal("no run waits for anybody", NOT_FOUND)
-        case several:
-            named = ", ".join(handy_name(view) for view in several[:10])
-            raise Refusal(f"{len(several)} runs wait for somebody, so name one: {named}")
+    listed = await client.newest_invocations(_NAMED_MAX, asks=True)
+    if listed.found_count == 1:
+        return listed.views[0]
+    if not listed.found_count:
+        raise Refusal("no run waits for anybody", NOT_FOUND)
+    named = ", ".join(handy_name(view) for view in listed.views)
+    raise Refusal(f"{listed.found_count} runs wait for somebody, so name one: {named}")
 
 
 def _names(awaited: list[Awaited]) -> str:
