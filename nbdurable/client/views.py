@@ -33,7 +33,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import Failure, OutputStream, Result
+from nbdurable.core.values import Failure, OutputStream, Question, Result
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -118,6 +118,8 @@ class EntryView:
     failure_count: int = 0
     next_retry_at_ms: int | None = None
     awakeable_id: str | None = None
+    # What a person is asked who can complete it.
+    question: Question | None = None
     # What a step's function was called with, as `('a', n=1)`.
     arguments: str | None = None
     # What was printed by this step, or by the handler after this entry, cut from the front.
@@ -334,6 +336,7 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
         ended_at_ms=None if is_open else at_ms,
         value=value,
         arguments=getattr(command, "arguments", None),
+        question=getattr(command, "question", None),
     )
 
 
@@ -349,5 +352,6 @@ def _settled(entry: EntryView, result: Result, at_ms: int, payload: bytes | None
         status="done",
         ended_at_ms=at_ms,
         value=entry.value if keeps and not payload else preview(payload) or entry.value,
+        failure=None,
         next_retry_at_ms=None,
     )
