@@ -21,6 +21,7 @@ from nbdurable.cli.words import common, terminal, write, write_json, write_table
 from nbdurable.client.picture import (
     GLYPHS,
     TERMINAL,
+    Ask,
     Picture,
     Row,
     Tone,
@@ -236,8 +237,15 @@ def drawn(picture: Picture) -> Group:
         table.add_row(
             Text(index, "dim"), _toned(row["tone"], kind), name, Text(when, "dim"), Text(value)
         )
+    asks = [_asked(ask) for ask in picture["asks"] if ask["title"] or ask["context"]]
     todo = [Text(f"to do: {picture['todo']}", "dim")] if picture["todo"] else []
-    return Group(*lines, table, *todo)
+    return Group(*lines, table, *asks, *todo)
+
+
+def _asked(ask: Ask) -> Text:
+    """What a person has to know to answer."""
+    said = "\n".join(filter(None, (ask["title"], ask["context"])))
+    return Text(f"{ask['name']}: {said}")
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
