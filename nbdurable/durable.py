@@ -1,9 +1,48 @@
-"""Sugar for handlers: `from nbdurable import durable`, then `@durable.step` and its like."""
+"""Sugar: `from nbdurable import durable`, then `@durable.step`, `durable.sql()` and their like."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, overload
+
+from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.steps import step
 
-__all__ = ["current_context", "step", "wait"]
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["approval", "current_context", "sql", "step", "wait"]
+
+_Parameters = Sequence[object] | Mapping[str, object] | None
+
+
+@overload
+def sql(
+    query: str, parameters: _Parameters = None, *, arrow: Literal[False] = False
+) -> pd.DataFrame: ...
+@overload
+def sql(query: str, parameters: _Parameters = None, *, arrow: Literal[True]) -> pa.Table: ...
+def sql(
+    query: str, parameters: _Parameters = None, *, arrow: bool = False
+) -> pd.DataFrame | pa.Table:
+    """Ask one SELECT of this notebook's journal: of sys_invocation, sys_journal, state and so on.
+
+    ```python
+    durable.sql("select * from sys_invocation where status = ?", ["paused"])
+    ```
+
+    Args:
+        query: In DuckDB's dialect, over the tables that Restate has.
+        parameters: Values for its `?` or `$name`.
+        arrow: True gives a pyarrow Table, False a pandas DataFrame.
+
+    Raises:
+        QueryError: It is refused, wrong, too much, or was interrupted; the text says which.
+    """
+    from nbdurable.notebook.sql import found_here
+
+    found = found_here(query, parameters)
+    return found.arrow() if arrow else found.df()

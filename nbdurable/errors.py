@@ -22,6 +22,7 @@
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
         ├── QueryError                 400  SQL over history that is refused, wrong, or too much
+        ├── AnswerError                400  an answer is not of the type that was asked for
         └── HttpError                  any  the other side answered with this status
 
     BaseException
@@ -224,6 +225,12 @@ class ConflictError(NbdurableError):
     """Someone was there first: a key in use, a workflow already run, a stale version."""
 
     code = 409
+
+
+class AnswerError(NbdurableError):
+    """An answer to a promise or an awakeable is not of the type that was asked for."""
+
+    code = 400
 
 
 class QueryError(NbdurableError):

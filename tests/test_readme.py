@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
-from support.running import durable
+import pytest
+from support.command import END_S_MAX, nbdurable, start_apart, until_served
+from support.running import durable, until
+
+from nbdurable.client.answers import answer
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -23,7 +29,7 @@ def python_blocks(after: str) -> list[str]:
 
 def test_the_script_runs_as_it_stands(tmp_path: Path) -> None:
     """It is the first thing that somebody without a notebook copies."""
-    script, _ = python_blocks("In a script")
+    script, *_ = python_blocks("In a script")
     shown = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=tmp_path,
@@ -36,7 +42,7 @@ def test_the_script_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 async def test_the_handler_of_steps_runs_as_it_stands() -> None:
-    _, block = python_blocks("In a script")
+    _, block, _ = python_blocks("In a script")
     names: dict[str, Any] = {}
     exec(block, names)  # noqa: S102 - it is our own README.
     assert names["price"]("tea") == 9.99
@@ -46,6 +52,22 @@ async def test_the_handler_of_steps_runs_as_it_stands() -> None:
         assert await client.attach(sent.invocation_id) == 9.99
         journal = await client.journal(sent.invocation_id)
     assert [entry.name for entry in journal if entry.kind == "Run"] == ["price", "price"]
+
+
+async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, block = python_blocks("In a script")
+    # Annotations are looked up in the module that a class says it is of.
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    names = vars(module)
+    exec(block, names)  # noqa: S102 - it is our own README.
+    async with durable(names["refunds"]) as engine:
+        client = engine.client
+        sent = await client.workflow_send(names["run"], "k", {"total": 80})
+        view = await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
+        await answer(client, view, "refund", {"amount": 5, "reason": "late"})
+        refunded = await client.workflow_attach(names["run"], "k")
+    assert refunded == "refunded 5.0 because it was late"
 
 
 def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:
@@ -67,6 +89,38 @@ def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:
     assert (said.status_code, said.json()) == (200, "Hello, World!")
     assert (sent.status_code, sent.json()["status"]) == (202, "Accepted")
     assert [service["name"] for service in services.json()["services"]] == ["Greeter"]
+
+
+def test_the_command_line_does_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line as it stands, on ports of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
+    for name in ("INGRESS", "ADMIN"):
+        monkeypatch.setenv(f"NBDURABLE_{name}", "127.0.0.1:0")
+    (flows,) = python_blocks("On the command line")
+    Path("flows.py").write_text(flows)
+    up, commands = shell_blocks("On the command line")
+    serving = start_apart(*shlex.split(up)[1:])
+    try:
+        until_served(tmp_path / ".nbdurable")
+        shown = [nbdurable(*shlex.split(line)[1:]) for line in commands.splitlines()]
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=END_S_MAX)
+    assert [one.exit_code for one in shown] == [0] * 7
+    assert shown[0].stdout == '"Hello, World!"\n'
+    assert "Payment/order-456/run" in shown[2].stdout
+    assert "approved" in shown[3].stdout
+    assert shown[5].stdout == '"captured 100"\n'
+    assert "Payment/order-456/run" in shown[6].stdout
+
+
+def shell_blocks(after: str) -> list[str]:
+    """The shell blocks of one section, in order."""
+    section = README.read_text().split(f"\n## {after}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 def free_ports(count: int) -> list[int]:

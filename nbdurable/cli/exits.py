@@ -12,6 +12,7 @@ from nbdurable.errors import (
     InvocationNotFoundError,
     InvocationNotReadyError,
     JournalHeldError,
+    LinkLostError,
     NbdurableError,
     QueryError,
     SettingsError,
@@ -48,7 +49,7 @@ def refusal_of(error: NbdurableError) -> Refusal:
             return Refusal(message, NOT_FOUND if code == _HTTP_NOT_FOUND else FAILED)
         case InvocationNotReadyError():
             return Refusal(str(error), WAITING)
-        case JournalHeldError():
+        case JournalHeldError() | LinkLostError():
             return Refusal(str(error), UNREACHABLE)
         case SettingsError() | DefinitionError() | QueryError():
             return Refusal(str(error), USAGE)

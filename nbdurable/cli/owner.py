@@ -8,6 +8,7 @@ is just coming or going is waited for; one that does not answer is told of, with
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,23 +17,34 @@ from typing import Final, TypeVar
 
 from nbdurable.cli.exits import NOT_FOUND, Refusal
 from nbdurable.client.engine import EngineClient
-from nbdurable.errors import JournalHeldError
-from nbdurable.server.address import ServedAt
+from nbdurable.client.linked import LinkedAccess
+from nbdurable.client.switching import SwitchingAccess
+from nbdurable.errors import JournalHeldError, LinkLostError
+from nbdurable.invoker.attached import Attachment
+from nbdurable.server.address import ServedAt, served_at
 from nbdurable.settings.model import Settings, read_settings
+from nbdurable.sharing.joined import Place, place_of
 from nbdurable.wiring import DurableEngine, journal_path
 
 T = TypeVar("T")
 
 _LOOK_AGAIN_S: Final = 0.05
+_PROGRAM_CHARS_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """`owner` is the process that has the journal; None when it is this one."""
+    """The journal at hand.
+
+    Attributes:
+        owner: The process that has it; None when it is this one.
+        link: Ends when that process is gone.
+    """
 
     client: EngineClient
     path: Path
-    owner: ServedAt | None
+    owner: ServedAt | None = None
+    link: asyncio.Task[None] | None = None
 
 
 def ask(journal: Path | None, work: Callable[[Reached], Awaitable[T]]) -> T:
@@ -41,14 +53,28 @@ def ask(journal: Path | None, work: Callable[[Reached], Awaitable[T]]) -> T:
     Raises:
         Refusal: There is no journal.
         JournalHeldError: Its owner does not answer.
+        LinkLostError: Its owner went away meanwhile.
     """
     settings = read_settings({"home": journal})
 
     async def main() -> T:
         async with reached(settings) as at_hand:
-            return await work(at_hand)
+            return await _unless_it_goes(at_hand, work)
 
     return asyncio.run(main())
+
+
+async def _unless_it_goes(at_hand: Reached, work: Callable[[Reached], Awaitable[T]]) -> T:
+    """A command does not outlive its owner, whatever it waits for."""
+    working = asyncio.ensure_future(work(at_hand))
+    link = () if at_hand.link is None else (at_hand.link,)
+    try:
+        await asyncio.wait({working, *link}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _gone()
+        return working.result()
+    finally:
+        working.cancel()
 
 
 @asynccontextmanager
@@ -60,23 +86,85 @@ async def reached(settings: Settings) -> AsyncIterator[Reached]:
             " one with `nbdurable up`, a script or a notebook",
             NOT_FOUND,
         )
-    deadline = asyncio.get_running_loop().time() + settings.owner_wait.total_seconds()
-    while True:
-        opened = DurableEngine(path, options=settings.engine_options(), logs_failures=False)
-        refused = await asyncio.to_thread(opened.refused_to_start)
-        if refused is None:
-            break
-        if not isinstance(refused, JournalHeldError) or (
-            asyncio.get_running_loop().time() >= deadline
-        ):
-            raise refused.with_traceback(None)
-        await asyncio.sleep(_LOOK_AGAIN_S)
+    own = DurableEngine(path, options=settings.engine_options(), logs_failures=False)
+    linked: _Linked | None = None
     try:
-        yield Reached(opened.client, path, None)
+        served, linked = await _way_to(own, settings.owner_wait.total_seconds())
+        if linked is None:
+            yield Reached(own.client, path)
+        else:
+            yield Reached(linked.client, path, served, linked.carrying)
     finally:
-        await asyncio.to_thread(opened.close)
+        if linked is not None:
+            await linked.close()
+        await asyncio.to_thread(own.close)
+
+
+async def _way_to(
+    own: DurableEngine, patience_s: float
+) -> tuple[ServedAt, _Linked] | tuple[None, None]:
+    """A link to whoever has the journal; or nothing, and then it is open as our own.
+
+    Raises:
+        NbdurableError: It is held and cannot be reached, or it cannot be opened.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while True:
+        served, place = served_at(own.path), place_of(own)
+        try:
+            if served is not None and place is not None:
+                return served, await _Linked.to(own, place)
+            refused = await asyncio.to_thread(own.refused_to_start)
+            if refused is None:
+                return None, None
+            raise refused.with_traceback(None)
+        except (JournalHeldError, LinkLostError):
+            # It is just coming, or going; or it is a command like this one.
+            if loop.time() >= deadline:
+                raise
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+class _Linked:
+    """Mutable while it lasts: a link to the owner, over which no code is offered."""
+
+    def __init__(
+        self, attachment: Attachment, client: EngineClient, carrying: asyncio.Task[None]
+    ) -> None:
+        self.client = client
+        self._attachment = attachment
+        self.carrying = carrying
+
+    @classmethod
+    async def to(cls, own: DurableEngine, place: Place) -> _Linked:
+        """Raises LinkLostError when nobody answers there."""
+        access = SwitchingAccess(asyncio.get_running_loop())
+        program = " ".join(sys.argv)[:_PROGRAM_CHARS_MAX]
+        attachment = await Attachment.open(place.url, place.headers, own.link, program=program)
+        linked = LinkedAccess(attachment.send)
+        carrying = asyncio.create_task(attachment.run(linked.heard))
+
+        def lost(_: asyncio.Task[None]) -> None:
+            linked.lost()
+            access.close(_gone())
+
+        carrying.add_done_callback(lost)
+        access.lead_to(linked)
+        return cls(attachment, EngineClient(access, own.link), carrying)
+
+    async def close(self) -> None:
+        await self._attachment.close()
+        await self.carrying
 
 
 def is_journal(path: Path) -> bool:
     """Whether somebody has begun one there. Nothing is created to find out."""
     return path.is_dir() and any(path.iterdir())
+
+
+def _gone() -> LinkLostError:
+    return LinkLostError(
+        "the process that had the journal went away; what was asked of it may have happened or"
+        " not. Look, and ask again if it has not"
+    )

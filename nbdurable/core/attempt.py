@@ -80,6 +80,7 @@ from nbdurable.core.values import (
     ErrorReport,
     Failure,
     PayloadRef,
+    Question,
     Result,
     RetryPolicy,
     Success,
@@ -303,9 +304,10 @@ class AttemptMachine:
         if self._writes:
             self._state.clear()
 
-    def get_promise(self, key: str) -> Completion:
+    def get_promise(self, key: str, question: Question | None = None) -> Completion:
         completion_id = self._completion_id()
-        self._append(GetPromiseCommand(completion_id=completion_id, key=key))
+        command = GetPromiseCommand(completion_id=completion_id, key=key, question=question)
+        self._append(command)
         return Completion(id=completion_id)
 
     def peek_promise(self, key: str) -> Completion:
@@ -319,10 +321,12 @@ class AttemptMachine:
         self._append(command, payload)
         return Completion(id=completion_id)
 
-    def awakeable(self) -> tuple[str, Signal]:
+    def awakeable(
+        self, name: str | None = None, question: Question | None = None
+    ) -> tuple[str, Signal]:
         signal_id = self._next_signal_id
         self._next_signal_id += 1
-        self._append(AwakeableCommand(signal_id=signal_id))
+        self._append(AwakeableCommand(signal_id=signal_id, name=name, question=question))
         return awakeable_id(self._invocation_id, self._seed, signal_id), Signal(id=signal_id)
 
     def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:

@@ -31,6 +31,7 @@ from nbdurable.invoker.futures import (
 )
 from nbdurable.invoker.misuse import check_use, on_own_thread, refuse_step
 from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
+from nbdurable.invoker.questions import question_of
 from nbdurable.invoker.wire import Wire
 from nbdurable.sdk.addressing import problem_with_text
 from nbdurable.sdk.context import (
@@ -278,10 +279,18 @@ class Invoked(Context):
     def awakeable(
         self, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> tuple[str, RestateDurableFuture[T]]:
-        awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
-        return awakeable_id, Future(
-            self, leaf, typed(serde, type_hint), f"awakeable {awakeable_id}"
-        )
+        question, serde = question_of(type_hint), typed(serde, type_hint)
+        machine = self.attempt.machine
+        awakeable_id, leaf = self.attempt.guard(lambda: machine.awakeable(question=question))
+        return awakeable_id, Future(self, leaf, serde, f"awakeable {awakeable_id}")
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        question, serde = question_of(type_hint, title, context), typed(DEFAULT_SERDE, type_hint)
+        machine = self.attempt.machine
+        _, leaf = self.attempt.guard(lambda: machine.awakeable(name, question))
+        return Future(self, leaf, serde, f"approval {name!r}")
 
     def resolve_awakeable(self, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE) -> None:
         payload, comparable = self.wire.write(serde, value, "awakeable's value")
@@ -453,7 +462,13 @@ class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
     def promise(
         self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> DurablePromise[T]:
-        return Promise(self, name, typed(serde, type_hint))
+        return Promise(self, name, typed(serde, type_hint), question_of(type_hint))
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        serde = typed(DEFAULT_SERDE, type_hint)
+        return Promise(self, name, serde, question_of(type_hint, title, context)).value()
 
 
 class RecordedStep(NamedTuple):

@@ -16,7 +16,7 @@ from nbdurable.notebook.magics import DurableMagics
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics; say what an existing journal holds. Twice does no harm."""
-    if _loaded(shell) is not None:
+    if magics_of(shell) is not None:
         return
     magics = DurableMagics(shell)
     shell.register_magics(magics)
@@ -29,7 +29,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Close the journal and take the magics away. What ran goes on when it is loaded again."""
-    magics = _loaded(shell)
+    magics = magics_of(shell)
     if magics is None:
         return
     atexit.unregister(magics.session.close)
@@ -42,6 +42,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
             manager.magics[kind].pop(name, None)
 
 
-def _loaded(shell: InteractiveShell) -> DurableMagics | None:
+def magics_of(shell: InteractiveShell) -> DurableMagics | None:
+    """Those of this shell, if they are loaded."""
     found = shell.magics_manager.registry.get(DurableMagics.__name__)
     return found if isinstance(found, DurableMagics) else None

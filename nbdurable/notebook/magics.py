@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbdurable.errors import NbdurableError
@@ -20,6 +20,9 @@ from nbdurable.notebook.parse import CellKind
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.verbs import HELP, VERBS, names_to_complete
 from nbdurable.notebook.widgets.views_html import Sentence
+
+# Not a verb like the others: what follows it is no list of words.
+SQL: Final = "sql"
 
 
 @magics_class
@@ -55,19 +58,22 @@ class DurableMagics(Magics):
         """Write async def run(ctx, request), which runs once per key; others reach the run."""
         self._define("workflow", self.durable_workflow, line, cell)
 
-    @line_magic
-    def durable(self, line: str) -> Any:
+    @line_cell_magic
+    def durable(self, line: str, cell: str | None = None) -> Any:
         """Look at runs, answer them, end them: %durable alone lists the verbs."""
-        try:
-            verb, *words = shlex.split(line) or ["help"]
-        except ValueError as error:
-            raise UsageError(f"{error}: close the quotation mark") from None
-        if verb == "help":
+        verb, _, rest = line.strip().partition(" ")
+        if verb in ("", "help"):
             return Sentence(HELP)
-        if verb not in VERBS:
-            raise UsageError(f"%durable has no verb {verb!r}; it has: {', '.join(VERBS)}")
+        if cell is not None and verb != SQL:
+            raise UsageError(f"%%durable takes a cell of SQL only; write: %durable {line.strip()}")
+        if verb not in (SQL, *VERBS):
+            raise UsageError(f"%durable has no verb {verb!r}; it has: {', '.join((*VERBS, SQL))}")
         try:
-            return VERBS[verb](self.session, words)
+            if verb == SQL:
+                from nbdurable.notebook.sql import answer
+
+                return answer(self.session, rest.strip(), cell)
+            return VERBS[verb](self.session, _words(rest))
         except NbdurableError as error:
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
@@ -77,7 +83,9 @@ class DurableMagics(Magics):
         words = event.line.split()
         # The word being typed is not one of those before it.
         before = len(words) - (0 if event.line.endswith(" ") else 1)
-        return list(VERBS) if before <= 1 else names_to_complete(self.session)
+        if before <= 1:
+            return [*VERBS, SQL]
+        return [] if words[1] == SQL else names_to_complete(self.session)
 
     def _define(self, kind: CellKind, magic: Any, line: str, cell: str) -> None:
         args = parse_argstring(magic, line)
@@ -87,3 +95,10 @@ class DurableMagics(Magics):
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
         print(told)  # noqa: T201 - a magic speaks to the cell.
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{error}: close the quotation mark") from None

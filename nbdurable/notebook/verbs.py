@@ -40,6 +40,7 @@ HELP: Final = """\
 %durable resume ID                         try again now what is paused or backs off
 %durable kill ID                           end it now, without running any of its code
 %durable result ID                         what it returned
+%durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
 ID is an id, its beginning, Service/key, or a workflow's key."""
 
@@ -47,9 +48,9 @@ ID is an id, its beginning, Service/key, or a workflow's key."""
 def ls(session: Session, words: list[str]) -> InvocationTable:
     if words not in ([], ["--all"]):
         raise UsageError("ls takes nothing but --all")
-    views = session.client.wait(session.client.invocations())[::-1]
-    shown = views if words else views[:LISTED_MAX]
-    return InvocationTable(tuple(shown), len(views) - len(shown))
+    count_max = None if words else LISTED_MAX
+    views, count = session.client.wait(session.client.newest_invocations(count_max))
+    return InvocationTable(tuple(views), count - len(views))
 
 
 def show(session: Session, words: list[str]) -> Handle:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.command import END_S_MAX, FLOWS, Up
+from support.command import END_S_MAX, FLOWS, Up, until_served
 from support.flows import SERVICES, add, ask, fail, greet, nap, run
 
 import nbdurable
@@ -78,6 +78,17 @@ def lived(folder: Path) -> Path:
         for one in sent:
             until_it_waits(client, one.invocation_id)
     return folder
+
+
+@pytest.fixture(params=["as its owner", "by its owner"])
+def reached(lived: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same journal, that nobody has open, and that somebody has who has none of the code."""
+    if request.param == "as its owner":
+        yield lived
+        return
+    with nbdurable.open_sync():
+        until_served(lived / ".nbdurable")
+        yield lived
 
 
 def until_it_waits(client: SyncClient, invocation_id: str) -> None:

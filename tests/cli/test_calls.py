@@ -12,7 +12,7 @@ from support.flows import SERVICES
 import nbdurable as package
 
 
-def test_what_is_sent_runs_when_its_code_is_there(lived: Path) -> None:
+def test_what_is_sent_runs_when_its_code_is_there(reached: Path) -> None:
     sent = nbdurable("send", "Counter/ada/add", "4", "--json")
     assert sent.exit_code == 0
     assert "it waits for its code" in sent.stderr
@@ -20,13 +20,13 @@ def test_what_is_sent_runs_when_its_code_is_there(lived: Path) -> None:
         assert engine.client.attach(json.loads(sent.stdout)["id"]) == 7
 
 
-def test_a_call_does_not_wait_for_code_that_is_not_there(lived: Path) -> None:
+def test_a_call_does_not_wait_for_code_that_is_not_there(reached: Path) -> None:
     called = nbdurable("call", "Greeter/greet", '"Ada"')
     assert called.exit_code == 3
     assert "waits for its code" in called.stderr
 
 
-def test_a_result_is_printed_as_it_is(lived: Path) -> None:
+def test_a_result_is_printed_as_it_is(reached: Path) -> None:
     attached = nbdurable("attach", "Greeter/greet")
     assert (attached.exit_code, attached.stdout) == (0, '"hello Ada"\n')
     failed = nbdurable("attach", "Greeter/fail")
@@ -36,14 +36,14 @@ def test_a_result_is_printed_as_it_is(lived: Path) -> None:
     assert nbdurable("attach", "order-1").exit_code == 3
 
 
-def test_a_key_may_have_slashes(lived: Path) -> None:
+def test_a_key_may_have_slashes(reached: Path) -> None:
     sent = nbdurable("send", "Counter/a/b/add", "4")
     view = json.loads(nbdurable("show", sent.stdout.strip(), "--json").stdout)["invocation"]
     assert view["key"] == "a/b"
 
 
-def test_input_comes_from_a_file_or_from_standard_input(lived: Path) -> None:
-    (lived / "n.json").write_text("4")
+def test_input_comes_from_a_file_or_from_standard_input(reached: Path) -> None:
+    (reached / "n.json").write_text("4")
     for run in (
         nbdurable("send", "Counter/ada/add", "@n.json"),
         nbdurable("send", "Counter/ada/add", "-", typed="4"),
@@ -69,7 +69,7 @@ def test_input_comes_from_a_file_or_from_standard_input(lived: Path) -> None:
     ],
 )
 def test_what_cannot_be_called_is_refused_in_words(
-    lived: Path, words: tuple[str, ...], code: int, taught: str
+    reached: Path, words: tuple[str, ...], code: int, taught: str
 ) -> None:
     refused = nbdurable("send", *words)
     assert (refused.exit_code, taught in refused.stderr) == (code, True), refused.stderr

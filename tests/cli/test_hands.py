@@ -14,7 +14,7 @@ def status(run: str) -> str:
 
 
 @pytest.mark.parametrize("verb", ["cancel", "kill", "purge"])
-def test_what_cannot_be_undone_is_asked_for(lived: Path, verb: str) -> None:
+def test_what_cannot_be_undone_is_asked_for(reached: Path, verb: str) -> None:
     run = "Greeter/greet" if verb == "purge" else "order-1"
     before = status(run)
     planned = nbdurable(verb, run, "--dry-run")
@@ -28,20 +28,20 @@ def test_what_cannot_be_undone_is_asked_for(lived: Path, verb: str) -> None:
     assert run in json.loads(done.stdout)[0]["target"]
 
 
-def test_a_killed_run_is_over(lived: Path) -> None:
+def test_a_killed_run_is_over(reached: Path) -> None:
     assert nbdurable("kill", "order-1", "Greeter/nap", "--yes").exit_code == 0
     assert (status("order-1"), status("Greeter/nap")) == ("completed", "completed")
     again = nbdurable("cancel", "order-1", "--yes")
     assert "Traceback" not in again.stderr
 
 
-def test_nothing_is_done_when_one_of_several_is_not_found(lived: Path) -> None:
+def test_nothing_is_done_when_one_of_several_is_not_found(reached: Path) -> None:
     """A typing error must not leave half of it done."""
     assert nbdurable("kill", "order-1", "order-2", "--yes").exit_code == 4
     assert status("order-1") != "completed"
 
 
-def test_a_paused_run_is_resumed(lived: Path) -> None:
+def test_a_paused_run_is_resumed(reached: Path) -> None:
     assert nbdurable("pause", "Greeter/nap").exit_code == 0
     assert status("Greeter/nap") == "paused"
     assert nbdurable("resume", "Greeter/nap").exit_code == 0
@@ -50,7 +50,7 @@ def test_a_paused_run_is_resumed(lived: Path) -> None:
     assert refused.exit_code == 2
 
 
-def test_a_finished_run_is_started_anew_as_another(lived: Path) -> None:
+def test_a_finished_run_is_started_anew_as_another(reached: Path) -> None:
     done = nbdurable("restart", "Greeter/greet", "--json")
     (new,) = json.loads(done.stdout)
     assert new["target"] == "Greeter/greet"
@@ -58,6 +58,6 @@ def test_a_finished_run_is_started_anew_as_another(lived: Path) -> None:
     assert nbdurable("restart", "Payment/order-1").exit_code == 1
 
 
-def test_a_purged_run_is_forgotten(lived: Path) -> None:
+def test_a_purged_run_is_forgotten(reached: Path) -> None:
     assert nbdurable("purge", "Greeter/greet", "--yes").exit_code == 0
     assert nbdurable("show", "Greeter/greet").exit_code == 4

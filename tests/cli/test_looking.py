@@ -1,4 +1,4 @@
-"""`ls`, `show` and `watch`, on a journal that nobody has open: the command is its owner."""
+"""`ls`, `show` and `watch`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_runs_are_listed_newest_first_with_what_to_do(lived: Path) -> None:
     assert "iB, no process has it open" in listed.stderr
 
 
-def test_a_list_is_json_for_programs(lived: Path) -> None:
+def test_a_list_is_json_for_programs(reached: Path) -> None:
     listed = json.loads(nbdurable("ls", "--json", "--service", "Greeter").stdout)
     assert [view["handler"] for view in listed] == ["ask", "nap", "fail", "greet"]
     failed = json.loads(nbdurable("ls", "--json", "--status", "failed").stdout)
@@ -31,7 +31,7 @@ def test_a_list_is_json_for_programs(lived: Path) -> None:
     assert len(done) == 4
 
 
-def test_a_run_is_shown_with_its_journal(lived: Path) -> None:
+def test_a_run_is_shown_with_its_journal(reached: Path) -> None:
     shown = nbdurable("show", "Payment/order-1")
     assert shown.exit_code == 0
     assert "Payment/order-1/run" in shown.stdout
@@ -42,7 +42,7 @@ def test_a_run_is_shown_with_its_journal(lived: Path) -> None:
     assert [entry["kind"] for entry in seen["journal"]] == ["Input", "Run", "GetPromise"]
 
 
-def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(lived: Path) -> None:
+def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -> None:
     whole = json.loads(nbdurable("ls", "--json").stdout)[0]["id"]
     assert json.loads(nbdurable("show", whole[:14], "--json").stdout)["invocation"]["id"] == whole
     refused = nbdurable("show", "inv_1")
@@ -52,7 +52,7 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(lived: Path) -> 
 
 
 @pytest.mark.parametrize(("run", "code"), [("Greeter/greet", 0), ("Greeter/fail", 1)])
-def test_watching_a_run_that_is_over_says_how_it_ended(lived: Path, run: str, code: int) -> None:
+def test_watching_a_run_that_is_over_says_how_it_ended(reached: Path, run: str, code: int) -> None:
     watched = nbdurable("watch", run)
     assert watched.exit_code == code
     assert watched.stdout.splitlines()[0].startswith("0 Input")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
-from support.command import nbdurable
+from support.command import END_S_MAX, nbdurable, start_apart, until_served
 
+import nbdurable as package
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.lock import is_held
 
@@ -30,6 +33,29 @@ def test_an_owner_that_does_not_answer_is_told_of(
     assert refused.exit_code == 75
     assert "journal" in refused.stderr
     assert nbdurable("ls").exit_code == 0
+
+
+def test_an_owner_that_answers_is_asked(lived: Path) -> None:
+    with package.open_sync() as engine:
+        served = until_served(lived / ".nbdurable")
+        listed = nbdurable("ls")
+        assert listed.exit_code == 0
+        assert f"open in process {served.pid}" in listed.stderr
+        found = json.loads(nbdurable("doctor", "--json").stdout)
+        (owner,) = [one for one in found if one["check"] == "owner"]
+        assert served.admin in owner["says"]
+        owner_engine = engine.opened.owned.engine
+        deadline = time.monotonic() + END_S_MAX
+        while len(owner_engine.links) > 1:
+            assert time.monotonic() < deadline, "something of a command stays behind"
+
+
+def test_a_command_waits_for_another_that_has_the_journal_for_a_moment(lived: Path) -> None:
+    """Two approvals at once are two approvals."""
+    both = [start_apart("kill", "order-1", "--yes"), start_apart("pause", "Greeter/nap")]
+    for process in both:
+        _, err = process.communicate(timeout=END_S_MAX)
+        assert process.returncode == 0, err
 
 
 def test_the_journal_may_be_named(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:

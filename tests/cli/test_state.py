@@ -8,7 +8,7 @@ from pathlib import Path
 from support.command import nbdurable
 
 
-def test_state_is_shown_whole_or_by_name(lived: Path) -> None:
+def test_state_is_shown_whole_or_by_name(reached: Path) -> None:
     assert json.loads(nbdurable("state", "get", "Counter/ada", "--json").stdout) == {"n": 3}
     assert nbdurable("state", "get", "Counter/ada", "n").stdout == "3\n"
     assert nbdurable("state", "get", "Counter/ada", "m").exit_code == 4
@@ -16,7 +16,7 @@ def test_state_is_shown_whole_or_by_name(lived: Path) -> None:
     assert nbdurable("state", "get", "Greeter/ada").exit_code == 2
 
 
-def test_state_is_changed_when_it_is_meant(lived: Path) -> None:
+def test_state_is_changed_when_it_is_meant(reached: Path) -> None:
     planned = nbdurable("state", "set", "Counter/ada", "n", "41", "--dry-run")
     assert planned.stdout == "would set n of Counter/ada, which is 3, to 41\n"
     assert nbdurable("state", "set", "Counter/ada", "n", "41").exit_code == 2
@@ -29,7 +29,7 @@ def test_state_is_changed_when_it_is_meant(lived: Path) -> None:
     )
 
 
-def test_a_key_in_use_is_not_changed_behind_its_holder(lived: Path) -> None:
+def test_a_key_in_use_is_not_changed_behind_its_holder(reached: Path) -> None:
     nbdurable("send", "Counter/ada/add", "1")
     refused = nbdurable("state", "set", "Counter/ada", "n", "41", "--yes")
     assert refused.exit_code == 1
@@ -37,7 +37,7 @@ def test_a_key_in_use_is_not_changed_behind_its_holder(lived: Path) -> None:
     assert nbdurable("state", "set", "Counter/ada", "n", "41", "--yes", "--force").exit_code == 0
 
 
-def test_services_and_their_revisions_are_listed(lived: Path) -> None:
+def test_services_and_their_revisions_are_listed(reached: Path) -> None:
     services = json.loads(nbdurable("services", "--json").stdout)
     assert [one["name"] for one in services] == ["Greeter", "Counter", "Payment"]
     assert services[0]["handlers"] == ["greet", "fail", "nap", "ask"]

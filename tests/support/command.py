@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner, Result
 
 from nbdurable.cli.main import main
+from nbdurable.server.address import ServedAt, served_at
 from support.http import JSON, Reply, ask
 
 # Long for a machine under load; only a test that fails waits for it.
@@ -38,3 +42,22 @@ class Up(NamedTuple):
         self.process.send_signal(number)
         _, err = self.process.communicate(timeout=END_S_MAX)
         return self.process.returncode, err
+
+
+def until_served(journal: Path) -> ServedAt:
+    """Its owner listens a moment after it has opened it."""
+    deadline = time.monotonic() + END_S_MAX
+    while (served := served_at(journal)) is None:
+        assert time.monotonic() < deadline, "it does not listen"
+    return served
+
+
+def start_apart(*words: str) -> subprocess.Popen[str]:
+    """A command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nbdurable", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

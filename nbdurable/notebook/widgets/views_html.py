@@ -22,6 +22,7 @@ from nbdurable.client.picture import (
     tone_of,
     what_to_do,
 )
+from nbdurable.client.query import Found
 from nbdurable.client.views import InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
@@ -42,6 +43,8 @@ _ROW: Final = "background: none"
 _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 _VALUE_COLUMNS: Final = 60
+# As pandas does: a page and no more.
+_ROWS_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,37 @@ class InvocationTable:
 
     def _more(self) -> list[str]:
         return [f"… and {self.hidden} older: %durable ls --all"] if self.hidden else []
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    """What a query has found, where there is no pandas to show it."""
+
+    found: Found
+
+    def __repr__(self) -> str:
+        return "\n".join([*_columns([self.found.columns, *self._rows()]), *self._more()])
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f'<th style="{_CELL}; {_MUTED}">{escape(c)}</th>' for c in self.found.columns
+        )
+        body = "".join(_tr([escape(cell) for cell in row]) for row in self._rows())
+        more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
+        return (
+            f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            tuple("" if cell is None else _shortened(str(cell)) for cell in row)
+            for row in self.found.rows[:_ROWS_SHOWN]
+        ]
+
+    def _more(self) -> list[str]:
+        hidden = len(self.found.rows) - _ROWS_SHOWN
+        return [f"… and {hidden} more: pip install pandas to have them all"] if hidden > 0 else []
 
 
 def picture_html(picture: Picture) -> str:

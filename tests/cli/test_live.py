@@ -1,0 +1,81 @@
+"""Commands beside a running `up`, which has the code: runs go on while one looks."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+from support.command import END_S_MAX, Up, nbdurable, start_apart
+
+
+@pytest.fixture(autouse=True)
+def up(start_up: Callable[..., Up]) -> Up:
+    return start_up()
+
+
+def test_a_call_is_answered() -> None:
+    called = nbdurable("call", "Greeter/greet", '"Ada"')
+    assert (called.exit_code, called.stdout) == (0, '"hello Ada"\n')
+    failed = nbdurable("call", "Greeter/fail", '"no tea"')
+    assert (failed.exit_code, failed.stderr) == (1, "[418] no tea\n")
+    once = [nbdurable("call", "Counter/ada/add", "1", "--idempotency-key", "k") for _ in range(2)]
+    assert [one.stdout for one in once] == ["1\n", "1\n"]
+    assert "was there already" in once[1].stderr
+
+
+def test_a_workflows_key_that_has_a_run_is_attached_to() -> None:
+    nbdurable("send", "Payment/order-1/run", "100")
+    again = nbdurable("call", "Payment/order-1/run", "200", "--timeout", "1ms")
+    assert again.exit_code == 3
+    assert "attached to" in again.stderr
+    nbdurable("approve", "order-1", "approved")
+    assert nbdurable("attach", "order-1").stdout == '"captured 100"\n'
+
+
+def test_a_run_is_watched_until_somebody_approves_it() -> None:
+    nbdurable("send", "Payment/order-1/run", "100")
+    watching = start_apart("watch", "order-1")
+    assert watching.stdout is not None
+    seen = []
+    while not any("approved" in line for line in seen):
+        seen.append(watching.stdout.readline())
+        assert seen[-1], watching.communicate()[1]
+    assert nbdurable("approve").exit_code == 0
+    out, _ = watching.communicate(timeout=END_S_MAX)
+    assert watching.returncode == 0
+    assert out.splitlines()[-1] == "Payment/order-1/run succeeded"
+
+
+def test_who_stops_looking_leaves_the_run_alone() -> None:
+    sent = nbdurable("send", "Greeter/nap", "3")
+    watching = start_apart("watch", sent.stdout.strip(), "--json")
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["invocation"]["handler"] == "nap"
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=END_S_MAX)
+    assert watching.returncode == 3
+    assert "the run goes on" in err
+    assert "Traceback" not in err
+    view = json.loads(nbdurable("show", "Greeter/nap", "--json").stdout)["invocation"]
+    assert view["status"] != "completed"
+
+
+def test_code_is_where_the_owner_is(up: Up) -> None:
+    (greeter, *_) = json.loads(nbdurable("services", "--json").stdout)
+    assert str(up.process.pid) in greeter["loaded_in"]
+
+
+@pytest.mark.kill
+def test_a_command_whose_owner_dies_says_so(up: Up) -> None:
+    """Neither a traceback nor silence: a script can tell it from every other failure."""
+    nbdurable("send", "Payment/order-1/run", "100")
+    watching = start_apart("watch", "order-1", "--json")
+    assert watching.stdout is not None
+    assert watching.stdout.readline()
+    up.process.kill()
+    _, err = watching.communicate(timeout=END_S_MAX)
+    assert watching.returncode == 75, err
+    assert "went away" in err
+    assert "Traceback" not in err
