@@ -47,11 +47,20 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection by the official SDK, which has to be installed."""
+        await self.official()(scope, receive, send)
+
+    def official(self) -> Asgi:
+        """Return the official SDK's application for the same services.
+
+        Raises:
+            ImportError: restate-sdk is not installed.
+            DefinitionError: A handler uses what a cluster has not.
+        """
         if self._official is None:
             from nbdurable.deploy.official import official_app
 
             self._official = official_app(self)
-        await self._official(scope, receive, send)
+        return self._official
 
 
 def app(

@@ -47,7 +47,7 @@ def report_of(
 ) -> ErrorReport:
     """`command_name` and `completion_id` are of the step that raised, if one did."""
     retry_after_ms = None
-    retryable = _find(error, RetryableError)
+    retryable = find_retryable(error)
     if retryable is not None and retryable.retry_after is not None:
         retry_after_ms = ms_of(retryable.retry_after)
     return ErrorReport(
@@ -78,6 +78,11 @@ def terminal_error_of(failure: Failure) -> TerminalError:
 def find_terminal(error: BaseException) -> TerminalError | None:
     """The error itself, or the TerminalError it was raised from (`raise … from terminal`)."""
     return _find(error, TerminalError)
+
+
+def find_retryable(error: BaseException) -> RetryableError | None:
+    """The same, of a RetryableError."""
+    return _find(error, RetryableError)
 
 
 def stacktrace_of(error: BaseException) -> str:
@@ -125,11 +130,14 @@ def _said(error: BaseException) -> str:
 
 
 def _find(error: BaseException, kind: type[E]) -> E | None:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, kind):
-            return seen
-        seen = seen.__cause__
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    # `raise error from error` makes it its own cause, which Python allows.
+    while cause is not None and cause not in seen:
+        if isinstance(cause, kind):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__
     return None
 
 
