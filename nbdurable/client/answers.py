@@ -45,7 +45,7 @@ async def answer(
         await client.resolve_awakeable(name, value)
     else:
         assert view.key is not None, "only workflows have promises, and they have keys"
-        await client.resolve_promise(view.service, view.key, name, value)
+        await client.resolve_promise(view.service, view.key, name, value, scope=view.scope)
 
 
 async def reject(
@@ -56,7 +56,9 @@ async def reject(
         await client.reject_awakeable(name, message, REJECTED_CODE)
     else:
         assert view.key is not None, "only workflows have promises, and they have keys"
-        await client.reject_promise(view.service, view.key, name, message, REJECTED_CODE)
+        await client.reject_promise(
+            view.service, view.key, name, message, REJECTED_CODE, scope=view.scope
+        )
 
 
 def check_answer(question: Question | None, value: Any) -> None:
