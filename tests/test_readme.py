@@ -16,7 +16,8 @@ import pytest
 from support.command import END_S_MAX, nbdurable, start_apart, until_served
 from support.running import durable, until
 
-from nbdurable.client.answers import answer
+from nbdurable.client.answers import answer, find_awaited
+from nbdurable.client.picture import NOTEBOOK
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -64,8 +65,9 @@ async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -
     async with durable(names["refunds"]) as engine:
         client = engine.client
         sent = await client.workflow_send(names["run"], "k", {"total": 80})
-        view = await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
-        await answer(client, view, "refund", {"amount": 5, "reason": "late"})
+        await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
+        awaited = await find_awaited(client, "k", "refund", NOTEBOOK)
+        await answer(client, awaited, {"amount": 5, "reason": "late"})
         refunded = await client.workflow_attach(names["run"], "k")
     assert refunded == "refunded 5.0 because it was late"
 

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
-from nbdurable.cli.exits import FAILED, NOT_FOUND, Refusal
+from nbdurable.cli.exits import FAILED, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
-from nbdurable.client.answers import APPROVED, REJECTED_CODE, REJECTED_MESSAGE
+from nbdurable.client import answers
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.picture import handy_name, status_of
-from nbdurable.client.views import InvocationView
-from nbdurable.core.ids import AWAKEABLE_PREFIX
+from nbdurable.client.picture import TERMINAL
 from nbdurable.errors import ConflictError
 
-
-class Awaited(NamedTuple):
-    """What can be answered: a promise of a workflow, or an awakeable."""
-
-    name: str
-    of: str
-    resolve: Callable[[Any], Coroutine[Any, Any, None]]
-    reject: Callable[[str], Coroutine[Any, Any, None]]
+Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 
 
 @click.command
@@ -44,7 +35,11 @@ def approve(
     with no kernel alive: the run goes on when its code is next there.
     """
     answer = APPROVED if value is None else _json(value)
-    _answer(journal, run, promise, "approved", lambda it: it.resolve(answer), as_json=as_json)
+
+    def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
+        return answers.answer(client, awaited, answer)
+
+    _reply(journal, run, promise, "approved", reply, as_json=as_json)
 
 
 @click.command
@@ -56,22 +51,26 @@ def reject(
     run: str | None, promise: str | None, message: str, journal: Path | None, as_json: bool
 ) -> None:
     """Answer what a run waits for with no: its await raises TerminalError."""
-    _answer(journal, run, promise, "rejected", lambda it: it.reject(message), as_json=as_json)
+
+    def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
+        return answers.reject(client, awaited, message)
+
+    _reply(journal, run, promise, "rejected", reply, as_json=as_json)
 
 
-def _answer(
+def _reply(
     journal: Path | None,
     run: str | None,
     promise: str | None,
     done: str,
-    answer: Callable[[Awaited], Coroutine[Any, Any, None]],
+    reply: Reply,
     *,
     as_json: bool,
 ) -> None:
     async def work(at_hand: Reached) -> Awaited:
-        awaited = await _awaited(at_hand.client, run, promise)
+        awaited = await answers.find_awaited(at_hand.client, run, promise, TERMINAL)
         try:
-            await answer(awaited)
+            await reply(at_hand.client, awaited)
         except ConflictError as error:
             raise Refusal(f"{error}; it is answered once, and that answer stands", FAILED) from None
         return awaited
@@ -81,76 +80,6 @@ def _answer(
         write_json({"answered": awaited.name, "of": awaited.of, "as": done})
     else:
         click.echo(f"{done} '{awaited.name}' of {awaited.of}")
-
-
-async def _awaited(client: EngineClient, run: str | None, promise: str | None) -> Awaited:
-    """The one thing that is meant.
-
-    Raises:
-        Refusal: It is not the only one, or there is none.
-    """
-    if run is not None and run.startswith(AWAKEABLE_PREFIX):
-        return _awakeable(client, run, "its run")
-    view = await _only_one_waiting(client) if run is None else await client.find(run)
-    name = f"{view.service}/{view.key}" if view.key is not None else view.target
-    open_ = [
-        *(_promise(client, view, one) for one in view.open_promises),
-        *(_awakeable(client, one, name) for one in view.open_awakeables),
-    ]
-    if promise is not None:
-        named = next((one for one in open_ if one.name == promise), None)
-        if named is not None:
-            return named
-        if open_ or view.key is None:
-            raise Refusal(f"{name} waits for {_names(open_) or 'nobody'}, not for '{promise}'")
-        # In advance: a promise may be answered before anybody waits for it.
-        return _promise(client, view, promise)
-    match open_:
-        case [only]:
-            return only
-        case []:
-            raise Refusal(
-                f"{name} waits for nobody: {status_of(view)}. To answer in advance, name the"
-                f" promise: nbdurable approve {handy_name(view)} PROMISE"
-            )
-        case _:
-            raise Refusal(f"{name} waits for several, so name one: {_names(open_)}")
-
-
-def _promise(client: EngineClient, view: InvocationView, promise: str) -> Awaited:
-    key = view.key
-    assert key is not None, "only workflows have promises, and they have keys"
-    return Awaited(
-        promise,
-        f"{view.service}/{key}",
-        partial(client.resolve_promise, view.service, key, promise),
-        lambda message: client.reject_promise(view.service, key, promise, message, REJECTED_CODE),
-    )
-
-
-def _awakeable(client: EngineClient, awakeable_id: str, of: str) -> Awaited:
-    return Awaited(
-        awakeable_id,
-        of,
-        partial(client.resolve_awakeable, awakeable_id),
-        lambda message: client.reject_awakeable(awakeable_id, message, REJECTED_CODE),
-    )
-
-
-async def _only_one_waiting(client: EngineClient) -> InvocationView:
-    views = await client.invocations()
-    match [view for view in views if view.open_promises or view.open_awakeables]:
-        case [view]:
-            return view
-        case []:
-            raise Refusal("no run waits for anybody", NOT_FOUND)
-        case several:
-            named = ", ".join(handy_name(view) for view in several[:10])
-            raise Refusal(f"{len(several)} runs wait for somebody, so name one: {named}")
-
-
-def _names(awaited: list[Awaited]) -> str:
-    return ", ".join(f"'{one.name}'" for one in awaited)
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - any value.

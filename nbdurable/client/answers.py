@@ -1,62 +1,69 @@
 """A person's answer to what a run waits for, the same from a button, a form, a magic or a command.
 
-An answer that the question's type does not allow is refused here, with the place in it: in the
-handler it would be a failure.
+What waits is found by what a person calls it. An answer that the question's type does not allow is
+refused here, with the place in it: in the handler it would be a failure.
 """
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.views import InvocationView
+from nbdurable.client.picture import Surface, handy_name, status_of
+from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import AWAKEABLE_PREFIX
 from nbdurable.core.values import Question
-from nbdurable.errors import AnswerError
+from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 
 APPROVED: Final = True
 REJECTED_MESSAGE: Final = "rejected by a person"
 # HTTP's word for "understood, and refused": not 409, which is a cancelled run's.
 REJECTED_CODE: Final = 403
+NAMED_MAX: Final = 10
 
 
-async def approve(client: EngineClient, view: InvocationView, promise: str) -> None:
-    """Raises ConflictError when the promise was answered before."""
-    await answer(client, view, promise, APPROVED)
+class Awaited(NamedTuple):
+    """One thing that somebody can answer. `id` is a promise's name, or an awakeable's id.
+
+    `of` is what a person calls its run; `view` is None for an awakeable that is known by its id.
+    """
+
+    id: str
+    name: str
+    of: str
+    view: InvocationView | None = None
+    question: Question | None = None
 
 
-async def answer(
-    client: EngineClient,
-    view: InvocationView,
-    name: str,
-    value: Any,
-    question: Question | None = None,
-) -> None:
-    """`name` is a promise's, or an awakeable's id.
+async def answer(client: EngineClient, awaited: Awaited, value: Any = APPROVED) -> None:
+    """Complete it.
 
     Raises:
-        AnswerError: It is not what was asked for.
+        AnswerError: The value is not what was asked for.
         ConflictError: It was answered before.
     """
-    check_answer(question, value)
-    if name.startswith(AWAKEABLE_PREFIX):
-        await client.resolve_awakeable(name, value)
+    check_answer(awaited.question, value)
+    if awaited.id.startswith(AWAKEABLE_PREFIX):
+        await client.resolve_awakeable(awaited.id, value)
     else:
-        assert view.key is not None, "only workflows have promises, and they have keys"
-        await client.resolve_promise(view.service, view.key, name, value)
+        await client.resolve_promise(*_workflow(awaited), awaited.id, value)
 
 
-async def reject(
-    client: EngineClient, view: InvocationView, name: str, message: str = REJECTED_MESSAGE
-) -> None:
+async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED_MESSAGE) -> None:
     """The handler's await raises TerminalError. Raises ConflictError when answered before."""
-    if name.startswith(AWAKEABLE_PREFIX):
-        await client.reject_awakeable(name, message, REJECTED_CODE)
+    if awaited.id.startswith(AWAKEABLE_PREFIX):
+        await client.reject_awakeable(awaited.id, message, REJECTED_CODE)
     else:
-        assert view.key is not None, "only workflows have promises, and they have keys"
-        await client.reject_promise(view.service, view.key, name, message, REJECTED_CODE)
+        await client.reject_promise(*_workflow(awaited), awaited.id, message, REJECTED_CODE)
+
+
+def _workflow(awaited: Awaited) -> tuple[str, str]:
+    """Whose promise it is: the workflow's name and key."""
+    assert awaited.view is not None, "an awakeable is known by its id alone, a promise is not"
+    assert awaited.view.key is not None, "only workflows have promises, and they have keys"
+    return awaited.view.service, awaited.view.key
 
 
 def check_answer(question: Question | None, value: Any) -> None:
@@ -70,6 +77,78 @@ def check_answer(question: Question | None, value: Any) -> None:
     except JsonSchemaValueException as error:
         what = error.message.replace("data", "the answer", 1)
         raise AnswerError(f"{what}; it is {json.dumps(error.value, default=str)}") from None
+
+
+# -- what is meant ------------------------------------------------------------------------------
+
+
+async def find_awaited(
+    client: EngineClient, run: str | None, name: str | None, surface: Surface
+) -> Awaited:
+    """The one thing that is meant.
+
+    Args:
+        run: An id, its beginning, a key, an awakeable's id; None is the only one that waits.
+        name: Of the promise or approval; None is the only one that this run waits for.
+
+    Raises:
+        InvocationNotFoundError: There is none.
+        ConflictError: There are several.
+    """
+    if run is not None and run.startswith(AWAKEABLE_PREFIX):
+        return Awaited(run, run, "its run")
+    view = await _only_one_waiting(client) if run is None else await client.find(run)
+    of = f"{view.service}/{view.key}" if view.key is not None else view.target
+    waiting = [
+        awaited_at(view, entry)
+        for entry in await client.journal(view.id)
+        if entry.status == "waiting" and (entry.awakeable_id or entry.kind == "GetPromise")
+    ]
+    open_ = list({one.id: one for one in waiting}.values())
+    if name is not None:
+        named = next((one for one in open_ if name in (one.name, one.id)), None)
+        if named is not None:
+            return named
+        if open_ or not view.is_run:
+            raise ConflictError(f"{of} waits for {_names(open_) or 'nobody'}, not for '{name}'")
+        # In advance: a promise may be answered before anybody waits for it.
+        return Awaited(name, name, of, view)
+    match open_:
+        case [only]:
+            return only
+        case [] if view.is_done or not view.is_run:
+            raise ConflictError(f"{of} waits for nobody: {status_of(view)}")
+        case []:
+            raise ConflictError(
+                f"{of} waits for nobody yet ({status_of(view)}). To answer in advance, name the"
+                f" promise: {surface.command} approve {handy_name(view)} PROMISE"
+            )
+        case _:
+            raise ConflictError(f"{of} waits for several, so name one: {_names(open_)}")
+
+
+def awaited_at(view: InvocationView, entry: EntryView) -> Awaited:
+    """What waits at this entry of the run's journal."""
+    of = f"{view.service}/{view.key}" if view.key is not None else view.target
+    ask_id = entry.awakeable_id or entry.name
+    assert ask_id is not None, f"nobody can answer {entry}"
+    return Awaited(ask_id, entry.name or ask_id, of, view, entry.question)
+
+
+async def _only_one_waiting(client: EngineClient) -> InvocationView:
+    views = await client.invocations()
+    match [view for view in views if view.open_promises or view.open_awakeables]:
+        case [view]:
+            return view
+        case []:
+            raise InvocationNotFoundError("no run waits for anybody")
+        case several:
+            named = ", ".join(handy_name(view) for view in several[:NAMED_MAX])
+            raise ConflictError(f"{len(several)} runs wait for somebody, so name one: {named}")
+
+
+def _names(awaited: list[Awaited]) -> str:
+    return ", ".join(f"'{one.name}'" for one in awaited)
 
 
 class _Validator(Protocol):
