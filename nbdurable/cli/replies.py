@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from nbdurable.cli.exits import FAILED, Refusal
+from nbdurable.cli.exits import FAILED, USAGE, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
 from nbdurable.client import answers
 from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import TERMINAL
-from nbdurable.errors import ConflictError
+from nbdurable.errors import AnswerError, ConflictError
 
 Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 
@@ -36,8 +36,12 @@ def approve(
     """
     answer = APPROVED if value is None else _json(value)
 
-    def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
-        return answers.answer(client, awaited, answer)
+    async def reply(client: EngineClient, awaited: Awaited) -> None:
+        try:
+            await answers.answer(client, awaited, answer)
+        except AnswerError as error:
+            schema = "" if awaited.question is None else awaited.question.schema
+            raise Refusal(f"{error}. Say --value JSON, of this type: {schema}", USAGE) from None
 
     _reply(journal, run, promise, "approved", reply, as_json=as_json)
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import Surface, handy_name, status_of
-from nbdurable.client.views import EntryView, InvocationView
-from nbdurable.core.ids import AWAKEABLE_PREFIX
+from nbdurable.client.views import EntryView, InvocationView, open_questions
+from nbdurable.core.ids import AWAKEABLE_PREFIX, parse_awakeable_id
 from nbdurable.core.values import Question
 from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 
@@ -25,16 +25,21 @@ NAMED_MAX: Final = 10
 
 
 class Awaited(NamedTuple):
-    """One thing that somebody can answer. `id` is a promise's name, or an awakeable's id.
+    """One thing that somebody can answer: a promise's name or an awakeable's id, and its question.
 
-    `of` is what a person calls its run; `view` is None for an awakeable that is known by its id.
+    `name` is what a person calls it, which of an awakeable is not its id.
     """
 
     id: str
     name: str
-    of: str
-    view: InvocationView | None = None
+    view: InvocationView
     question: Question | None = None
+
+    @property
+    def of(self) -> str:
+        """What a person calls its run."""
+        view = self.view
+        return view.target if view.key is None else f"{view.service}/{view.key}"
 
 
 async def answer(client: EngineClient, awaited: Awaited, value: Any = APPROVED) -> None:
@@ -61,7 +66,6 @@ async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED
 
 def _workflow(awaited: Awaited) -> tuple[str, str]:
     """Whose promise it is: the workflow's name and key."""
-    assert awaited.view is not None, "an awakeable is known by its id alone, a promise is not"
     assert awaited.view.key is not None, "only workflows have promises, and they have keys"
     return awaited.view.service, awaited.view.key
 
@@ -92,59 +96,58 @@ async def find_awaited(
         name: Of the promise or approval; None is the only one that this run waits for.
 
     Raises:
+        AnswerError: It is no id of an awakeable.
         InvocationNotFoundError: There is none.
-        ConflictError: There are several.
+        ConflictError: There are several, or it does not wait.
     """
     if run is not None and run.startswith(AWAKEABLE_PREFIX):
-        return Awaited(run, run, "its run")
+        try:
+            run, name = parse_awakeable_id(run).invocation_id, run
+        except ValueError as error:
+            raise AnswerError(str(error)) from None
     view = await _only_one_waiting(client) if run is None else await client.find(run)
-    of = f"{view.service}/{view.key}" if view.key is not None else view.target
-    waiting = [
-        awaited_at(view, entry)
-        for entry in await client.journal(view.id)
-        if entry.status == "waiting" and (entry.awakeable_id or entry.kind == "GetPromise")
+    open_ = [
+        awaited_at(view, entry) for entry in open_questions(await client.journal(view.id)).values()
     ]
-    open_ = list({one.id: one for one in waiting}.values())
-    if name is not None:
-        named = next((one for one in open_ if name in (one.name, one.id)), None)
-        if named is not None:
-            return named
-        if open_ or not view.is_run:
-            raise ConflictError(f"{of} waits for {_names(open_) or 'nobody'}, not for '{name}'")
-        # In advance: a promise may be answered before anybody waits for it.
-        return Awaited(name, name, of, view)
-    match open_:
+    named = Awaited(name or "", name or "", view)
+    match [one for one in open_ if name in (None, one.id, one.name)]:
         case [only]:
             return only
-        case [] if view.is_done or not view.is_run:
-            raise ConflictError(f"{of} waits for nobody: {status_of(view)}")
-        case []:
-            raise ConflictError(
-                f"{of} waits for nobody yet ({status_of(view)}). To answer in advance, name the"
-                f" promise: {surface.command} approve {handy_name(view)} PROMISE"
+        case [] if name is None:
+            in_advance = (
+                f". To answer in advance, name the promise: {surface.command} approve"
+                f" {handy_name(view)} PROMISE"
             )
+            raise ConflictError(
+                f"{named.of} waits for nobody: {status_of(view)}"
+                f"{in_advance if view.is_run and not view.is_done else ''}"
+            )
+        case [] if open_ or not view.is_run:
+            raise ConflictError(
+                f"{named.of} waits for {_names(open_) or 'nobody'}, not for '{name}'"
+            )
+        case []:
+            # In advance: a promise may be answered before anybody waits for it.
+            return named
         case _:
-            raise ConflictError(f"{of} waits for several, so name one: {_names(open_)}")
+            raise ConflictError(f"{named.of} waits for several, so name one: {_names(open_)}")
 
 
 def awaited_at(view: InvocationView, entry: EntryView) -> Awaited:
     """What waits at this entry of the run's journal."""
-    of = f"{view.service}/{view.key}" if view.key is not None else view.target
     ask_id = entry.awakeable_id or entry.name
     assert ask_id is not None, f"nobody can answer {entry}"
-    return Awaited(ask_id, entry.name or ask_id, of, view, entry.question)
+    return Awaited(ask_id, entry.name or ask_id, view, entry.question)
 
 
 async def _only_one_waiting(client: EngineClient) -> InvocationView:
-    views = await client.invocations()
-    match [view for view in views if view.open_promises or view.open_awakeables]:
-        case [view]:
-            return view
-        case []:
-            raise InvocationNotFoundError("no run waits for anybody")
-        case several:
-            named = ", ".join(handy_name(view) for view in several[:NAMED_MAX])
-            raise ConflictError(f"{len(several)} runs wait for somebody, so name one: {named}")
+    listed = await client.newest_invocations(NAMED_MAX, asks=True)
+    if listed.found_count == 1:
+        return listed.views[0]
+    if not listed.found_count:
+        raise InvocationNotFoundError("no run waits for anybody")
+    named = ", ".join(handy_name(view) for view in listed.views)
+    raise ConflictError(f"{listed.found_count} runs wait for somebody, so name one: {named}")
 
 
 def _names(awaited: list[Awaited]) -> str:

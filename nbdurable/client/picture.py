@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from nbdurable.client.views import EntryView, InvocationView, first_line
+from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
 from nbdurable.core.values import Question
 
 # A front end lays out this many rows in a frame; a longer journal is for SQL.
@@ -158,21 +158,21 @@ def picture_of(
 
 
 def _asks(entries: Sequence[EntryView]) -> list[Ask]:
-    """What waits for somebody, each once, in the order in which it was asked."""
-    asks: dict[str, Ask] = {}
-    for entry in entries:
-        ask_id = entry.awakeable_id or (entry.name if entry.kind == "GetPromise" else None)
-        if ask_id is None or entry.status != "waiting":
-            continue
-        question = entry.question or Question()
-        asks[ask_id] = Ask(
-            id=ask_id,
-            name=entry.name or "awakeable",
-            title=question.title or "",
-            context=question.context or "",
-            schema=None if question.schema is None else json.loads(question.schema),
-        )
-    return list(asks.values())
+    """What waits for somebody, each once."""
+    return [
+        _ask(ask_id, entry.name, entry.question or Question())
+        for ask_id, entry in open_questions(entries).items()
+    ]
+
+
+def _ask(ask_id: str, name: str | None, question: Question) -> Ask:
+    return Ask(
+        id=ask_id,
+        name=name or "awakeable",
+        title=question.title or "",
+        context=question.context or "",
+        schema=None if question.schema is None else json.loads(question.schema),
+    )
 
 
 def _is_stuck(view: InvocationView) -> bool:

@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from nbdurable.client import answers
 from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
 from nbdurable.client.picture import NOTEBOOK
-from nbdurable.errors import ConflictError, InvocationNotFoundError
+from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.widgets.views_html import Sentence
 
@@ -43,7 +43,7 @@ def reject(session: Session, words: list[str]) -> Sentence:
 def _find(session: Session, run: str | None, name: str | None) -> Awaited:
     try:
         return session.client.wait(answers.find_awaited(session.client, run, name, NOTEBOOK))
-    except (InvocationNotFoundError, ConflictError) as error:
+    except (AnswerError, ConflictError, InvocationNotFoundError) as error:
         raise UsageError(str(error)) from None
 
 

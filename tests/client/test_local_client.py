@@ -460,3 +460,25 @@ async def test_the_beginning_of_an_id_means_the_only_one_that_has_it(opened: Ope
         with pytest.raises(ConflictError, match="any of 2"):
             await client.find("inv_1")
         assert (await client.find(views[0].id)).id == views[0].id
+
+
+async def test_the_newest_are_listed_and_the_others_counted(opened: Opened):
+    """A list of 10^5 runs would keep the engine from committing for half a second."""
+    async with opened(service, flow) as engine:
+        client = engine.client
+        waits, killed = [await waiting(engine) for _ in range(2)]
+        await client.kill(killed.id)
+        run_id = (await client.workflow_send(run, "order-456", 100)).invocation_id
+        await until(engine, run_id, lambda view, _: bool(view.open_promises))
+
+        async def listed(count_max: int | None = None, **only: Any) -> tuple[list[str], int]:
+            found = await client.newest_invocations(count_max, **only)
+            return [view.id for view in found.views], found.found_count
+
+        assert await listed(1) == ([run_id], 3)
+        assert await listed() == ([run_id, killed.id, waits.id], 3)
+        assert await listed(services=["Greeter"]) == ([killed.id, waits.id], 2)
+        assert await listed(statuses=["failed"]) == ([killed.id], 1)
+        assert await listed(statuses=["unfinished"]) == ([run_id, waits.id], 2)
+        assert await listed(statuses=["completed", "scheduled"]) == ([killed.id], 1)
+        assert await listed(asks=True, services=["Payment"]) == ([run_id], 1)
