@@ -21,6 +21,7 @@ from nbdurable.cli.words import common, terminal, write, write_json, write_table
 from nbdurable.client.picture import (
     GLYPHS,
     TERMINAL,
+    Ask,
     Picture,
     Row,
     Tone,
@@ -28,15 +29,17 @@ from nbdurable.client.picture import (
     duration,
     picture_of,
     short_id,
+    shortened,
     status_of,
     tone_of,
     what_to_do,
+    when,
 )
+from nbdurable.client.questions import Listed
 from nbdurable.client.views import EntryView, InvocationView
 
 # As many as a terminal shows without scrolling far.
 LISTED_MAX: Final = 30
-_VALUE_COLUMNS: Final = 60
 _COLOURS: Final[dict[Tone, str]] = {
     "ok": "green",
     "bad": "red",
@@ -63,20 +66,17 @@ def ls(
     """List runs, newest first, and what to do about each.
 
     A status is Restate's word (running, suspended, backing-off, paused, completed …), or
-    succeeded or failed.
+    succeeded, failed or unfinished.
     """
 
-    async def look(at_hand: Reached) -> tuple[list[InvocationView], str]:
-        return await at_hand.client.invocations(), _whereabouts(at_hand)
+    async def look(at_hand: Reached) -> tuple[Listed, str]:
+        count_max = None if shows_all else LISTED_MAX
+        listed = await at_hand.client.newest_invocations(
+            count_max, services=service, statuses=status
+        )
+        return listed, _whereabouts(at_hand)
 
-    known, whereabouts = ask(journal, look)
-    wanted = [
-        view
-        for view in reversed(known)
-        if (not service or view.service in service)
-        and (not status or {view.status, status_of(view)} & set(status))
-    ]
-    shown = wanted if shows_all else wanted[:LISTED_MAX]
+    (shown, count), whereabouts = ask(journal, look)
     if as_json:
         write_json(shown)
         return
@@ -93,9 +93,9 @@ def ls(
             for view in shown
         ]
         write_table(("ID", "TARGET", "STATUS", "BEGAN", "TOOK", "NEXT"), rows)
-    hidden = len(wanted) - len(shown)
+    hidden = count - len(shown)
     more = f"; {hidden} older ones with --all" if hidden else ""
-    click.echo(f"{_counted(len(wanted))}{more} · {whereabouts}", err=True)
+    click.echo(f"{_counted(count)}{more} · {whereabouts}", err=True)
 
 
 @click.command
@@ -238,22 +238,20 @@ def drawn(picture: Picture) -> Group:
         table.add_row(
             Text(index, "dim"), _toned(row["tone"], kind), name, Text(when, "dim"), Text(value)
         )
+    asks = [_asked(ask) for ask in picture["asks"] if ask["title"] or ask["context"]]
     todo = [Text(f"to do: {picture['todo']}", "dim")] if picture["todo"] else []
-    return Group(*lines, table, *todo)
+    return Group(*lines, table, *asks, *todo)
+
+
+def _asked(ask: Ask) -> Text:
+    """What a person has to know to answer."""
+    said = "\n".join(filter(None, (ask["title"], ask["context"])))
+    return Text(f"{ask['name']}: {said}")
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    said = (row["failure"] or row["value"]).partition("\n")[0]
-    value = said if len(said) <= _VALUE_COLUMNS else f"{said[: _VALUE_COLUMNS - 1]}…"
-    return str(row["index"]), row["kind"], row["name"], _when(row), value
-
-
-def _when(row: Row) -> str:
-    if row["due_at_ms"] is not None:
-        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
-    if row["ms"] is not None and row["status"] == "done":
-        return duration(row["ms"]) if row["ms"] else ""
-    return row["status"]
+    value = shortened(row["failure"] or row["value"])
+    return str(row["index"]), row["kind"], row["name"], when(row), value
 
 
 def _toned(tone: Tone, text: str) -> Text:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from nbdurable.client.views import EntryView, InvocationView, first_line
+from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
 from nbdurable.core.values import Question
 
 # A front end lays out this many rows in a frame; a longer journal is for SQL.
@@ -19,6 +19,7 @@ ROWS_MAX: Final = 200
 # Enough to tell one run from another by eye, and to type.
 SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
+VALUE_CHARS_MAX: Final = 60
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
 
@@ -152,21 +153,21 @@ def picture_of(
 
 
 def _asks(entries: Sequence[EntryView]) -> list[Ask]:
-    """What waits for somebody, each once, in the order in which it was asked."""
-    asks: dict[str, Ask] = {}
-    for entry in entries:
-        ask_id = entry.awakeable_id or (entry.name if entry.kind == "GetPromise" else None)
-        if ask_id is None or entry.status != "waiting":
-            continue
-        question = entry.question or Question()
-        asks[ask_id] = Ask(
-            id=ask_id,
-            name=entry.name or "awakeable",
-            title=question.title or "",
-            context=question.context or "",
-            schema=None if question.schema is None else json.loads(question.schema),
-        )
-    return list(asks.values())
+    """What waits for somebody, each once."""
+    return [
+        _ask(ask_id, entry.name, entry.question or Question())
+        for ask_id, entry in open_questions(entries).items()
+    ]
+
+
+def _ask(ask_id: str, name: str | None, question: Question) -> Ask:
+    return Ask(
+        id=ask_id,
+        name=name or "awakeable",
+        title=question.title or "",
+        context=question.context or "",
+        schema=None if question.schema is None else json.loads(question.schema),
+    )
 
 
 def _is_stuck(view: InvocationView) -> bool:
@@ -246,6 +247,21 @@ def duration(ms: int) -> str:
     if minutes < 60:  # noqa: PLR2004 - an hour has sixty minutes.
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def when(row: Row) -> str:
+    """How long a step took; of one that is open, what it does, and until when."""
+    if row["due_at_ms"] is not None:
+        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
+    if row["ms"] is not None and row["status"] == "done":
+        return duration(row["ms"]) if row["ms"] else ""
+    return row["status"]
+
+
+def shortened(text: str) -> str:
+    """One line of a table."""
+    first = first_line(text)
+    return first if len(first) <= VALUE_CHARS_MAX else f"{first[: VALUE_CHARS_MAX - 1]}…"
 
 
 def _facts(view: InvocationView) -> str:

@@ -293,6 +293,16 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
     return tuple(entries[index] for index in sorted(entries))
 
 
+def open_questions(entries: Iterable[EntryView]) -> dict[str, EntryView]:
+    """What waits for somebody, by a promise's name or an awakeable's id, in the order of asking."""
+    asked: dict[str, EntryView] = {}
+    for entry in entries:
+        ask_id = entry.awakeable_id or (entry.name if entry.kind == "GetPromise" else None)
+        if ask_id is not None and entry.status == "waiting":
+            asked[ask_id] = entry
+    return asked
+
+
 def preview(payload: bytes | None) -> str | None:
     """The value as text, cut; bytes that are no text are counted."""
     if not payload:

@@ -1,0 +1,45 @@
+"""What a run looks like, whoever draws it."""
+
+from __future__ import annotations
+
+from support.views import entry_of, view_of
+
+from nbdurable.client.picture import (
+    ROWS_MAX,
+    TERMINAL,
+    duration,
+    picture_of,
+    what_to_do,
+)
+
+
+def test_a_picture_is_bounded_and_says_how_much_is_left_out():
+    """A front end must not be sent a journal of a million entries."""
+    picture = picture_of(view_of(), [entry_of(index) for index in range(500)], 0)
+    assert len(picture["rows"]) == ROWS_MAX
+    assert picture["earlier"] == 300
+    assert picture["rows"][-1]["index"] == 499
+
+
+def test_what_a_finished_run_no_longer_waits_for_is_not_shown_as_waiting():
+    """After a select, the loser's timer would look as if something were still to come."""
+    left = entry_of(
+        1, kind="Sleep", status="waiting", ended_at_ms=None, value='{"wake_up_at_ms":9}'
+    )
+    done = view_of(status="completed", succeeded=True, completed_at_ms=5)
+    assert picture_of(done, [left], 0)["rows"][0]["status"] == "not needed"
+    assert picture_of(view_of(), [left], 0)["rows"][0]["due_at_ms"] == 9
+
+
+def test_durations_have_two_units_at_most():
+    """A person reads them, a machine has the milliseconds."""
+    shown = [duration(ms) for ms in (12, 3_400, 125_000, 11_520_000)]
+    assert shown == ["12 ms", "3.4 s", "2 min 5 s", "3 h 12 min"]
+
+
+def test_each_surface_names_its_own_verbs():
+    """What is shown can be typed where it is shown."""
+    waiting = view_of(open_promises=("approved",))
+    assert what_to_do(waiting) == "%durable approve Payment/order-456"
+    assert what_to_do(waiting, TERMINAL) == "nbdurable approve Payment/order-456"
+    assert "cell" not in what_to_do(view_of(status="paused"), TERMINAL)
