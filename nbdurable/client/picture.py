@@ -19,6 +19,7 @@ ROWS_MAX: Final = 200
 # Enough to tell one run from another by eye, and to type.
 SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
+VALUE_CHARS_MAX: Final = 60
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
 
@@ -255,6 +256,21 @@ def duration(ms: int) -> str:
     if minutes < 60:  # noqa: PLR2004 - an hour has sixty minutes.
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def when(row: Row) -> str:
+    """How long a step took; of one that is open, what it does, and until when."""
+    if row["due_at_ms"] is not None:
+        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
+    if row["ms"] is not None and row["status"] == "done":
+        return duration(row["ms"]) if row["ms"] else ""
+    return row["status"]
+
+
+def shortened(text: str) -> str:
+    """One line of a table."""
+    first = first_line(text)
+    return first if len(first) <= VALUE_CHARS_MAX else f"{first[: VALUE_CHARS_MAX - 1]}…"
 
 
 def _facts(view: InvocationView) -> str:
