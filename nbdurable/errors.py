@@ -15,7 +15,9 @@
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
         ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
+        ├── ArgumentError              400  an argument of another type (a TypeError)
         ├── ContextMisuseError         400  ctx was used where it can record nothing
+        │   └── ContextKindError       400  or has no such call (an AttributeError)
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
@@ -189,6 +191,19 @@ class ContextMisuseError(NbdurableError):
     """ctx, or a future of it, was used where it can record nothing; the text says what to write.
 
     Code that does this does it on every attempt, so the invocation pauses at once.
+    """
+
+    code = 400
+
+
+class ContextKindError(ContextMisuseError, AttributeError):
+    """The ctx of a handler of this kind has no such call; the text says which kind has it."""
+
+
+class ArgumentError(NbdurableError, TypeError):
+    """An argument is of another type than it can be; the text says what to write.
+
+    In a handler the next attempt would give the same one, so the invocation pauses at once.
     """
 
     code = 400

@@ -94,6 +94,8 @@ def serve_options(settings: Settings) -> ServeOptions:
         admin_port=admin.port,
         has_token=not settings.no_token,
         token_file=settings.token_file,
+        allowed_origins=settings.allowed_origins,
+        allowed_hosts=settings.allowed_hosts,
         body_bytes_max=int(settings.body_limit),
     )
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from nbdurable.client.access import Access, Listener
 from nbdurable.client.base import RestateClientSendHandle
-from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.calls import Addressed, CallingClient, refuse_address
 from nbdurable.client.export import export
 from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.query import Found, Parameters
@@ -545,7 +545,7 @@ class EngineClient(CallingClient):
         *,
         is_run: bool,
     ) -> RestateClientSendHandle:
-        refuse_malformed(to.scope, to.limit_key)
+        refuse_address(to)
         seed = self._draw_seed()
         if is_run and to.idempotency_key is not None:
             raise HttpError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
 
 from nbdurable.client.base import RestateClient, RestateClientSendHandle
-from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.calls import Addressed, CallingClient, refuse_address
 from nbdurable.errors import HttpError, NbdurableError, SerializationError
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.seal import Seal
@@ -114,7 +114,7 @@ class HttpClient(CallingClient):
         send_delay: timedelta | None,
         to: Addressed,
     ) -> httpx.Response:
-        refuse_malformed(to.scope, to.limit_key)
+        refuse_address(to)
         segments = [service, *(() if to.key is None else (to.key,)), handler]
         if to.scope is not None:
             segments = ["restate", "scope", to.scope, verb, *segments]

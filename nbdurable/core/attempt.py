@@ -86,6 +86,7 @@ from nbdurable.core.values import (
     Success,
     Target,
 )
+from nbdurable.errors import ArgumentError
 
 
 class Phase(Enum):
@@ -513,7 +514,10 @@ class AttemptMachine:
             return Recorded(command, payload or b"")
         unwritable = cannot_hold(command)
         if unwritable is not None:
-            raise TypeError(f"{entry_type(command)} cannot be recorded: {unwritable}")
+            raise ArgumentError(
+                f"what ctx is asked for cannot be recorded as a {entry_type(command)!r} entry:"
+                f" {unwritable}"
+            )
         self._command_index += 1
         if not self._recorded:
             self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, Optional, Union
 
-from nbdurable.errors import DefinitionError
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
-from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.service import Service
 from nbdurable.sdk.workflow import Workflow
@@ -34,16 +33,7 @@ class App:
         identity_keys: list[str] | None = None,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
-        self.services: dict[str, Definition] = {}
-        for service in services:
-            if not isinstance(service, Definition):
-                raise DefinitionError(
-                    f"{service!r} is no service; write: app([greeter]), where greeter is a"
-                    " Service, a VirtualObject or a Workflow"
-                )
-            if service.name in self.services:
-                raise DefinitionError(f"service {service.name!r} is named twice; rename one")
-            self.services[service.name] = service
+        self.services = by_name(services)
         self.protocol = protocol
         self.identity_keys = identity_keys or []
         self.journal_value_codec = journal_value_codec

@@ -16,6 +16,7 @@ from nbdurable.core.futures import Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.values import Failure, Result, Success
+from nbdurable.errors import ArgumentError, ContextKindError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
@@ -28,10 +29,11 @@ from nbdurable.invoker.futures import (
     SleepFuture,
     StateFuture,
 )
-from nbdurable.invoker.misuse import check_use, on_own_thread
+from nbdurable.invoker.misuse import check_use, on_own_thread, refuse_step
 from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
 from nbdurable.invoker.questions import question_of
 from nbdurable.invoker.wire import Wire
+from nbdurable.sdk.addressing import problem_with_text
 from nbdurable.sdk.context import (
     DEFAULT_RUN_OPTIONS,
     Context,
@@ -99,7 +101,7 @@ class Invoked(Context):
 
     def __getattr__(self, name: str) -> NoReturn:
         """Asked for what this kind of handler has not: say which kind has it."""
-        raise AttributeError(
+        raise ContextKindError(
             f"a handler of this kind has no ctx.{name}"
             + (f": {_HAS[name]}" if name in _HAS else "")
         )
@@ -167,6 +169,7 @@ class Invoked(Context):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> RestateDurableFuture[T]:
+        refuse_step(name, action, options)
         return self._step(None, name, partial(action, *args, **kwargs), options)
 
     def sleep(self, delta: timedelta, name: str | None = None) -> SleepFuture:
@@ -303,6 +306,9 @@ class Invoked(Context):
     def signal(
         self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> RestateDurableFuture[T]:
+        problem = problem_with_text("a signal's name", name)
+        if problem is not None:
+            raise ArgumentError(problem)
         machine = self.attempt.machine
         serde = typed(serde, type_hint)
         return self.future(lambda: machine.signal(name), serde, f"signal {name!r}")
@@ -375,10 +381,6 @@ class Invoked(Context):
     def _step(
         self, key: str | None, name: str, action: partial[Any], options: RunOptions[Any]
     ) -> Future[Any]:
-        if not isinstance(name, str):
-            raise TypeError(
-                f"a step's name is a text, not {name!r}; write: ctx.run_typed('name', …)"
-            )
         serde = run_serde(options, action)
         step = Action(
             name=name,

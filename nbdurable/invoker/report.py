@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from nbdurable.core.values import ErrorReport, Failure
 from nbdurable.errors import (
+    ArgumentError,
     ContextMisuseError,
+    DefinitionError,
     RetryableError,
     SerializationError,
     TerminalError,
@@ -19,6 +21,9 @@ from nbdurable.errors import (
 from nbdurable.invoker.payloads import ms_of
 
 E = TypeVar("E", bound=BaseException)
+
+# Mistakes in the code, which the next attempt would make again.
+_MISTAKES = (ArgumentError, ContextMisuseError, DefinitionError, SerializationError)
 
 # Ours, and what stands between us and the user's code: nobody looks for their mistake there.
 _MACHINERY = tuple(
@@ -53,7 +58,7 @@ def report_of(
         command_index=command_index,
         command_name=command_name,
         completion_id=completion_id,
-        heals_by_retry=not isinstance(error, SerializationError | ContextMisuseError),
+        heals_by_retry=not isinstance(error, _MISTAKES),
         retry_after_ms=retry_after_ms,
     )
 
@@ -116,7 +121,7 @@ def _began_with_us(told: traceback.TracebackException) -> bool:
 
 def _said(error: BaseException) -> str:
     """Like Restate's SDK: the repr of what was raised; our own errors already are sentences."""
-    if isinstance(error, SerializationError | ContextMisuseError | TerminalError | RetryableError):
+    if isinstance(error, (*_MISTAKES, TerminalError, RetryableError)):
         return _text(error)
     try:
         return _text(repr(error))
