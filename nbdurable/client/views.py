@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from nbdurable.core.commands import (
     AwakeableCommand,
@@ -33,7 +34,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import Failure, OutputStream, Question, Result
+from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -73,6 +74,8 @@ class InvocationView:
     how_to_load: str = ""
     completed_by: str | None = None
     paused_by: str | None = None
+    # Its last attempt asked for something else than is recorded.
+    mismatch: Literal["acceptable", "hard"] | None = None
 
     @property
     def target(self) -> str:
@@ -178,7 +181,15 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         is_code_loaded=service is not None and needed in service.loaded,
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
+        mismatch=_mismatch(inv),
     )
+
+
+def _mismatch(inv: Invocation) -> Literal["acceptable", "hard"] | None:
+    error = inv.last_error
+    if error is None or error.code != MISMATCH_CODE or inv.paused_by != "error":
+        return None
+    return "acceptable" if error.can_accept else "hard"
 
 
 def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
