@@ -34,6 +34,7 @@ from nbdurable.errors import (
 
 if TYPE_CHECKING:
     from nbdurable.client.base import RestateClient, RestateClientSendHandle
+    from nbdurable.client.connected import ConnectedClient, connect
     from nbdurable.client.http import create_client
     from nbdurable.client.sync import SyncClient
     from nbdurable.deploy.endpoint import app
@@ -86,6 +87,7 @@ __all__ = [
     "ArrowSerde",
     "BytesSerde",
     "ConflictError",
+    "ConnectedClient",
     "Context",
     "ContextMisuseError",
     "DefaultSerde",
@@ -142,6 +144,7 @@ __all__ = [
     "WorkflowSharedContext",
     "app",
     "as_completed",
+    "connect",
     "create_client",
     "create_test_harness",
     "current_context",
@@ -173,6 +176,8 @@ _ROOMS = {
     "SyncClient": "nbdurable.client.sync",
     "SyncDurableEngine": "nbdurable.wiring",
     "app": "nbdurable.deploy.endpoint",
+    "ConnectedClient": "nbdurable.client.connected",
+    "connect": "nbdurable.client.connected",
     "create_client": "nbdurable.client.http",
     "create_test_harness": "nbdurable.harness",
     "getLogger": "nbdurable.logging",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
+from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.steps import step
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["current_context", "sql", "step", "wait"]
+__all__ = ["approval", "current_context", "sql", "step", "wait"]
 
 _Parameters = Sequence[object] | Mapping[str, object] | None
 

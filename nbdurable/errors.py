@@ -15,11 +15,14 @@
         ├── SerializationError         400  a value does not fit its serde
         ├── DefinitionError            400  a service or handler is written wrongly (a ValueError)
         ├── SettingsError              400  a variable, an option or pyproject.toml cannot be
+        ├── ArgumentError              400  an argument of another type (a TypeError)
         ├── ContextMisuseError         400  ctx was used where it can record nothing
+        │   └── ContextKindError       400  or has no such call (an AttributeError)
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
         ├── QueryError                 400  SQL over history that is refused, wrong, or too much
+        ├── AnswerError                400  an answer is not of the type that was asked for
         └── HttpError                  any  the other side answered with this status
 
     BaseException
@@ -193,6 +196,19 @@ class ContextMisuseError(NbdurableError):
     code = 400
 
 
+class ContextKindError(ContextMisuseError, AttributeError):
+    """The ctx of a handler of this kind has no such call; the text says which kind has it."""
+
+
+class ArgumentError(NbdurableError, TypeError):
+    """An argument is of another type than it can be; the text says what to write.
+
+    In a handler the next attempt would give the same one, so the invocation pauses at once.
+    """
+
+    code = 400
+
+
 class InvocationNotFoundError(NbdurableError):
     """There is no such invocation, or its journal was purged."""
 
@@ -209,6 +225,12 @@ class ConflictError(NbdurableError):
     """Someone was there first: a key in use, a workflow already run, a stale version."""
 
     code = 409
+
+
+class AnswerError(NbdurableError):
+    """An answer to a promise or an awakeable is not of the type that was asked for."""
+
+    code = 400
 
 
 class QueryError(NbdurableError):

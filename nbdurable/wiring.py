@@ -31,12 +31,11 @@ from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
-from nbdurable.invoker.options import settings_of
-from nbdurable.invoker.payloads import ms_of
+from nbdurable.invoker.options import cleanup_interval_ms, settings_of
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
-from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.options import EngineOptions
 from nbdurable.settings.said import home, options_here
 
@@ -126,12 +125,13 @@ class DurableEngine(OpenableEngine):
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
         self._path = journal_path(path)
-        self._services = list(services)
+        self.services = list(by_name(services).values())
         self._store = store
         self._clock = clock or WallClock()
         # A store of the caller's own is no project's, so no project says how it is run.
         self._options = options_here(options) if store is None else options or EngineOptions()
         self._settings = settings_of(self._options)
+        self._cleanup_interval_ms = cleanup_interval_ms(self._options) or CLEANUP_INTERVAL_MS
         self._logs_failures = logs_failures
         # An app brings its own.
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
@@ -145,7 +145,7 @@ class DurableEngine(OpenableEngine):
 
     def __repr__(self) -> str:
         state = "closed" if self._engine is None else "open"
-        return f"<DurableEngine {self.path} {state}, {len(self._services)} services>"
+        return f"<DurableEngine {self.path} {state}, {len(self.services)} services>"
 
     @property
     def path(self) -> Path:
@@ -177,14 +177,13 @@ class DurableEngine(OpenableEngine):
         """
         store = self._store or self._duck_store()
         owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
-        interval = self._options.cleanup_interval
         engine = Engine(
             store,
             self._clock,
             owner,
             __version__,
             settings=self._settings,
-            cleanup_interval_ms=CLEANUP_INTERVAL_MS if interval is None else ms_of(interval),
+            cleanup_interval_ms=self._cleanup_interval_ms,
             logs_failures=self._logs_failures,
         )
         engine.start()
@@ -250,7 +249,7 @@ class DurableEngine(OpenableEngine):
         return self._key
 
     async def register_all(self) -> list[Loaded]:
-        return [await self.client.register(service) for service in self._services]
+        return [await self.client.register(service) for service in self.services]
 
     def close(self) -> None:
         """Stop what runs, absorb, let go of the journal. What ran goes on at the next open."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.npm import installed
 
 from nbdurable.testing import plugin
 
@@ -49,3 +54,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(bounded())
     return True
+
+
+@pytest.fixture(scope="session")
+def restate_program() -> Iterator[Callable[[str], Path]]:
+    """Restate's own `restate` and `restate-server`: installed once, and removed again."""
+    with tempfile.TemporaryDirectory(prefix="restate-") as folder:
+        yield functools.cache(lambda name: installed(name, Path(folder)))

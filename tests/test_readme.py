@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 from support.command import END_S_MAX, nbdurable, start_apart, until_served
-from support.running import durable
+from support.running import durable, until
+
+from nbdurable.client.answers import answer
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -26,7 +29,7 @@ def python_blocks(after: str) -> list[str]:
 
 def test_the_script_runs_as_it_stands(tmp_path: Path) -> None:
     """It is the first thing that somebody without a notebook copies."""
-    script, _ = python_blocks("In a script")
+    script, *_ = python_blocks("In a script")
     shown = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=tmp_path,
@@ -39,7 +42,7 @@ def test_the_script_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 async def test_the_handler_of_steps_runs_as_it_stands() -> None:
-    _, block = python_blocks("In a script")
+    _, block, _ = python_blocks("In a script")
     names: dict[str, Any] = {}
     exec(block, names)  # noqa: S102 - it is our own README.
     assert names["price"]("tea") == 9.99
@@ -49,6 +52,22 @@ async def test_the_handler_of_steps_runs_as_it_stands() -> None:
         assert await client.attach(sent.invocation_id) == 9.99
         journal = await client.journal(sent.invocation_id)
     assert [entry.name for entry in journal if entry.kind == "Run"] == ["price", "price"]
+
+
+async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, block = python_blocks("In a script")
+    # Annotations are looked up in the module that a class says it is of.
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    names = vars(module)
+    exec(block, names)  # noqa: S102 - it is our own README.
+    async with durable(names["refunds"]) as engine:
+        client = engine.client
+        sent = await client.workflow_send(names["run"], "k", {"total": 80})
+        view = await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
+        await answer(client, view, "refund", {"amount": 5, "reason": "late"})
+        refunded = await client.workflow_attach(names["run"], "k")
+    assert refunded == "refunded 5.0 because it was late"
 
 
 def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:

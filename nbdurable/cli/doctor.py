@@ -154,11 +154,13 @@ def _owner(at_hand: Reached) -> Finding:
 
 
 async def _runs(at_hand: Reached) -> list[Finding]:
-    views = await at_hand.client.invocations()
-    unfinished = [view for view in views if not view.is_done]
+    known = await at_hand.client.newest_invocations(0)
+    unfinished = (await at_hand.client.newest_invocations(statuses=["unfinished"])).views
     counted = Counter(view.status for view in unfinished)
     says = ", ".join(f"{count} {status}" for status, count in counted.most_common())
-    findings = [Finding("runs", "well", f"{len(views)}, of which {len(unfinished)} are not over")]
+    findings = [
+        Finding("runs", "well", f"{known.found_count}, of which {len(unfinished)} are not over")
+    ]
     if says:
         findings[0] = findings[0]._replace(says=f"{findings[0].says}: {says}")
     paused = [view for view in unfinished if view.status == "paused"]

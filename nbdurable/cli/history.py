@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from nbdurable.cli.exits import Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import DurationType, common, write_json, write_table
 from nbdurable.client.found_json import found_json
@@ -48,6 +49,40 @@ def sql(query: str, rows: int, timeout: timedelta, journal: Path | None, as_json
     if found.cut_by is not None:
         what = f"--rows {rows}" if found.cut_by == "rows" else "their size"
         click.echo(f"there are more, cut by {what}", err=True)
+
+
+@click.command
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--run", help="Only what belongs to this run, its key and its service.")
+@click.option("--no-payloads", is_flag=True, help="Leave out arguments, results, state, output.")
+@common
+def export(
+    folder: Path, run: str | None, no_payloads: bool, journal: Path | None, as_json: bool
+) -> None:
+    """Write the journal's tables as Parquet files into a new FOLDER.
+
+    For a bug report: `nbdurable export report --run order-456 --no-payloads`. Names, and messages
+    of failures, stay in it: look at them before you send it.
+    """
+
+    async def work(at_hand: Reached) -> dict[str, int]:
+        client = at_hand.client
+        invocation_id = None if run is None else (await client.find(run)).id
+        try:
+            return await client.export(
+                folder, invocation_id=invocation_id, payloads=not no_payloads
+            )
+        except ImportError as error:
+            raise Refusal(str(error)) from None
+
+    row_counts = ask(journal, work)
+    if as_json:
+        write_json({"folder": str(folder), "row_counts": row_counts})
+        return
+    write_table(
+        ("FILE", "ROWS"),
+        [(f"{folder / name}.parquet", str(count)) for name, count in row_counts.items()],
+    )
 
 
 def _text(query: str) -> str:

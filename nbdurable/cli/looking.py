@@ -21,6 +21,7 @@ from nbdurable.cli.words import common, terminal, write, write_json, write_table
 from nbdurable.client.picture import (
     GLYPHS,
     TERMINAL,
+    Ask,
     Picture,
     Row,
     Tone,
@@ -32,6 +33,7 @@ from nbdurable.client.picture import (
     tone_of,
     what_to_do,
 )
+from nbdurable.client.questions import Listed
 from nbdurable.client.views import EntryView, InvocationView
 
 # As many as a terminal shows without scrolling far.
@@ -63,20 +65,17 @@ def ls(
     """List runs, newest first, and what to do about each.
 
     A status is Restate's word (running, suspended, backing-off, paused, completed …), or
-    succeeded or failed.
+    succeeded, failed or unfinished.
     """
 
-    async def look(at_hand: Reached) -> tuple[list[InvocationView], str]:
-        return await at_hand.client.invocations(), _whereabouts(at_hand)
+    async def look(at_hand: Reached) -> tuple[Listed, str]:
+        count_max = None if shows_all else LISTED_MAX
+        listed = await at_hand.client.newest_invocations(
+            count_max, services=service, statuses=status
+        )
+        return listed, _whereabouts(at_hand)
 
-    known, whereabouts = ask(journal, look)
-    wanted = [
-        view
-        for view in reversed(known)
-        if (not service or view.service in service)
-        and (not status or {view.status, status_of(view)} & set(status))
-    ]
-    shown = wanted if shows_all else wanted[:LISTED_MAX]
+    (shown, count), whereabouts = ask(journal, look)
     if as_json:
         write_json(shown)
         return
@@ -93,9 +92,9 @@ def ls(
             for view in shown
         ]
         write_table(("ID", "TARGET", "STATUS", "BEGAN", "TOOK", "NEXT"), rows)
-    hidden = len(wanted) - len(shown)
+    hidden = count - len(shown)
     more = f"; {hidden} older ones with --all" if hidden else ""
-    click.echo(f"{_counted(len(wanted))}{more} · {whereabouts}", err=True)
+    click.echo(f"{_counted(count)}{more} · {whereabouts}", err=True)
 
 
 @click.command
@@ -238,8 +237,15 @@ def drawn(picture: Picture) -> Group:
         table.add_row(
             Text(index, "dim"), _toned(row["tone"], kind), name, Text(when, "dim"), Text(value)
         )
+    asks = [_asked(ask) for ask in picture["asks"] if ask["title"] or ask["context"]]
     todo = [Text(f"to do: {picture['todo']}", "dim")] if picture["todo"] else []
-    return Group(*lines, table, *todo)
+    return Group(*lines, table, *asks, *todo)
+
+
+def _asked(ask: Ask) -> Text:
+    """What a person has to know to answer."""
+    said = "\n".join(filter(None, (ask["title"], ask["context"])))
+    return Text(f"{ask['name']}: {said}")
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:

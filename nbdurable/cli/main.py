@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "services": "registered",
     "deployments": "registered",
     "sql": "history",
+    "export": "history",
     "up": "up",
     "doctor": "doctor",
     "gc": "upkeep",

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
-from nbdurable.cli.exits import FAILED, NOT_FOUND, Refusal
+from nbdurable.cli.exits import FAILED, NOT_FOUND, USAGE, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
-from nbdurable.client.answers import APPROVED, REJECTED_CODE, REJECTED_MESSAGE
+from nbdurable.client import answers
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import handy_name, status_of
-from nbdurable.client.views import InvocationView
-from nbdurable.core.ids import AWAKEABLE_PREFIX
-from nbdurable.errors import ConflictError
+from nbdurable.client.views import InvocationView, open_questions
+from nbdurable.core.ids import AWAKEABLE_PREFIX, parse_awakeable_id
+from nbdurable.core.values import Question
+from nbdurable.errors import AnswerError, ConflictError
+
+_NAMED_MAX: Final = 10
 
 
 class Awaited(NamedTuple):
-    """What can be answered: a promise of a workflow, or an awakeable."""
+    """What is answered: a promise's name or an awakeable's id, and what was asked.
 
+    `name` is what a person calls it, which of an awakeable is not its id.
+    """
+
+    id: str
     name: str
-    of: str
-    resolve: Callable[[Any], Coroutine[Any, Any, None]]
-    reject: Callable[[str], Coroutine[Any, Any, None]]
+    view: InvocationView
+    question: Question | None = None
+
+    @property
+    def of(self) -> str:
+        view = self.view
+        return view.target if view.key is None else f"{view.service}/{view.key}"
 
 
 @click.command
@@ -43,8 +54,16 @@ def approve(
     Without RUN, the one run that waits for somebody. RUN may be the id of an awakeable. It works
     with no kernel alive: the run goes on when its code is next there.
     """
-    answer = APPROVED if value is None else _json(value)
-    _answer(journal, run, promise, "approved", lambda it: it.resolve(answer), as_json=as_json)
+    given = APPROVED if value is None else _json(value)
+
+    async def answer(client: EngineClient, it: Awaited) -> None:
+        try:
+            await answers.answer(client, it.view, it.id, given, it.question)
+        except AnswerError as error:
+            schema = "" if it.question is None else it.question.schema
+            raise Refusal(f"{error}. Say --value JSON, of this type: {schema}", USAGE) from None
+
+    _answer(journal, run, promise, "approved", answer, as_json=as_json)
 
 
 @click.command
@@ -56,7 +75,11 @@ def reject(
     run: str | None, promise: str | None, message: str, journal: Path | None, as_json: bool
 ) -> None:
     """Answer what a run waits for with no: its await raises TerminalError."""
-    _answer(journal, run, promise, "rejected", lambda it: it.reject(message), as_json=as_json)
+
+    async def answer(client: EngineClient, it: Awaited) -> None:
+        await answers.reject(client, it.view, it.id, message)
+
+    _answer(journal, run, promise, "rejected", answer, as_json=as_json)
 
 
 def _answer(
@@ -64,14 +87,14 @@ def _answer(
     run: str | None,
     promise: str | None,
     done: str,
-    answer: Callable[[Awaited], Coroutine[Any, Any, None]],
+    answer: Callable[[EngineClient, Awaited], Coroutine[Any, Any, None]],
     *,
     as_json: bool,
 ) -> None:
     async def work(at_hand: Reached) -> Awaited:
         awaited = await _awaited(at_hand.client, run, promise)
         try:
-            await answer(awaited)
+            await answer(at_hand.client, awaited)
         except ConflictError as error:
             raise Refusal(f"{error}; it is answered once, and that answer stands", FAILED) from None
         return awaited
@@ -90,67 +113,45 @@ async def _awaited(client: EngineClient, run: str | None, promise: str | None) -
         Refusal: It is not the only one, or there is none.
     """
     if run is not None and run.startswith(AWAKEABLE_PREFIX):
-        return _awakeable(client, run, "its run")
-    view = await _only_one_waiting(client) if run is None else await client.find(run)
-    name = f"{view.service}/{view.key}" if view.key is not None else view.target
+        try:
+            view = await client.find(parse_awakeable_id(run).invocation_id)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        promise = run
+    else:
+        view = await _only_one_waiting(client) if run is None else await client.find(run)
     open_ = [
-        *(_promise(client, view, one) for one in view.open_promises),
-        *(_awakeable(client, one, name) for one in view.open_awakeables),
+        Awaited(ask_id, entry.name or ask_id, view, entry.question)
+        for ask_id, entry in open_questions(await client.journal(view.id)).items()
     ]
-    if promise is not None:
-        named = next((one for one in open_ if one.name == promise), None)
-        if named is not None:
-            return named
-        if open_ or view.key is None:
-            raise Refusal(f"{name} waits for {_names(open_) or 'nobody'}, not for '{promise}'")
-        # In advance: a promise may be answered before anybody waits for it.
-        return _promise(client, view, promise)
-    match open_:
+    named = Awaited(promise or "", promise or "", view)
+    match [one for one in open_ if promise in (None, one.id, one.name)]:
         case [only]:
             return only
-        case []:
+        case [] if promise is None:
             raise Refusal(
-                f"{name} waits for nobody: {status_of(view)}. To answer in advance, name the"
+                f"{named.of} waits for nobody: {status_of(view)}. To answer in advance, name the"
                 f" promise: nbdurable approve {handy_name(view)} PROMISE"
             )
+        case [] if open_ or view.key is None:
+            names = ", ".join(f"'{one.name}'" for one in open_) or "nobody"
+            raise Refusal(f"{named.of} waits for {names}, not for '{promise}'")
+        case []:
+            # In advance: a promise may be answered before anybody waits for it.
+            return named
         case _:
-            raise Refusal(f"{name} waits for several, so name one: {_names(open_)}")
-
-
-def _promise(client: EngineClient, view: InvocationView, promise: str) -> Awaited:
-    key = view.key
-    assert key is not None, "only workflows have promises, and they have keys"
-    return Awaited(
-        promise,
-        f"{view.service}/{key}",
-        partial(client.resolve_promise, view.service, key, promise),
-        lambda message: client.reject_promise(view.service, key, promise, message, REJECTED_CODE),
-    )
-
-
-def _awakeable(client: EngineClient, awakeable_id: str, of: str) -> Awaited:
-    return Awaited(
-        awakeable_id,
-        of,
-        partial(client.resolve_awakeable, awakeable_id),
-        lambda message: client.reject_awakeable(awakeable_id, message, REJECTED_CODE),
-    )
+            names = ", ".join(f"'{one.name}'" for one in open_)
+            raise Refusal(f"{named.of} waits for several, so name one: {names}")
 
 
 async def _only_one_waiting(client: EngineClient) -> InvocationView:
-    views = await client.invocations()
-    match [view for view in views if view.open_promises or view.open_awakeables]:
-        case [view]:
-            return view
-        case []:
-            raise Refusal("no run waits for anybody", NOT_FOUND)
-        case several:
-            named = ", ".join(handy_name(view) for view in several[:10])
-            raise Refusal(f"{len(several)} runs wait for somebody, so name one: {named}")
-
-
-def _names(awaited: list[Awaited]) -> str:
-    return ", ".join(f"'{one.name}'" for one in awaited)
+    listed = await client.newest_invocations(_NAMED_MAX, asks=True)
+    if listed.found_count == 1:
+        return listed.views[0]
+    if not listed.found_count:
+        raise Refusal("no run waits for anybody", NOT_FOUND)
+    named = ", ".join(handy_name(view) for view in listed.views)
+    raise Refusal(f"{listed.found_count} runs wait for somebody, so name one: {named}")
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - any value.

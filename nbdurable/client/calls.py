@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from nbdurable.client.base import RestateClient, RestateClientSendHandle, RestateScopedClient
 from nbdurable.errors import HttpError
+from nbdurable.sdk.addressing import problem_with_address
 from nbdurable.sdk.context import HandlerType
 from nbdurable.sdk.flow_control import problem_with
 from nbdurable.sdk.handler import Handler, handler_from_callable
@@ -209,6 +210,13 @@ class ScopedClient(RestateScopedClient):
         self, tpe: HandlerType[Any, Any], arg: Any, send_delay: timedelta | None, to: Addressed
     ) -> RestateClientSendHandle:
         return await self._client.send_handler(handler_from_callable(tpe), arg, send_delay, to)
+
+
+def refuse_address(to: Addressed) -> None:
+    refuse_malformed(to.scope, to.limit_key)
+    problem = problem_with_address(to.key, to.idempotency_key, to.headers)
+    if problem is not None:
+        raise HttpError(400, problem)
 
 
 def refuse_malformed(scope: str | None, limit_key: str | None) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import os
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from nbdurable.client.access import Access, Listener
 from nbdurable.client.base import RestateClientSendHandle
-from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.calls import Addressed, CallingClient, refuse_address
 from nbdurable.client.export import export
 from nbdurable.client.operator import Operator, error_of
 from nbdurable.client.query import Found, Parameters
@@ -30,6 +30,9 @@ from nbdurable.client.questions import (
     InvocationAndJournal,
     IsRun,
     LastError,
+    Listed,
+    MeantInvocations,
+    NewestInvocations,
     OneInvocation,
     OutcomeSoFar,
     Question,
@@ -347,6 +350,31 @@ class EngineClient(CallingClient):
         """All that are known, oldest first."""
         return await self._ask(AllInvocations())
 
+    async def newest_invocations(
+        self,
+        count_max: int | None = None,
+        *,
+        services: Iterable[str] = (),
+        statuses: Iterable[str] = (),
+        asks: bool = False,
+    ) -> Listed:
+        """What a person lists: the newest first, and how many there are.
+
+        Args:
+            count_max: How many are given; None gives all.
+            services: Of these only, if any are named.
+            statuses: In one of these only: Restate's words, `succeeded`, `failed`, `unfinished`.
+            asks: Only those that wait for somebody's answer.
+        """
+        return await self._ask(
+            NewestInvocations(
+                count_max=count_max,
+                services=tuple(services),
+                statuses=tuple(statuses),
+                asks=asks,
+            )
+        )
+
     async def invocation(self, invocation_id: str) -> InvocationView:
         return await self._ask(OneInvocation(invocation_id=InvocationId(invocation_id)))
 
@@ -425,19 +453,15 @@ class EngineClient(CallingClient):
         with suppress(ValueError, InvocationNotFoundError):
             # A whole id need not be looked for among all.
             return await self.invocation(parse_invocation_id(text))
-        views = await self.invocations()
-        named = [
-            view for view in views if text in (view.target, f"{view.service}/{view.key}", view.key)
-        ]
-        if not named:
-            # The beginning of an id means the one that has it, or nobody.
-            return _only(text, [view for view in views if view.id.startswith(text)])
-        if len(named) > 1:
-            # A workflow's key means its run; its other handlers only talk to it.
-            named = [view for view in named if view.is_run] or named
-        if len(named) > 1:
-            named = [view for view in named if not view.is_done] or named[-1:]
-        return _only(text, named)
+        listed = await self._ask(MeantInvocations(text=text))
+        match listed.found_count:
+            case 0:
+                raise not_found(text)
+            case 1:
+                return listed.views[0]
+            case several:
+                shown = ", ".join(view.id for view in listed.views)
+                raise ConflictError(f"{text!r} could be any of {several} invocations: {shown}")
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
@@ -521,7 +545,7 @@ class EngineClient(CallingClient):
         *,
         is_run: bool,
     ) -> RestateClientSendHandle:
-        refuse_malformed(to.scope, to.limit_key)
+        refuse_address(to)
         seed = self._draw_seed()
         if is_run and to.idempotency_key is not None:
             raise HttpError(
@@ -592,17 +616,6 @@ class EngineClient(CallingClient):
         if run is None:
             raise HttpError(404, f"there is no workflow named '{workflow}'")
         return workflow, run, DEFAULT_SERDE
-
-
-def _only(text: str, views: list[InvocationView]) -> InvocationView:
-    match views:
-        case []:
-            raise not_found(text)
-        case [view]:
-            return view
-        case _:
-            shown = ", ".join(view.id for view in views[:5])
-            raise ConflictError(f"{text!r} could be any of {len(views)} invocations: {shown}")
 
 
 def _already_invoked(workflow: str, key: str | None) -> ConflictError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
 
 from nbdurable.client.base import RestateClient, RestateClientSendHandle
-from nbdurable.client.calls import Addressed, CallingClient, refuse_malformed
+from nbdurable.client.calls import Addressed, CallingClient, refuse_address
 from nbdurable.errors import HttpError, NbdurableError, SerializationError
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.seal import Seal
@@ -27,7 +27,7 @@ from nbdurable.sdk.serde import BytesSerde
 if TYPE_CHECKING:
     import httpx
 
-_ERROR_STATUS_MIN = 400
+ERROR_STATUS_MIN = 400
 
 
 class HttpClient(CallingClient):
@@ -45,6 +45,7 @@ class HttpClient(CallingClient):
     async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:
         written = self._wire.write_argument(handler, arg)
         service = handler.service_tag.name
+        to = _typed(to, handler, written.payload)
         response = await self._post("call", service, handler.name, written.payload, None, to)
         return await self._wire.read(handler.handler_io.output_serde, response.content)
 
@@ -53,6 +54,7 @@ class HttpClient(CallingClient):
     ) -> RestateClientSendHandle:
         written = self._wire.write_argument(handler, arg)
         service = handler.service_tag.name
+        to = _typed(to, handler, written.payload)
         return await self._send_payload(service, handler.name, written.payload, send_delay, to)
 
     async def generic_call(
@@ -112,23 +114,30 @@ class HttpClient(CallingClient):
         send_delay: timedelta | None,
         to: Addressed,
     ) -> httpx.Response:
-        refuse_malformed(to.scope, to.limit_key)
+        refuse_address(to)
         segments = [service, *(() if to.key is None else (to.key,)), handler]
         if to.scope is not None:
             segments = ["restate", "scope", to.scope, verb, *segments]
         elif verb == "send":
             segments.append("send")
         headers = dict(to.headers or {})
+        if payload and not any(name.lower() == "content-type" for name in headers):
+            # By name nothing is known of the handler, and most of them read JSON.
+            headers["content-type"] = "application/json"
         if to.idempotency_key is not None:
             headers["idempotency-key"] = to.idempotency_key
         if to.limit_key is not None:
             headers["x-restate-limit-key"] = to.limit_key
         delay = None if send_delay is None else {"delay": f"{ms_of(send_delay)}ms"}
-        path = "/".join(_quoted(segment) for segment in segments)
+        path = "/".join(quoted(segment) for segment in segments)
         response = await self._client.post(path, content=payload, headers=headers, params=delay)
-        if response.status_code >= _ERROR_STATUS_MIN:
-            raise HttpError(response.status_code, response.reason_phrase, response.text)
+        self._raise_for(response)
         return response
+
+    def _raise_for(self, response: httpx.Response) -> None:
+        """As the official client does: whatever went wrong, and wherever, is an HttpError."""
+        if response.status_code >= ERROR_STATUS_MIN:
+            raise HttpError(response.status_code, response.reason_phrase, response.text)
 
 
 @asynccontextmanager
@@ -157,19 +166,33 @@ async def create_client(
             "create_client() needs the URL of an ingress: create_client('http://localhost:8080');"
             " the client of an engine in this process is engine.client"
         )
+    async with new_httpx_client(ingress, headers) as client:
+        yield HttpClient(client, journal_value_codec)
+
+
+def new_httpx_client(url: str, headers: Optional[dict[str, str]]) -> httpx.AsyncClient:
+    """One that waits for a handler as long as that takes."""
     try:
         import httpx
     except ImportError as error:
         raise ImportError(
-            "create_client() needs httpx; write: pip install 'nbdurable[client]'"
+            "a client over HTTP needs httpx; write: pip install 'nbdurable[client]'"
         ) from error
-    # A call waits for its handler, however long that takes.
     timeout = httpx.Timeout(None, connect=10.0)
-    async with httpx.AsyncClient(base_url=ingress, headers=headers, timeout=timeout) as client:
-        yield HttpClient(client, journal_value_codec)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
 
 
-def _quoted(segment: str) -> str:
+def _typed(to: Addressed, handler: Handler[Any, Any], payload: bytes) -> Addressed:
+    """With the content type that the handler reads; what has no content has none either."""
+    accept = handler.handler_io.accept
+    given = {name.lower() for name in to.headers or ()}
+    if not payload or "content-type" in given:
+        return to
+    content_type = "application/octet-stream" if "*" in accept else accept
+    return to._replace(headers={"content-type": content_type, **(to.headers or {})})
+
+
+def quoted(segment: str) -> str:
     """A segment stays one, whatever it holds: dots alone would climb the path."""
     return quote(segment, safe="") if segment.strip(".") else segment.replace(".", "%2E")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from nbdurable.client.views import EntryView, InvocationView, first_line
+from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
+from nbdurable.core.values import Question
 
 # A front end lays out this many rows in a frame; a longer journal is for SQL.
 ROWS_MAX: Final = 200
@@ -54,6 +55,20 @@ class Row(TypedDict):
     output: str
 
 
+class Ask(TypedDict):
+    """A question to a person. `id` is a promise's name or an awakeable's id.
+
+    `schema` is the answer's, None for any. `title` and `context` are empty when nobody has said
+    more than the name.
+    """
+
+    id: str
+    name: str
+    title: str
+    context: str
+    schema: Any
+
+
 class Picture(TypedDict):
     """`waits`: promises that a person can answer now. `todo`: what else a person can do.
 
@@ -72,6 +87,7 @@ class Picture(TypedDict):
     earlier: int
     rows: list[Row]
     waits: list[str]
+    asks: list[Ask]
     todo: str
     said: str
     now_ms: int
@@ -127,16 +143,42 @@ def picture_of(
         due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
         earlier=len(entries) - len(shown),
         rows=rows,
-        waits=[] if view.is_done else list(view.open_promises),
+        waits=[] if view.is_done or _is_stuck(view) else list(view.open_promises),
+        asks=[] if view.is_done or _is_stuck(view) else _asks(entries),
         todo=what_to_do(view, surface),
         said=said,
         now_ms=now_ms,
     )
 
 
+def _asks(entries: Sequence[EntryView]) -> list[Ask]:
+    """What waits for somebody, each once."""
+    return [
+        _ask(ask_id, entry.name, entry.question or Question())
+        for ask_id, entry in open_questions(entries).items()
+    ]
+
+
+def _ask(ask_id: str, name: str | None, question: Question) -> Ask:
+    return Ask(
+        id=ask_id,
+        name=name or "awakeable",
+        title=question.title or "",
+        context=question.context or "",
+        schema=None if question.schema is None else json.loads(question.schema),
+    )
+
+
+def _is_stuck(view: InvocationView) -> bool:
+    """An answer would not bring it on: its code has to be corrected first, or it is tried again."""
+    return view.status in ("paused", "backing-off") and view.is_code_loaded
+
+
 def tone_of(view: InvocationView) -> Tone:
     if view.is_done:
         return "ok" if view.succeeded else "bad"
+    if _is_stuck(view):
+        return "bad"
     if view.open_promises or view.is_asleep or not view.is_code_loaded:
         return "waits"
     return _TONES.get(view.status, "quiet")
@@ -145,10 +187,11 @@ def tone_of(view: InvocationView) -> Tone:
 def status_of(view: InvocationView) -> str:
     """Restate's word, and what a person waits for; failures have a line of their own."""
     if view.is_done:
-        return "succeeded" if view.succeeded else "failed"
+        ended = view.completed_by if view.completed_by in ("killed", "cancelled") else "failed"
+        return "succeeded" if view.succeeded else ended
     if not view.is_code_loaded:
         return "its code is not loaded"
-    if view.open_promises:
+    if view.open_promises and not _is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
     if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
         return f"sleeps until {clock_time(view.wakes_at_ms)}"
@@ -162,7 +205,7 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return ""
     if not view.is_code_loaded:
         return view.how_to_load
-    if view.open_promises:
+    if view.open_promises and not _is_stuck(view):
         return f"{surface.command} approve {name}"
     if view.status == "paused":
         return f"{repair}, or {surface.command} resume {name}"

@@ -6,6 +6,9 @@ for both. What is answered is frozen too, and without payloads except where thos
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -22,8 +25,8 @@ from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import RestartInvocation
 from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import Invocation, ServiceState
-from nbdurable.core.values import ErrorReport, ObjectId, Target
+from nbdurable.core.state import EngineState, Invocation, ServiceState
+from nbdurable.core.values import ErrorReport, Failure, ObjectId, Target
 from nbdurable.engine.loop import Engine, Outcome
 from nbdurable.errors import InvocationNotFoundError
 
@@ -74,12 +77,68 @@ class AllInvocations(Question[list[InvocationView]], frozen=True, kw_only=True):
 
     def answer(self, engine: Engine) -> list[InvocationView]:
         state = engine.machine.state
-        known: list[Invocation | Completed] = [
-            *state.completed.values(),
-            *state.invocations.values(),
-        ]
-        known.sort(key=lambda inv: inv.first_lsn)
-        return [invocation_view(state, inv) for inv in known]
+        return [invocation_view(state, inv) for inv in sorted(_known(state), key=_first_lsn)]
+
+
+class Listed(NamedTuple):
+    """Some of those that were asked for, the newest first, and how many there are of them."""
+
+    views: list[InvocationView]
+    found_count: int
+
+
+class NewestInvocations(Question[Listed], frozen=True, kw_only=True):
+    """What a person lists. Through 10^5 it looks for 40 ms, and makes few views.
+
+    Attributes:
+        count_max: How many views; None gives all.
+        services: Of these only, if any are named.
+        statuses: In one of these only: Restate's words, or `succeeded`, `failed`, `unfinished`.
+        asks: Only those that wait for somebody's answer.
+    """
+
+    answered = Listed
+    count_max: int | None = None
+    services: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    asks: bool = False
+
+    def answer(self, engine: Engine) -> Listed:
+        state = engine.machine.state
+        found = [inv for inv in _known(state) if self._wants(inv)]
+        return _listed(state, found, self.count_max)
+
+    def _wants(self, inv: Invocation | Completed) -> bool:
+        if self.services and inv.target.service not in self.services:
+            return False
+        if self.asks and (isinstance(inv, Completed) or not (inv.awaited or inv.open_promises)):
+            return False
+        return not self.statuses or any(word in self.statuses for word in _words(inv))
+
+
+class MeantInvocations(Question[Listed], frozen=True, kw_only=True):
+    """Those that a person means by this: one, if it is clear enough.
+
+    A target or a key comes first, then the beginning of an id. A workflow's key means its run, for
+    its other handlers only talk to it; and of several the one that goes on, or the last that did.
+    """
+
+    answered = Listed
+    text: str
+    count_max: int = 5
+
+    def answer(self, engine: Engine) -> Listed:
+        state = engine.machine.state
+        named = [inv for inv in _known(state) if _is_named(inv.target, self.text)]
+        if not named:
+            named = [inv for inv in _known(state) if inv.id.startswith(self.text)]
+            return _listed(state, named, self.count_max)
+        if len(named) > 1:
+            named = [inv for inv in named if inv.handler_type == "workflow"] or named
+        if len(named) > 1:
+            last = max(named, key=_first_lsn)
+            named = [inv for inv in named if inv.status != "completed"] or [last]
+        return _listed(state, named, self.count_max)
 
 
 class OneInvocation(Question[InvocationView], frozen=True, kw_only=True):
@@ -198,6 +257,8 @@ class StateOf(Question[StateView], frozen=True, kw_only=True):
 
 AnyQuestion = (
     AllInvocations
+    | NewestInvocations
+    | MeantInvocations
     | OneInvocation
     | InvocationAndJournal
     | LastError
@@ -209,6 +270,37 @@ AnyQuestion = (
     | PresentSettings
     | StateOf
 )
+
+
+def _known(state: EngineState) -> Iterable[Invocation | Completed]:
+    return chain(state.completed.values(), state.invocations.values())
+
+
+def _first_lsn(inv: Invocation | Completed) -> int:
+    return inv.first_lsn
+
+
+def _listed(
+    state: EngineState, found: list[Invocation | Completed], count_max: int | None
+) -> Listed:
+    newest = heapq.nlargest(len(found) if count_max is None else count_max, found, key=_first_lsn)
+    return Listed([invocation_view(state, inv) for inv in newest], len(found))
+
+
+def _words(inv: Invocation | Completed) -> tuple[str, str]:
+    """What its status is called."""
+    if isinstance(inv, Invocation):
+        return inv.status, "unfinished"
+    return inv.status, "failed" if isinstance(inv.result, Failure) else "succeeded"
+
+
+def _is_named(target: Target, text: str) -> bool:
+    if text == target.key:
+        return True
+    # Most are of other services, or called by something that is no target at all.
+    if not text.startswith(target.service):
+        return False
+    return text in (str(target), f"{target.service}/{target.key}")
 
 
 def not_found(invocation_id: str) -> InvocationNotFoundError:

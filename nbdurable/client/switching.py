@@ -175,11 +175,17 @@ class SwitchingAccess:
         for wish in wishes:
             _fail(wish.reply, self._closed)
 
+    def poison(self, error: Exception) -> None:
+        """In a forked child: the engine is the parent's, and so is the lock of this."""
+        self._closed = error
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _wish(self, ask: Callable[[Reach], Future[Any]], *, is_repeatable: bool) -> Future[Any]:
         wish = _Wish(ask, is_repeatable=is_repeatable)
         wish.reply.add_done_callback(lambda reply: self._given_up(wish, reply))
+        # Before the lock as well, which a thread may hold that is not in this forked child.
+        self.check_alive()
         with self._lock:
             self.check_alive()
             self._wishes[wish] = None

@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
-from nbdurable.client.base import RestateScopedClient
-from nbdurable.client.engine import EngineClient
+from nbdurable.client.base import RestateClient, RestateScopedClient
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.blocking import discard
 
+T = TypeVar("T")
+
 # These return a client, which has to be derived as well.
 _CLIENT_OF_A_PART = ("scope", "without_codec")
+
+
+class Waits(Protocol):
+    def wait(self, asked: Coroutine[Any, Any, T]) -> T:
+        """Run something to its end from synchronous code, in any other thread."""
 
 
 class SyncClient:
@@ -31,9 +37,11 @@ class SyncClient:
     """
 
     def __init__(
-        self, client: EngineClient, derived_from: EngineClient | RestateScopedClient | None = None
+        self,
+        client: Waits,
+        derived_from: RestateClient | RestateScopedClient | None = None,
     ) -> None:
-        """`derived_from` is a part of the client that has methods of its own, as a scope has."""
+        """`derived_from` is whose methods these are, if not the client's: a scope's, for one."""
         self._waits = client
         self._client = client if derived_from is None else derived_from
 
@@ -55,7 +63,7 @@ class SyncClient:
         return attribute
 
 
-def _waited_for(client: EngineClient, method: Callable[..., Any]) -> Callable[..., Any]:
+def _waited_for(client: Waits, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         asked = method(*args, **kwargs)

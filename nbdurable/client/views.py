@@ -33,7 +33,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import Failure, OutputStream, Result
+from nbdurable.core.values import Failure, OutputStream, Question, Result
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -118,6 +118,8 @@ class EntryView:
     failure_count: int = 0
     next_retry_at_ms: int | None = None
     awakeable_id: str | None = None
+    # What a person is asked who can complete it.
+    question: Question | None = None
     # What a step's function was called with, as `('a', n=1)`.
     arguments: str | None = None
     # What was printed by this step, or by the handler after this entry, cut from the front.
@@ -291,6 +293,16 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
     return tuple(entries[index] for index in sorted(entries))
 
 
+def open_questions(entries: Iterable[EntryView]) -> dict[str, EntryView]:
+    """What waits for somebody, by a promise's name or an awakeable's id, in the order of asking."""
+    asked: dict[str, EntryView] = {}
+    for entry in entries:
+        ask_id = entry.awakeable_id or (entry.name if entry.kind == "GetPromise" else None)
+        if ask_id is not None and entry.status == "waiting":
+            asked[ask_id] = entry
+    return asked
+
+
 def preview(payload: bytes | None) -> str | None:
     """The value as text, cut; bytes that are no text are counted."""
     if not payload:
@@ -334,6 +346,7 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
         ended_at_ms=None if is_open else at_ms,
         value=value,
         arguments=getattr(command, "arguments", None),
+        question=getattr(command, "question", None),
     )
 
 
@@ -349,5 +362,6 @@ def _settled(entry: EntryView, result: Result, at_ms: int, payload: bytes | None
         status="done",
         ended_at_ms=at_ms,
         value=entry.value if keeps and not payload else preview(payload) or entry.value,
+        failure=None,
         next_retry_at_ms=None,
     )

@@ -80,11 +80,13 @@ from nbdurable.core.values import (
     ErrorReport,
     Failure,
     PayloadRef,
+    Question,
     Result,
     RetryPolicy,
     Success,
     Target,
 )
+from nbdurable.errors import ArgumentError
 
 
 class Phase(Enum):
@@ -302,9 +304,10 @@ class AttemptMachine:
         if self._writes:
             self._state.clear()
 
-    def get_promise(self, key: str) -> Completion:
+    def get_promise(self, key: str, question: Question | None = None) -> Completion:
         completion_id = self._completion_id()
-        self._append(GetPromiseCommand(completion_id=completion_id, key=key))
+        command = GetPromiseCommand(completion_id=completion_id, key=key, question=question)
+        self._append(command)
         return Completion(id=completion_id)
 
     def peek_promise(self, key: str) -> Completion:
@@ -318,10 +321,12 @@ class AttemptMachine:
         self._append(command, payload)
         return Completion(id=completion_id)
 
-    def awakeable(self) -> tuple[str, Signal]:
+    def awakeable(
+        self, name: str | None = None, question: Question | None = None
+    ) -> tuple[str, Signal]:
         signal_id = self._next_signal_id
         self._next_signal_id += 1
-        self._append(AwakeableCommand(signal_id=signal_id))
+        self._append(AwakeableCommand(signal_id=signal_id, name=name, question=question))
         return awakeable_id(self._invocation_id, self._seed, signal_id), Signal(id=signal_id)
 
     def complete_awakeable(self, awakeable: str, result: Result, payload: bytes) -> None:
@@ -509,7 +514,10 @@ class AttemptMachine:
             return Recorded(command, payload or b"")
         unwritable = cannot_hold(command)
         if unwritable is not None:
-            raise TypeError(f"{entry_type(command)} cannot be recorded: {unwritable}")
+            raise ArgumentError(
+                f"what ctx is asked for cannot be recorded as a {entry_type(command)!r} entry:"
+                f" {unwritable}"
+            )
         self._command_index += 1
         if not self._recorded:
             self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))

@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.values import PayloadRef, Result, Target
+from nbdurable.core.values import PayloadRef, Question, Result, Target
 
 
 def _entry_type(class_name: str) -> str:
@@ -103,6 +103,7 @@ class GetPromiseCommand(Command, frozen=True, kw_only=True):
     compared = ("key",)
     completion_id: int
     key: str
+    question: Question | None = None
 
 
 class PeekPromiseCommand(Command, frozen=True, kw_only=True):
@@ -123,6 +124,8 @@ class AwakeableCommand(Command, frozen=True, kw_only=True):
 
     compared = ("signal_id",)
     signal_id: int
+    name: str | None = None
+    question: Question | None = None
 
 
 class CompleteAwakeableCommand(Command, frozen=True, kw_only=True):

@@ -49,6 +49,17 @@ class Failure(Value, frozen=True, kw_only=True, tag="failure"):
 Result = Success | Failure
 
 
+class Question(Value, frozen=True, kw_only=True):
+    """What a person is asked. `schema` is a JSON Schema of the answer, as text; None: any value.
+
+    `context` is for reading: what the answer depends on.
+    """
+
+    schema: str | None = None
+    title: str | None = None
+    context: str | None = None
+
+
 # Restate's code for a replay that met another command than the recorded one.
 MISMATCH_CODE = 570
 # What became of a step that was open when its invocation was cancelled.

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, Optional, Union
 
-from nbdurable.errors import DefinitionError
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
-from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.service import Service
 from nbdurable.sdk.workflow import Workflow
@@ -34,16 +33,7 @@ class App:
         identity_keys: list[str] | None,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None,
     ) -> None:
-        self.services: dict[str, Definition] = {}
-        for service in services:
-            if not isinstance(service, Definition):
-                raise DefinitionError(
-                    f"{service!r} is no service; write: app([greeter]), where greeter is a"
-                    " Service, a VirtualObject or a Workflow"
-                )
-            if service.name in self.services:
-                raise DefinitionError(f"service {service.name!r} is named twice; rename one")
-            self.services[service.name] = service
+        self.services = by_name(services)
         self.protocol = protocol
         self.identity_keys = identity_keys or []
         self.journal_value_codec = journal_value_codec
@@ -57,11 +47,20 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection by the official SDK, which has to be installed."""
+        await self.official()(scope, receive, send)
+
+    def official(self) -> Asgi:
+        """Return the official SDK's application for the same services.
+
+        Raises:
+            ImportError: restate-sdk is not installed.
+            DefinitionError: A handler uses what a cluster has not.
+        """
         if self._official is None:
             from nbdurable.deploy.official import official_app
 
             self._official = official_app(self)
-        await self._official(scope, receive, send)
+        return self._official
 
 
 def app(

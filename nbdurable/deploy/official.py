@@ -2,8 +2,8 @@
 
 Each handler is given the official ctx behind one of ours, which does three things: an error passes
 as the class that each side knows, a combinator of ours works on official futures, and a serde of
-ours writes what it writes here. What only nbdurable has (`def` handlers, `RestatePromise`,
-`or_timeout`, `.result()`) is refused with a sentence.
+ours writes what it writes here. What cannot be had there (`def` handlers, and `.result()` with
+them) is refused with a sentence.
 
 restate-sdk is imported when an app is first served: `pip install 'nbdurable[restate]'`.
 """
@@ -11,23 +11,25 @@ restate-sdk is imported when an app is first served: `pip install 'nbdurable[res
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from nbdurable.errors import (
-    ContextMisuseError,
-    DefinitionError,
-    RetryableError,
-    SdkInternalBaseException,
-    SuspendedException,
-    TerminalError,
+from nbdurable.deploy.errors import ours, theirs, theirs_again
+from nbdurable.deploy.futures import (
+    Bridged,
+    BridgedFuture,
+    BridgedHandle,
+    BridgedPromise,
+    Combined,
+    Timed,
 )
+from nbdurable.deploy.steps import official_step
+from nbdurable.errors import ContextMisuseError, DefinitionError, SdkInternalBaseException
 from nbdurable.invoker.payloads import run_serde
 from nbdurable.sdk.context import DEFAULT_RUN_OPTIONS, current_context_var
 from nbdurable.sdk.definition import Definition
-from nbdurable.sdk.future import Combination, DurableFuture, DurablePromise
+from nbdurable.sdk.future import Combination, DurableFuture
 from nbdurable.sdk.handler import Handler
 from nbdurable.sdk.options import InvocationRetryPolicy, RunOptions
 from nbdurable.sdk.serde import DEFAULT_SERDE, Serde
@@ -71,6 +73,14 @@ _SERVICE_OPTIONS = (
 )
 _HANDLER_OPTIONS = (*_SERVICE_OPTIONS, "metadata")
 _KEYED_OPTIONS = ("enable_lazy_state", "state_preload")
+_RUN_OPTIONS = (
+    "max_attempts",
+    "max_duration",
+    "initial_retry_interval",
+    "max_retry_interval",
+    "retry_interval_factor",
+    "max_retry_duration",
+)
 
 
 def _official_service(restate: Any, ours: Definition) -> Any:
@@ -132,10 +142,12 @@ def _bridged(restate: Any, handler: Handler[Any, Any]) -> Callable[..., Any]:
         try:
             return await handler.fn(current_context_var.get(), *arguments)
         except SdkInternalBaseException as error:
-            # The official SDK's own, on its way out; see `_ours`.
-            raise error.__cause__ or error from None
+            raise theirs_again(error) from None
         except Exception as error:
-            raise _theirs(restate, error) from error
+            known = theirs(restate, error)
+            if known is None:
+                raise
+            raise known from error
         finally:
             current_context_var.reset(token)
 
@@ -161,35 +173,6 @@ def _official_codec(restate: Any, codec: Any) -> Any:
     return Codec()
 
 
-# -- errors --------------------------------------------------------------------------------------
-
-
-def _theirs(restate: Any, error: Exception) -> Exception:
-    """As the official SDK knows it; others are nobody's."""
-    match error:
-        case TerminalError():
-            theirs: Exception = restate.TerminalError(
-                error.message, error.status_code, error.metadata
-            )
-            return theirs
-        case RetryableError():
-            retryable: Exception = restate.exceptions.RetryableError(
-                error.message, error.status_code, error.retry_after
-            )
-            return retryable
-        case _:
-            return error
-
-
-def _ours(restate: Any, error: BaseException) -> BaseException:
-    """As user code of nbdurable catches it."""
-    if isinstance(error, restate.TerminalError):
-        return TerminalError(error.message, error.status_code, error.metadata)
-    if isinstance(error, restate.SdkInternalBaseException):
-        return SuspendedException(str(error))
-    return error
-
-
 # -- ctx and futures -----------------------------------------------------------------------------
 
 
@@ -206,11 +189,7 @@ class BridgedContext:
         if not callable(found):
             return found
 
-        @functools.wraps(found)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return self._wrap(found(*args, **kwargs))
-
-        return call
+        return self.wrapping(name, found)
 
     @property
     def is_replaying(self) -> bool:
@@ -226,10 +205,10 @@ class BridgedContext:
         **kwargs: Any,
     ) -> Any:
         call = functools.partial(action, *args, **kwargs)
-        official = self._restate.RunOptions(
-            **{**vars(options), "serde": run_serde(options, call), "type_hint": None}
-        )
-        return self._wrap(self._official.run_typed(name, self._step(call), official))
+        shared = {option: getattr(options, option) for option in _RUN_OPTIONS}
+        official = self._restate.RunOptions(serde=run_serde(options, call), **shared)
+        step = official_step(self._restate, name, call, getattr(options, "timeout", None))
+        return self.wrapped(self._official.run_typed(name, step, official), f"step {name!r}")
 
     def run(
         self,
@@ -252,10 +231,20 @@ class BridgedContext:
     # -- for the combinators ------------------------------------------------------------------
 
     async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
-        await self.awaited(self._restate.wait_completed(*_officials(futures)))
+        ours = _bridged_ones(futures)
+        while not any([await future.is_settled() for future in ours]):
+            await self.await_leaves([leaf for future in ours for leaf in future.open_leaves()])
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
-        await self.awaited(self._restate.gather(*_officials(futures)))
+        ours = _bridged_ones(futures)
+        officials = [future.official for future in ours if isinstance(future, BridgedFuture)]
+        await self.awaited(self._restate.gather(*officials))
+        for future in ours:
+            while not await future.is_settled():
+                await self.await_leaves(future.open_leaves())
+
+    async def await_leaves(self, officials: list[Any]) -> None:
+        await self.awaited(self._restate.wait_completed(*officials))
 
     async def as_completed(
         self, futures: list[DurableFuture[Any]]
@@ -269,17 +258,12 @@ class BridgedContext:
     def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
         return [future.is_completed() for future in futures]
 
-    def combine(self, combination: Combination, futures: list[DurableFuture[Any]]) -> NoReturn:
-        raise ContextMisuseError(
-            f"RestatePromise.{combination}() is nbdurable's: restate-sdk for Python has gather(),"
-            " select() and as_completed()"
-        )
+    def combine(self, combination: Combination, futures: list[DurableFuture[Any]]) -> Combined:
+        return Combined(self, combination, tuple(_bridged_ones(futures)))
 
-    def or_timeout(self, future: DurableFuture[Any], delta: timedelta) -> NoReturn:
-        raise ContextMisuseError(
-            "or_timeout() is nbdurable's; with restate-sdk write: select(value=future,"
-            " late=ctx.sleep(…))"
-        )
+    def or_timeout(self, future: DurableFuture[Any], delta: timedelta) -> Timed:
+        (bridged,) = _bridged_ones([future])
+        return Timed(self, bridged, self.sleep(delta), delta)
 
     def block_on(self, awaitable: Awaitable[Any]) -> NoReturn:
         raise ContextMisuseError("restate-sdk runs `async def` handlers only; write: await …")
@@ -290,81 +274,48 @@ class BridgedContext:
         try:
             return await awaitable
         except BaseException as error:
-            ours = _ours(self._restate, error)
-            if ours is error:
+            known = ours(self._restate, error)
+            if known is error:
                 raise
-            raise ours from error
+            raise known from error
 
-    def _step(self, call: functools.partial[Any]) -> Callable[[], Any]:
-        def known(error: Exception) -> Exception:
-            return _theirs(self._restate, error)
+    def wrapping(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The same method, with a result that belongs to this ctx."""
 
-        async def run_async() -> Any:
-            try:
-                return await call()
-            except (TerminalError, RetryableError) as error:
-                raise known(error) from error
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.wrapped(method(*args, **kwargs), name)
 
-        def run_blocking() -> Any:
-            try:
-                return call()
-            except (TerminalError, RetryableError) as error:
-                raise known(error) from error
+        return call
 
-        return run_async if inspect.iscoroutinefunction(call.func) else run_blocking
-
-    def _wrap(self, result: Any) -> Any:
-        if isinstance(result, tuple):
-            return tuple(self._wrap(part) for part in result)
-        if isinstance(result, self._restate.DurablePromise):
-            return BridgedPromise(self, result)
-        if hasattr(result, "__await__") and hasattr(result, "is_completed"):
-            return BridgedFuture(self, result)
-        return result
+    def wrapped(self, result: Any, what: str) -> Any:
+        restate = self._restate
+        match result:
+            case tuple():
+                return tuple(self.wrapped(part, what) for part in result)
+            case restate.DurablePromise():
+                return BridgedPromise(self, result)
+            case restate.RestateDurableFuture():
+                return BridgedFuture(self, result, what)
+            case restate.SendHandle():
+                return BridgedHandle(self, result)
+            case restate.ScopedContext():
+                return BridgedScope(self, result)
+            case _:
+                return result
 
 
-class BridgedFuture(DurableFuture[Any]):
-    """An official future among ours."""
-
-    context: Any
+class BridgedScope:
+    """What `ctx.scope()` gives: calls, whose results belong to the ctx."""
 
     def __init__(self, context: BridgedContext, official: Any) -> None:
-        self.context = context
-        self.official = official
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.official, name)
-
-    def is_completed(self) -> bool:
-        return bool(self.official.is_completed())
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self.context.awaited(self.official).__await__()  # type: ignore[no-any-return] # Any.
-
-
-class BridgedPromise(DurablePromise[Any]):
-    """An official promise among ours."""
-
-    def __init__(self, context: BridgedContext, official: Any) -> None:
-        super().__init__(official.name, official.serde)
         self._context = context
         self._official = official
 
-    def value(self) -> BridgedFuture:
-        return BridgedFuture(self._context, self._official.value())
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self.value().__await__()
-
-    def peek(self) -> BridgedFuture:
-        return BridgedFuture(self._context, self._official.peek())
-
-    def resolve(self, value: Any) -> BridgedFuture:
-        return BridgedFuture(self._context, self._official.resolve(value))
-
-    def reject(self, message: str, code: int = 500) -> BridgedFuture:
-        return BridgedFuture(self._context, self._official.reject(message, code))
+    def __getattr__(self, name: str) -> Any:
+        return self._context.wrapping(name, getattr(self._official, name))
 
 
-def _officials(futures: list[DurableFuture[Any]]) -> list[Any]:
-    return [future.official for future in futures if isinstance(future, BridgedFuture)]
+def _bridged_ones(futures: list[DurableFuture[Any]]) -> list[Bridged]:
+    """All of them: what a combinator is given has passed `own_futures`."""
+    return [future for future in futures if isinstance(future, Bridged)]

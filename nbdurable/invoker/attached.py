@@ -121,6 +121,11 @@ class Attachment:
             raise
         return attachment
 
+    def descriptor(self) -> int:
+        """Of the socket; -1 when that is closed."""
+        known = self._socket.transport.get_extra_info("socket")
+        return -1 if known is None else int(known.fileno())
+
     def send(self, frame: Up) -> None:
         """Raises LinkLostError when nothing can be sent any more."""
         if self._is_lost:

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from nbdurable.core.values import Target
-from nbdurable.errors import TerminalError
+from nbdurable.errors import ArgumentError, TerminalError
 from nbdurable.invoker.futures import CallFuture, Owner, Sent
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.invoker.wire import Written
+from nbdurable.sdk.addressing import problem_with_address
 from nbdurable.sdk.context import HandlerType, ScopedContext
 from nbdurable.sdk.flow_control import problem_with
 from nbdurable.sdk.future import RestateDurableCallFuture, SendHandle
@@ -120,6 +121,7 @@ class Calls:
         is_run: bool,
     ) -> CallFuture[Any]:
         _refuse_malformed(self._scope, limit_key)
+        _refuse_address(target, idempotency_key, headers)
         attempt = self._context.attempt
         leaf, invocation_id = attempt.guard(
             lambda: attempt.machine.call(
@@ -146,6 +148,7 @@ class Calls:
         is_run: bool,
     ) -> Sent:
         _refuse_malformed(self._scope, limit_key)
+        _refuse_address(target, idempotency_key, headers)
         attempt = self._context.attempt
         invoke_at_ms = None if send_delay is None else attempt.now_ms() + ms_of(send_delay)
         invocation_id = attempt.guard(
@@ -235,6 +238,14 @@ class ScopedInvoked(ScopedContext):
         headers: dict[str, str] | None = None,
     ) -> SendHandle:
         return self._calls.send(tpe, key, arg, send_delay, idempotency_key, headers, limit_key)
+
+
+def _refuse_address(
+    target: Target, idempotency_key: str | None, headers: dict[str, str] | None
+) -> None:
+    problem = problem_with_address(target.key, idempotency_key, headers)
+    if problem is not None:
+        raise ArgumentError(problem)
 
 
 def _refuse_malformed(scope: str | None, limit_key: str | None) -> None:

@@ -16,6 +16,7 @@ from nbdurable.core.futures import Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.values import Failure, Result, Success
+from nbdurable.errors import ArgumentError, ContextKindError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
@@ -28,9 +29,11 @@ from nbdurable.invoker.futures import (
     SleepFuture,
     StateFuture,
 )
-from nbdurable.invoker.misuse import check_use, on_own_thread
+from nbdurable.invoker.misuse import check_use, on_own_thread, refuse_step
 from nbdurable.invoker.payloads import ms_of, retry_policy_of, run_serde, typed
+from nbdurable.invoker.questions import question_of
 from nbdurable.invoker.wire import Wire
+from nbdurable.sdk.addressing import problem_with_text
 from nbdurable.sdk.context import (
     DEFAULT_RUN_OPTIONS,
     Context,
@@ -98,7 +101,7 @@ class Invoked(Context):
 
     def __getattr__(self, name: str) -> NoReturn:
         """Asked for what this kind of handler has not: say which kind has it."""
-        raise AttributeError(
+        raise ContextKindError(
             f"a handler of this kind has no ctx.{name}"
             + (f": {_HAS[name]}" if name in _HAS else "")
         )
@@ -166,6 +169,7 @@ class Invoked(Context):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> RestateDurableFuture[T]:
+        refuse_step(name, action, options)
         return self._step(None, name, partial(action, *args, **kwargs), options)
 
     def sleep(self, delta: timedelta, name: str | None = None) -> SleepFuture:
@@ -275,10 +279,18 @@ class Invoked(Context):
     def awakeable(
         self, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> tuple[str, RestateDurableFuture[T]]:
-        awakeable_id, leaf = self.attempt.guard(self.attempt.machine.awakeable)
-        return awakeable_id, Future(
-            self, leaf, typed(serde, type_hint), f"awakeable {awakeable_id}"
-        )
+        question, serde = question_of(type_hint), typed(serde, type_hint)
+        machine = self.attempt.machine
+        awakeable_id, leaf = self.attempt.guard(lambda: machine.awakeable(question=question))
+        return awakeable_id, Future(self, leaf, serde, f"awakeable {awakeable_id}")
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        question, serde = question_of(type_hint, title, context), typed(DEFAULT_SERDE, type_hint)
+        machine = self.attempt.machine
+        _, leaf = self.attempt.guard(lambda: machine.awakeable(name, question))
+        return Future(self, leaf, serde, f"approval {name!r}")
 
     def resolve_awakeable(self, name: str, value: I, serde: Serde[I] = DEFAULT_SERDE) -> None:
         payload, comparable = self.wire.write(serde, value, "awakeable's value")
@@ -294,6 +306,9 @@ class Invoked(Context):
     def signal(
         self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> RestateDurableFuture[T]:
+        problem = problem_with_text("a signal's name", name)
+        if problem is not None:
+            raise ArgumentError(problem)
         machine = self.attempt.machine
         serde = typed(serde, type_hint)
         return self.future(lambda: machine.signal(name), serde, f"signal {name!r}")
@@ -366,10 +381,6 @@ class Invoked(Context):
     def _step(
         self, key: str | None, name: str, action: partial[Any], options: RunOptions[Any]
     ) -> Future[Any]:
-        if not isinstance(name, str):
-            raise TypeError(
-                f"a step's name is a text, not {name!r}; write: ctx.run_typed('name', …)"
-            )
         serde = run_serde(options, action)
         step = Action(
             name=name,
@@ -451,7 +462,13 @@ class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
     def promise(
         self, name: str, serde: Serde[T] = DEFAULT_SERDE, type_hint: type[T] | None = None
     ) -> DurablePromise[T]:
-        return Promise(self, name, typed(serde, type_hint))
+        return Promise(self, name, typed(serde, type_hint), question_of(type_hint))
+
+    def approval(
+        self, name: str, type_hint: Any, title: str | None, context: Any
+    ) -> RestateDurableFuture[Any]:
+        serde = typed(DEFAULT_SERDE, type_hint)
+        return Promise(self, name, serde, question_of(type_hint, title, context)).value()
 
 
 class RecordedStep(NamedTuple):

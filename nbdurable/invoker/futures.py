@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from nbdurable.core.attempt import success_of
 from nbdurable.core.futures import FutureTree, Leaf
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.values import Failure
+from nbdurable.core.values import Failure, Question
 from nbdurable.invoker.attempt import Attempt
 from nbdurable.invoker.report import terminal_error_of
 from nbdurable.invoker.wire import Wire
@@ -177,14 +177,19 @@ class StateFuture(OwnFuture[T]):
 
 
 class Promise(DurablePromise[T]):
-    def __init__(self, context: Owner, name: str, serde: Serde[T]) -> None:
+    def __init__(
+        self, context: Owner, name: str, serde: Serde[T], question: Question | None = None
+    ) -> None:
         super().__init__(name, serde)
         self._context = context
+        self._question = question
 
     def value(self) -> RestateDurableFuture[T]:
         machine = self._context.attempt.machine
         return self._context.future(
-            lambda: machine.get_promise(self.name), self.serde, f"promise {self.name!r}"
+            lambda: machine.get_promise(self.name, self._question),
+            self.serde,
+            f"promise {self.name!r}",
         )
 
     def __await__(self) -> Generator[Any, Any, T]:

@@ -8,8 +8,7 @@ from typing import Any
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.values import ServiceType
 from nbdurable.errors import DefinitionError
-from nbdurable.invoker.options import retry_policy
-from nbdurable.invoker.payloads import ms_of
+from nbdurable.invoker.options import duration_ms, retry_policy
 from nbdurable.invoker.schemas import JSON_SERDES, schema_text
 from nbdurable.sdk.definition import Definition
 from nbdurable.sdk.digest import handler_digest
@@ -75,12 +74,12 @@ def _handler_manifest(
         name=handler.name,
         type=handler.kind,
         retry=retry_policy(handler.invocation_retry_policy or definition.invocation_retry_policy),
-        inactivity_timeout_ms=_ms(handler.inactivity_timeout, definition.inactivity_timeout),
-        abort_timeout_ms=_ms(handler.abort_timeout, definition.abort_timeout),
-        journal_retention_ms=_ms(handler.journal_retention, definition.journal_retention),
-        workflow_retention_ms=_ms(handler.workflow_retention, None),
+        inactivity_timeout_ms=_ms("inactivity_timeout", handler, definition.inactivity_timeout),
+        abort_timeout_ms=_ms("abort_timeout", handler, definition.abort_timeout),
+        journal_retention_ms=_ms("journal_retention", handler, definition.journal_retention),
+        workflow_retention_ms=_ms("workflow_retention", handler, None),
         idempotency_retention_ms=_ms(
-            handler.idempotency_retention, definition.idempotency_retention
+            "idempotency_retention", handler, definition.idempotency_retention
         ),
         ingress_private=bool(definition.ingress_private if private is None else private),
         keyed=keyed and handler.kind == "workflow",
@@ -96,6 +95,6 @@ def _handler_manifest(
     )
 
 
-def _ms(own: timedelta | None, of_service: timedelta | None) -> int | None:
-    delta = of_service if own is None else own
-    return None if delta is None else ms_of(delta)
+def _ms(name: str, handler: Handler[Any, Any], of_service: timedelta | None) -> int | None:
+    own: timedelta | None = getattr(handler, name)
+    return duration_ms(f"{name} of {handler.name!r}", of_service if own is None else own)

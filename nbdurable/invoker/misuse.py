@@ -5,13 +5,19 @@ What is not found here would be a journal that replay cannot repeat, or a wait w
 
 from __future__ import annotations
 
+import inspect
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
-from nbdurable.errors import ContextMisuseError
+from nbdurable.errors import ArgumentError, ContextMisuseError
 from nbdurable.invoker.thread import HandlerThread
 from nbdurable.sdk.blocking import discard
 from nbdurable.sdk.context import current_context_var, executing_step_var
+from nbdurable.sdk.options import RunOptions
+
+# Enough to recognise a value by.
+SHOWN_CHARS_MAX = 80
 
 
 class Used(Protocol):
@@ -87,6 +93,46 @@ def refuse_to_block(attempt: Used, awaitable: object) -> None:
         f".result() and wait() block, which is for `def` handlers; in an `async def` one, as that"
         f" of {attempt.label} is, write: await ctx.run_typed(…)"
     )
+
+
+def refuse_step(name: object, action: object, options: object) -> None:
+    """What `ctx.run_typed` is given, while the line that gives it is in sight.
+
+    Raises:
+        ArgumentError: It is no name, nothing to call, or no options.
+    """
+    if not isinstance(name, str):
+        raise ArgumentError(
+            f"a step's name is a text, not {name!r}; write: ctx.run_typed('name', …)"
+        )
+    if not callable(action):
+        is_begun = isinstance(action, Coroutine)
+        was = "a coroutine" if is_begun else _short(action)
+        discard(action)
+        raise ArgumentError(
+            f"the step {name!r} is given {was}, the result of a call, and no function to call;"
+            f" write: ctx.run_typed({name!r}, function, argument=…)"
+        )
+    if not isinstance(options, RunOptions):
+        function = getattr(action, "__name__", "function")
+        raise ArgumentError(
+            f"the third argument of the step {name!r} is {_short(options)}, and that is the place"
+            f" of its RunOptions; name the function's arguments: ctx.run_typed({name!r},"
+            f" {function}, {_first_parameter(action)}={_short(options)})"
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"
+
+
+def _first_parameter(action: Callable[..., object]) -> str:
+    try:
+        return next(iter(inspect.signature(action).parameters), "argument")
+    except (TypeError, ValueError):
+        # A builtin may have no signature.
+        return "argument"
 
 
 def never_awaited(step: str, label: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbdurable.core.records import cannot_hold
 from nbdurable.core.values import RUN_RETRY_DEFAULT, RetryPolicy
+from nbdurable.errors import ArgumentError
 from nbdurable.sdk.options import RunOptions
 from nbdurable.sdk.serde import DefaultSerde, Serde
 
@@ -41,7 +42,7 @@ def retry_policy_of(options: RunOptions[Any]) -> RetryPolicy | None:
     )
     unwritable = cannot_hold(policy)
     if unwritable is not None:
-        raise TypeError(f"the step's retry options do not fit: {unwritable}")
+        raise ArgumentError(f"the step's retry options do not fit: {unwritable}")
     return policy
 
 
@@ -71,9 +72,12 @@ def typed(serde: Serde[Any], type_hint: type[Any] | None) -> Serde[Any]:
 
 
 def ms_of(delta: timedelta) -> int:
-    """A public duration inside: whole milliseconds, never negative."""
+    """A public duration inside: whole milliseconds, never negative.
+
+    Rounded up, so that nothing that waits wakes early; by integers, which hold every timedelta.
+    """
     if not isinstance(delta, timedelta):
-        raise TypeError(
+        raise ArgumentError(
             f"a duration is a timedelta, not {delta!r}; write: timedelta(seconds={delta!r})"
         )
-    return max(0, int(delta.total_seconds() * 1000))
+    return max(0, -(delta // timedelta(milliseconds=-1)))

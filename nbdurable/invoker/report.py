@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from nbdurable.core.values import ErrorReport, Failure
 from nbdurable.errors import (
+    ArgumentError,
     ContextMisuseError,
+    DefinitionError,
     RetryableError,
     SerializationError,
     TerminalError,
@@ -19,6 +21,9 @@ from nbdurable.errors import (
 from nbdurable.invoker.payloads import ms_of
 
 E = TypeVar("E", bound=BaseException)
+
+# Mistakes in the code, which the next attempt would make again.
+_MISTAKES = (ArgumentError, ContextMisuseError, DefinitionError, SerializationError)
 
 # Ours, and what stands between us and the user's code: nobody looks for their mistake there.
 _MACHINERY = tuple(
@@ -42,7 +47,7 @@ def report_of(
 ) -> ErrorReport:
     """`command_name` and `completion_id` are of the step that raised, if one did."""
     retry_after_ms = None
-    retryable = _find(error, RetryableError)
+    retryable = find_retryable(error)
     if retryable is not None and retryable.retry_after is not None:
         retry_after_ms = ms_of(retryable.retry_after)
     return ErrorReport(
@@ -53,7 +58,7 @@ def report_of(
         command_index=command_index,
         command_name=command_name,
         completion_id=completion_id,
-        heals_by_retry=not isinstance(error, SerializationError | ContextMisuseError),
+        heals_by_retry=not isinstance(error, _MISTAKES),
         retry_after_ms=retry_after_ms,
     )
 
@@ -73,6 +78,11 @@ def terminal_error_of(failure: Failure) -> TerminalError:
 def find_terminal(error: BaseException) -> TerminalError | None:
     """The error itself, or the TerminalError it was raised from (`raise … from terminal`)."""
     return _find(error, TerminalError)
+
+
+def find_retryable(error: BaseException) -> RetryableError | None:
+    """The same, of a RetryableError."""
+    return _find(error, RetryableError)
 
 
 def stacktrace_of(error: BaseException) -> str:
@@ -111,7 +121,7 @@ def _began_with_us(told: traceback.TracebackException) -> bool:
 
 def _said(error: BaseException) -> str:
     """Like Restate's SDK: the repr of what was raised; our own errors already are sentences."""
-    if isinstance(error, SerializationError | ContextMisuseError | TerminalError | RetryableError):
+    if isinstance(error, (*_MISTAKES, TerminalError, RetryableError)):
         return _text(error)
     try:
         return _text(repr(error))
@@ -120,11 +130,14 @@ def _said(error: BaseException) -> str:
 
 
 def _find(error: BaseException, kind: type[E]) -> E | None:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, kind):
-            return seen
-        seen = seen.__cause__
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    # `raise error from error` makes it its own cause, which Python allows.
+    while cause is not None and cause not in seen:
+        if isinstance(cause, kind):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__
     return None
 
 

@@ -4,19 +4,20 @@ The widget is there only while there is something to wait for. What stays in the
 GitHub and in nbconvert is HTML and text, because those have no kernel to ask.
 """
 
-# IPython annotates `display` in part.
+# IPython annotates `display` in part; an answer is any value.
+# ruff: noqa: ANN401
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from IPython.display import display, update_display
 
-from nbdurable.client.answers import approve, reject
-from nbdurable.client.picture import Picture, picture_of
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, answer, reject
+from nbdurable.client.picture import Ask, Picture, picture_of
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.session import Session
@@ -38,7 +39,7 @@ class LiveJournal:
         self._place = f"nbdurable-{uuid4().hex}"
         self._widget: JournalWidget | None = None
         self._unwatch: Callable[[], None] = lambda: None
-        self._waits: list[str] = []
+        self._asks: list[Ask] = []
         self._latest: tuple[InvocationView, tuple[EntryView, ...]] | None = None
 
     def show(self) -> None:
@@ -51,8 +52,8 @@ class LiveJournal:
             return
         from nbdurable.notebook.widgets.journal import JournalWidget
 
-        self._widget = JournalWidget(picture, self._answered)
-        self._waits = picture["waits"]
+        self._widget = JournalWidget(picture, self._answered, self._rejected)
+        self._asks = picture["asks"]
         display(self._mime(picture), raw=True, display_id=self._place)
         self._unwatch = client.watch(self._id, self._changed)
 
@@ -71,26 +72,42 @@ class LiveJournal:
             # Kept open: in a page that was reloaded meanwhile the widget alone is there to draw it.
             self._widget = None
             self._update(static_mime(picture))
-        elif picture["waits"] != self._waits:
+        elif picture["asks"] != self._asks:
             # A notebook that is saved while it waits shows what it waits for.
-            self._waits = picture["waits"]
+            self._asks = picture["asks"]
             self._update(self._mime(picture))
 
-    def _answered(self, promise: str, approved: bool) -> None:  # noqa: FBT001 - a message's field.
+    def _answered(self, ask_id: str, value: Any) -> None:
         """A click, on whichever thread the comm has: only hands over."""
-        self._session.screen.draw(object(), lambda: self._answer(promise, approved=approved))
+        self._session.screen.draw(object(), lambda: self._answer(ask_id, value))
 
-    def _answer(self, promise: str, *, approved: bool) -> None:
+    def _rejected(self, ask_id: str, message: str) -> None:
+        self._session.screen.draw(object(), lambda: self._reject(ask_id, message))
+
+    def _answer(self, ask_id: str, value: Any) -> None:
+        view, entry = self._asked(ask_id)
+        done = "approved" if value is APPROVED else "answered"
+        self._tell(answer(self._session.client, view, ask_id, value, entry.question), done, entry)
+
+    def _reject(self, ask_id: str, message: str) -> None:
+        view, entry = self._asked(ask_id)
+        rejecting = reject(self._session.client, view, ask_id, message or REJECTED_MESSAGE)
+        self._tell(rejecting, "rejected", entry)
+
+    def _asked(self, ask_id: str) -> tuple[InvocationView, EntryView]:
         assert self._latest is not None, "a button is drawn before it can be clicked"
         view, entries = self._latest
+        return view, next(e for e in entries if ask_id in (e.awakeable_id, e.name))
+
+    def _tell(self, answering: Coroutine[Any, Any, None], done: str, entry: EntryView) -> None:
         try:
-            client = self._session.client
-            client.wait((approve if approved else reject)(client, view, promise))
+            self._session.client.wait(answering)
         except NbdurableError as error:
             self._said = str(error)
         else:
-            self._said = f"{'approved' if approved else 'rejected'} '{promise}'"
-        self._draw(view, entries)
+            self._said = f"{done} '{entry.name or 'awakeable'}'"
+        assert self._latest is not None
+        self._draw(*self._latest)
 
     def _picture(self, view: InvocationView, entries: tuple[EntryView, ...]) -> Picture:
         now_ms = self._session.client.now_ms()

@@ -48,9 +48,9 @@ ID is an id, its beginning, Service/key, or a workflow's key."""
 def ls(session: Session, words: list[str]) -> InvocationTable:
     if words not in ([], ["--all"]):
         raise UsageError("ls takes nothing but --all")
-    views = session.client.wait(session.client.invocations())[::-1]
-    shown = views if words else views[:LISTED_MAX]
-    return InvocationTable(tuple(shown), len(views) - len(shown))
+    count_max = None if words else LISTED_MAX
+    views, count = session.client.wait(session.client.newest_invocations(count_max))
+    return InvocationTable(tuple(views), count - len(views))
 
 
 def show(session: Session, words: list[str]) -> Handle:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, List, Tuple
 
-from nbdurable.errors import TerminalError
+from nbdurable.errors import DefinitionError, TerminalError
 from nbdurable.sdk.future import (
     DurableFuture,
     DurablePromise,
@@ -42,11 +42,11 @@ async def select(**kws: RestateDurableFuture[Any]) -> List[Any]:
     ```
 
     Raises:
-        ValueError: There is no future to wait for.
+        DefinitionError: There is no future to wait for.
         TerminalError: The first future to complete has failed.
     """
     if not kws:
-        raise ValueError("select() needs at least one future, as in select(first=a, second=b)")
+        raise DefinitionError("select() needs at least one future, as in select(first=a, second=b)")
     completed, _ = await wait_completed(*kws.values())
     name = next(name for name, future in kws.items() if future is completed[0])
     return [name, await completed[0]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Optional, TypeVar, Union
@@ -165,6 +165,27 @@ class KeyedDefinition(Definition):
         check_state_preload_options(state_preload, enable_lazy_state)
         self.enable_lazy_state = enable_lazy_state
         self.state_preload = state_preload
+
+
+def by_name(services: Iterable[Definition]) -> dict[str, Definition]:
+    """Services that are to run side by side.
+
+    Raises:
+        DefinitionError: One is no service, or two have one name, of which only one could be called.
+    """
+    if isinstance(services, Definition):
+        raise DefinitionError(f"{services!r} is one service; write a list of it: [{services.name}]")
+    named: dict[str, Definition] = {}
+    for service in services:
+        if not isinstance(service, Definition):
+            raise DefinitionError(
+                f"{service!r} is no service; write: [greeter], where greeter is a Service, a"
+                " VirtualObject or a Workflow"
+            )
+        if service.name in named:
+            raise DefinitionError(f"service {service.name!r} is named twice; rename one")
+        named[service.name] = service
+    return named
 
 
 def _same_place(earlier: Handler[Any, Any], later: Handler[Any, Any]) -> bool:

@@ -151,6 +151,7 @@ def make_handler(
     _check_name(handler_name, HANDLER_NAME, f"handler of {service_tag.name!r}", ", '_'")
     check_state_preload_options(settings.get("state_preload"), settings.get("enable_lazy_state"))
     parameters = list(signature.parameters.values())
+    _check_returns_once(wrapped, handler_name, service_tag)
     _check_parameters(parameters, handler_name, service_tag)
     handler = Handler(
         service_tag=service_tag,
@@ -281,6 +282,15 @@ def _check_name(name: object, rule: re.Pattern[str], what: str, punctuation: str
         raise DefinitionError(
             f"{name!r} cannot be the name of a {what}; start with a letter and go on with "
             f"letters, digits{punctuation}"
+        )
+
+
+def _check_returns_once(fn: Callable[..., Any], handler_name: str, service_tag: ServiceTag) -> None:
+    inner = inspect.unwrap(fn)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise DefinitionError(
+            f"handler {handler_name!r} of {service_tag.name!r} yields, and a handler has one"
+            " result; return a list, or send each part to a handler of its own"
         )
 
 

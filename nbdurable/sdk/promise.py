@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast
 
-from nbdurable.errors import ContextMisuseError
+from nbdurable.errors import ContextMisuseError, DefinitionError
 from nbdurable.sdk.combinators import own_futures
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.future import Combination, FutureContext, RestateDurableFuture
@@ -58,7 +58,7 @@ def _combined(
     if ours:
         return ours[0].context.combine(combination, ours)
     if combination in ("any", "race"):
-        raise ValueError(f"RestatePromise.{combination}() needs at least one future")
+        raise DefinitionError(f"RestatePromise.{combination}() needs at least one future")
     context = current_context()
     if context is None:
         raise ContextMisuseError(f"RestatePromise.{combination}() is for handlers")

@@ -86,6 +86,13 @@ class Connections(ServerState):
                 connection.drop()
         self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_after) if self.open else None
 
+    def descriptors(self) -> list[int]:
+        """Of all sockets, be they for requests or for links."""
+        # Annotated as if it were there before the connection is made, which it is not.
+        transports: list[asyncio.Transport | None] = [p.transport for p in list(self.connections)]
+        sockets = [each.get_extra_info("socket") for each in transports if each is not None]
+        return [known.fileno() for known in sockets if known is not None]
+
     def close(self) -> None:
         if self._look is not None:
             self._look.cancel()

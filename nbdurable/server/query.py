@@ -50,7 +50,7 @@ class Asked(msgspec.Struct):
 def query_routes(client: EngineClient) -> list[BaseRoute]:
     async def query(request: Request) -> Answer:
         asked = await body_of(request, Asked)
-        content_type = _wanted(request.headers.get("accept", ""))
+        content_type = _wanted(",".join(request.headers.getlist("accept")))
         with Waiting(request.scope):
             found = await client.query(translated(asked.query), asked.parameters, LIMITS)
         try:

@@ -37,6 +37,7 @@ from nbdurable.server.ingress import Ingress
 from nbdurable.server.links import Links, websocket_settings
 from nbdurable.server.options import ServeOptions
 from nbdurable.server.query import query_routes
+from nbdurable.store.lock import let_go_in_child, on_fork
 from nbdurable.wiring import DurableEngine, OpenableEngine
 
 logger = logging.getLogger("nbdurable.server")
@@ -65,6 +66,7 @@ class Serving:
         self._opened = opened
         self._admin_routes = admin_routes
         self._thread: threading.Thread | None = None
+        on_fork(self)
         self._sockets: tuple[socket.socket, ...] = ()
         self._take_back: Callable[[], None] = lambda: None
         self.token: str | None = None
@@ -157,6 +159,17 @@ class Serving:
         trace: TracebackType | None,
     ) -> None:
         await asyncio.to_thread(self.close)
+
+    def abandon_in_child(self) -> None:
+        """Whoever is connected must notice when this process ends, and not when its child does."""
+        self._thread = None
+        connections = getattr(self, "connections", None)
+        let_go_in_child(
+            [
+                *(listening.fileno() for listening in self._sockets),
+                *(() if connections is None else connections.descriptors()),
+            ]
+        )
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class SharedEngine(OpenableEngine):
             logs_failures=logs_failures,
             journal_value_codec=journal_value_codec,
         )
-        self._services = list(services)
+        self._services = self._own.services
         self._slots = None if options is None else options.concurrency
         self._listens_after_s = listens_after_s
         self._listening: Listening | None = None

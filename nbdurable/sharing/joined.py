@@ -35,6 +35,7 @@ from nbdurable.invoker.attached import Attachment
 from nbdurable.invoker.frames import LINK_PATH
 from nbdurable.server.address import served_at
 from nbdurable.sharing.listening import Listening
+from nbdurable.store.lock import is_held, let_go_in_child, on_fork
 from nbdurable.wiring import DurableEngine, report_to_nobody
 
 logger = logging.getLogger("nbdurable")
@@ -73,10 +74,10 @@ class Joined:
         self._find = find or (lambda: place_of(own))
         self._slots = slots
         self._ready: Future[None] = Future()
-        self._refused: JournalHeldError | None = None
         self._attachment: Attachment | None = None
         self._listening: Listening | None = None
         self._thread = threading.Thread(target=self._live, name="nbdurable-joined", daemon=True)
+        on_fork(self)
 
     def __repr__(self) -> str:
         return f"<Joined {self._attachment or ('owner' if self._listening else 'to nobody')}>"
@@ -111,6 +112,18 @@ class Joined:
             self._loop.call_soon_threadsafe(self._end)
         self._thread.join()
 
+    def abandon_in_child(self) -> None:
+        """The link is the parent's: the owner must notice when that ends."""
+        error = EngineClosedError(
+            "this process was forked from one that had joined the journal; use the engine there,"
+            " or open the journal here"
+        )
+        if self._ready.done():
+            self._access.poison(error)
+        attachment = self._attachment
+        if attachment is not None:
+            let_go_in_child([attachment.descriptor()])
+
     # -- on its thread --------------------------------------------------------------------------
 
     def _live(self) -> None:
@@ -141,12 +154,17 @@ class Joined:
         while not self._closing.is_set():
             if await self._join():
                 continue
-            if self._take_over():
-                await self._closing.wait()
-                return
-            if not self._ready.done() and self._loop.time() > give_up_at:
-                assert self._refused is not None
-                raise self._refused
+            gives_up = not self._ready.done() and self._loop.time() > give_up_at
+            if gives_up or not is_held(self._own.path):
+                try:
+                    self._take_over()
+                except JournalHeldError:
+                    # Somebody was faster, and will listen in a moment.
+                    if gives_up:
+                        raise
+                else:
+                    await self._closing.wait()
+                    return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), LOOK_AGAIN_S)
 
@@ -181,25 +199,20 @@ class Joined:
             linked.lost()
         return True
 
-    def _take_over(self) -> bool:
-        """Whether the lock was free, so that this process owns the journal from now on."""
+    def _take_over(self) -> None:
+        """Own the journal from now on. Raises JournalHeldError when the lock is not free."""
         if self._ready.done() and not self._own.path.is_dir():
             # A new journal in its place would be in the way when the old one is moved back.
             raise JournalGoneError(
                 f"the journal {self._own.path} is gone: its folder was deleted or moved away"
             )
-        try:
-            # On this loop, because all that it carries waits for just this.
-            self._own.start()
-        except JournalHeldError as refused:
-            self._refused = refused
-            return False
+        # On this loop, because all that it carries waits for just this.
+        self._own.start()
         self._listening = Listening(self._own)
         self._listening.start()
         self._access.lead_to(LocalAccess(self._own.engine))
         if not self._ready.done():
             self._ready.set_result(None)
-        return True
 
     def _end(self) -> None:
         self._closing.set()

@@ -60,6 +60,9 @@ def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
     if purges:
         for name in _PURGE:
             writer.execute(QUERIES[name])
+    writer.execute(QUERIES["absorb_blobs"])
+    if (changes or purges) and one(writer, "count_blobs")[0]:
+        writer.execute(QUERIES["forget_blobs"])
     if ended:
         fold_into_snapshot(writer, absorbed + 1, last_lsn)
     writer.execute(QUERIES["move_absorbed_lsn"], {"last_lsn": last_lsn})

@@ -4,11 +4,16 @@ DuckDB reads and checkpoints a column 2,048 rows at a time, however large they a
 make a checkpoint fail once a few hundred of them are neighbours, and it fails again at every
 opening. So a large payload becomes a file first, and its row holds a mark with the file's name. A
 crash in between leaves a file that no row names, never a row whose file is missing.
+
+Files that are named no more, or never were, are swept after an hour: a query of somebody's, a copy
+of the folder that is being made, may still be about to read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +30,16 @@ ROW_PAYLOAD_BYTES_MAX: Final = 32 * 1024
 MARK: Final = b"\x00nbdurable blob\x00"
 
 
+# Longer than any query may take.
+UNNAMED_KEPT_MS: Final = 60 * 60 * 1000
+
+
 class Blobs:
+    """Mutable: since when which files are known to be named by nobody."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder / BLOBS_FOLDER
+        self._unnamed_since_ms: dict[str, int] | None = None
 
     def take_out(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows as they are stored. Their large payloads are durable when this returns."""
@@ -59,6 +71,38 @@ class Blobs:
         if digest_of(content) != path.name:
             raise damaged(path, "its content is not what its name says")
         return content
+
+    def sweep(self, named: Collection[str], now_ms: int) -> None:
+        """Remove the files that have not been named for an hour.
+
+        Only by the writer thread, between two appends: in the midst of one there are files that
+        are not yet named. Nobody can have been reading before the first sweep, at opening, so for
+        that one only a file's own age counts.
+
+        Args:
+            named: By every fact of both databases, and by the state.
+        """
+        known, unnamed = self._unnamed_since_ms, {}
+        for entry in self._entries():
+            if entry.name in named:
+                continue
+            # What cannot be removed is in nobody's way; it is met again by the next sweep.
+            with suppress(OSError):
+                since_ms = entry.stat().st_mtime_ns // 1_000_000
+                if known is not None:
+                    since_ms = max(since_ms, known.get(entry.name, now_ms))
+                if now_ms - since_ms >= UNNAMED_KEPT_MS:
+                    Path(entry.path).unlink()
+                else:
+                    unnamed[entry.name] = since_ms
+        self._unnamed_since_ms = unnamed
+
+    def _entries(self) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
 
     def _stored(self, payload: bytes | Lost | None) -> bytes | None:
         if isinstance(payload, Lost):

@@ -182,6 +182,7 @@ class DuckStore:
                     with suppress(duckdb.TransactionException):
                         writer.execute(QUERIES["end_read"])
                     self._absorb(writer, watch)
+            self._sweep_blobs(writer)
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
         watch.check()
@@ -291,6 +292,8 @@ class DuckStore:
         _, _, absorbed = one(self._writer, "base_meta")
         assert absorbed == self._last_lsn == bounds.last_lsn
         assert one(self._writer, "hot_bounds")[0] == 0
+        if not bounds.hot_rows:
+            self._sweep_blobs(self._writer)
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
@@ -322,6 +325,11 @@ class DuckStore:
             is_done = checkpoint(writer, "base")
         if not is_done:
             self.history.owe_checkpoint()
+
+    def _sweep_blobs(self, writer: duckdb.DuckDBPyConnection) -> None:
+        """Only when hot is empty: what it names is known to base when it is absorbed."""
+        named = {name for (name,) in writer.execute(QUERIES["blob_names"]).fetchall()}
+        self._blobs.sweep(named, self._now_ms())
 
     def _count_from_here(self, watch: FileWatch) -> None:
         wal = files.wal_of(self.folder / HOT_FILE)

@@ -15,8 +15,9 @@ import os
 import socket
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,9 @@ from nbdurable.errors import JournalHeldError
 
 LOCK_FILE: Final = "lock"
 OWNER_FILE: Final = "owner.json"
+# To look whether somebody holds the lock takes some microseconds.
+_LOOKS_MAX: Final = 3
+_LOOK_AGAIN_S: Final = 0.005
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -40,6 +44,19 @@ _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def on_fork(handle: Forkable) -> None:
     """Have `handle` abandoned in every child forked from now on. Holds it weakly."""
     _forkables.add(handle)
+
+
+def let_go_in_child(descriptors: Iterable[int]) -> None:
+    """Sockets of the parent's: whoever is at their other end must notice when the parent ends.
+
+    They are not closed, because objects of the parent's name them still, and would close whatever
+    has got their numbers since.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
 
 
 def _abandon_all_in_child() -> None:
@@ -82,6 +99,7 @@ class OwnerLock:
         """
         assert self._descriptor is None, "the lock is held already"
         path = self._folder / LOCK_FILE
+        looks = 0
         while self._descriptor is None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -89,6 +107,11 @@ class OwnerLock:
                 locked, named = os.fstat(descriptor), path.stat()
             except BlockingIOError:
                 os.close(descriptor)
+                looks += 1
+                if looks < _LOOKS_MAX:
+                    # Whoever asks `is_held` holds it for a moment.
+                    time.sleep(_LOOK_AGAIN_S)
+                    continue
                 raise JournalHeldError(_refusal(self._folder)) from None
             except FileNotFoundError:
                 os.close(descriptor)

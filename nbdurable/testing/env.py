@@ -26,7 +26,7 @@ from nbdurable.errors import DefinitionError, EngineClosedError
 from nbdurable.invoker.manifest import manifest_of
 from nbdurable.invoker.options import settings_of
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
-from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.options import EngineOptions
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing.clock import BEGINS_AT, VirtualClock
@@ -76,7 +76,7 @@ class DurableEnv:
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._random = Random(seed)  # noqa: S311 - repeatable is the point.
         self._clock = VirtualClock(begins_at)
-        self._services = list(services)
+        self._services = list(by_name(services).values())
         self._serving: list[Future[Answer]] = []
         self._loop: VirtualLoop | None = None
         self._runner: asyncio.Runner | None = None

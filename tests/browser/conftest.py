@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
@@ -90,12 +90,18 @@ def theme() -> str:
 
 
 @pytest.fixture
-def lab(tmp_path, theme):
-    """The quickstart, open in a real JupyterLab."""
+def notebook() -> nbformat.NotebookNode:
+    """What is opened; a module that wants another one has a fixture of this name."""
+    return nbformat.read(REPO / "notebooks" / "quickstart.ipynb", as_version=4)
+
+
+@pytest.fixture
+def lab(tmp_path, theme, notebook):
+    """The notebook, open in a real JupyterLab."""
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
     work, own = tmp_path / "work", tmp_path / "jupyter"
     work.mkdir()
-    shutil.copy(REPO / "notebooks" / "quickstart.ipynb", work)
+    nbformat.write(notebook, work / "notebook.ipynb")
     server, url = _start_server(work, own, theme)
     try:
         with sync_playwright() as playwright:
@@ -103,7 +109,7 @@ def lab(tmp_path, theme):
             try:
                 page = browser.new_page(viewport={"width": 1280, "height": 1000})
                 page.set_default_timeout(WAIT_MS_MAX)
-                page.goto(f"{url}lab/tree/quickstart.ipynb")
+                page.goto(f"{url}lab/tree/notebook.ipynb")
                 page.wait_for_function(
                     "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
                     "?.connectionStatus === 'connected'"

@@ -1,4 +1,4 @@
-"""`sql`: one SELECT of the journal, from a terminal."""
+"""`sql` and `export`: what the journal knows, at a terminal and as files."""
 
 from __future__ import annotations
 
@@ -42,3 +42,24 @@ def test_what_is_refused_is_a_sentence(reached: Path, query: str, taught: str) -
     refused = nbdurable("sql", query)
     assert refused.exit_code == 2
     assert taught in refused.stderr
+
+
+def test_a_journal_is_written_as_parquet(reached: Path) -> None:
+    exported = nbdurable("export", "out", "--json")
+    assert exported.exit_code == 0
+    told = json.loads(exported.stdout)
+    assert told["row_counts"]["sys_invocation"] == 7
+    assert sorted(path.stem for path in (reached / "out").iterdir()) == sorted(told["row_counts"])
+    again = nbdurable("export", "out")
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_one_run_is_written_without_payloads_for_a_bug_report(reached: Path) -> None:
+    """What somebody may send to a stranger."""
+    exported = nbdurable("export", "report", "--run", "order-1", "--no-payloads", "--json")
+    assert json.loads(exported.stdout)["row_counts"]["sys_invocation"] == 1
+    written = b"".join(path.read_bytes() for path in (reached / "report").iterdir())
+    assert b"order-1" in written
+    assert b"hold-1" not in written
+    assert nbdurable("export", "other", "--run", "nobody").exit_code == 4

@@ -33,15 +33,15 @@ def test_a_rejection_is_a_terminal_error_with_the_persons_words(reached: Path) -
 def test_an_awakeable_is_answered_by_its_run_or_its_id(reached: Path) -> None:
     view = json.loads(nbdurable("show", "Greeter/ask", "--json").stdout)["invocation"]
     (awakeable,) = view["open_awakeables"]
-    assert nbdurable("approve", awakeable, "--value", '"yes"').exit_code == 0
-    assert result_of("Greeter/ask") == "heard yes"
+    assert nbdurable("approve", awakeable, "--value", '"small"').exit_code == 0
+    assert result_of("Greeter/ask") == "heard small"
 
 
 def test_who_says_no_run_means_the_only_one_that_asks(reached: Path) -> None:
     several = nbdurable("approve")
     assert several.exit_code == 1
     assert "2 runs wait" in several.stderr
-    nbdurable("approve", "Greeter/ask", "--value", '"yes"')
+    nbdurable("approve", "Greeter/ask", "--value", '"small"')
     assert nbdurable("approve").stdout == "approved 'approved' of Payment/order-1\n"
     assert nbdurable("approve").exit_code == 4
 
@@ -57,3 +57,19 @@ def test_what_does_not_wait_is_said(reached: Path) -> None:
     assert "waits for 'approved', not for 'nope'" in nbdurable("approve", "order-1", "nope").stderr
     assert "waits for nobody" in nbdurable("approve", "Greeter/greet").stderr
     assert nbdurable("approve", "order-1", "--value", "{").exit_code == 2
+
+
+def test_an_answer_has_the_type_that_was_asked_for(reached: Path) -> None:
+    """In the handler it would be a failure, and nobody would be asked again."""
+    refused = nbdurable("approve", "Greeter/ask", "size")
+    assert refused.exit_code == 2
+    assert '{"enum":["large","small"]}' in refused.stderr
+    shown = nbdurable("show", "Greeter/ask")
+    assert "size: Which size?" in shown.stdout
+    assert '"order": 7' in shown.stdout
+    assert nbdurable("approve", "Greeter/ask", "--value", '"large"').exit_code == 0
+    assert result_of("Greeter/ask") == "heard large"
+
+
+def test_what_is_no_awakeable_is_said(reached: Path) -> None:
+    assert nbdurable("approve", "sign_1nonsense").exit_code == 2

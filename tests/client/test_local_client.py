@@ -16,6 +16,7 @@ import nbdurable
 from nbdurable import (
     ConflictError,
     Context,
+    DefinitionError,
     HttpError,
     InvocationNotFoundError,
     InvocationNotReadyError,
@@ -107,6 +108,25 @@ async def test_what_cannot_be_called_is_an_http_error(
         with pytest.raises(HttpError) as raised:
             await engine.client.generic_call(name, handler, b"", key=key)
         assert raised.value.status_code == code
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ({"idempotency_key": 7}, "an idempotency key is a text, not 7; write: '7'"),
+        ({"idempotency_key": "\ud800"}, "has half a character"),
+        ({"headers": {"a": 1}}, "the header 'a' is a text, not 1"),
+        ({"headers": 5}, "headers are a dict of texts, not 5"),
+    ],
+)
+async def test_what_no_journal_can_hold_is_a_400_with_a_sentence(
+    opened: Opened, address: dict[str, Any], says: str
+):
+    async with opened(service) as engine:
+        with pytest.raises(HttpError) as raised:
+            await engine.client.service_call(greet, "ada", **address)
+    assert raised.value.status_code == 400
+    assert says in raised.value.message
 
 
 async def test_a_failure_is_a_terminal_error_with_its_code(opened: Opened):
@@ -369,14 +389,17 @@ async def test_registering_again_says_whether_it_changed(opened: Opened):
 
 
 async def test_options_that_the_journal_cannot_hold_are_refused_when_registered(opened: Opened):
-    odd = Service("Odd", invocation_retry_policy=InvocationRetryPolicy(max_attempts="3"))  # type: ignore[arg-type]
+    odd = Service("Odd", metadata={"owner": 3})  # type: ignore[dict-item] # The mistake itself.
 
     @odd.handler()
     async def handle(ctx: Context) -> None:
         pass
 
     async with opened() as engine:
-        with pytest.raises(HttpError, match="max_attempts"):
+        with pytest.raises(HttpError, match="metadata"):
+            await engine.client.register(odd)
+        odd.invocation_retry_policy = InvocationRetryPolicy(max_attempts="3")  # type: ignore[arg-type] # As above.
+        with pytest.raises(DefinitionError, match="max_attempts"):
             await engine.client.register(odd)
 
 
@@ -460,3 +483,25 @@ async def test_the_beginning_of_an_id_means_the_only_one_that_has_it(opened: Ope
         with pytest.raises(ConflictError, match="any of 2"):
             await client.find("inv_1")
         assert (await client.find(views[0].id)).id == views[0].id
+
+
+async def test_the_newest_are_listed_and_the_others_counted(opened: Opened):
+    """A list of 10^5 runs would keep the engine from committing for half a second."""
+    async with opened(service, flow) as engine:
+        client = engine.client
+        waits, killed = [await waiting(engine) for _ in range(2)]
+        await client.kill(killed.id)
+        run_id = (await client.workflow_send(run, "order-456", 100)).invocation_id
+        await until(engine, run_id, lambda view, _: bool(view.open_promises))
+
+        async def listed(count_max: int | None = None, **only: Any) -> tuple[list[str], int]:
+            found = await client.newest_invocations(count_max, **only)
+            return [view.id for view in found.views], found.found_count
+
+        assert await listed(1) == ([run_id], 3)
+        assert await listed() == ([run_id, killed.id, waits.id], 3)
+        assert await listed(services=["Greeter"]) == ([killed.id, waits.id], 2)
+        assert await listed(statuses=["failed"]) == ([killed.id], 1)
+        assert await listed(statuses=["unfinished"]) == ([run_id, waits.id], 2)
+        assert await listed(statuses=["completed", "scheduled"]) == ([killed.id], 1)
+        assert await listed(asks=True, services=["Payment"]) == ([run_id], 1)

@@ -223,7 +223,7 @@ def test_awakeables_are_numbered_from_17():
 def test_what_the_journal_cannot_hold_is_refused_at_the_call():
     """Not at the commit, where it would look like a broken disk."""
     machine = replay()
-    with pytest.raises(TypeError, match="Command: SetState cannot be recorded"):
+    with pytest.raises(TypeError, match="cannot be recorded as a 'Command: SetState' entry"):
         machine.set_state(5, b"1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         machine.call(Target(service="G", handler="g", key=5), b"")  # type: ignore[arg-type]

@@ -120,6 +120,42 @@ def test_what_is_kept_for_no_time_goes_as_soon_as_its_callers_know():
     assert room.state.find(one) is None
 
 
+def kept_for_no_time() -> Room:
+    handler = HandlerManifest(name="run", type="workflow", workflow_retention_ms=0)
+    flow = msgspec.structs.replace(payment(), handlers=(handler,))
+    return Room(flow, greeter())
+
+
+def test_a_key_that_is_kept_for_no_time_runs_again_at_once():
+    """Whether the timer that takes the last run away has fired by then is nobody's affair."""
+    room = kept_for_no_time()
+    for _ in range(3):
+        one = room.invoke(run_of())
+        assert room.answer == Invoked(invocation_id=one)
+        finish(room, one)
+        assert room.status(one) == "completed"
+
+
+def test_a_request_that_is_decided_twice_does_not_run_twice_for_being_kept_for_no_time():
+    room = kept_for_no_time()
+    asked = room.invocation(run_of())
+    room.decide(asked)
+    finish(room, asked.invocation_id)
+    assert room.decide(asked) == Invoked(invocation_id=asked.invocation_id)
+    assert room.status(asked.invocation_id) == "completed"
+
+
+def test_a_handler_that_calls_such_a_key_again_runs_it_again():
+    room = kept_for_no_time()
+    caller, flow = room.invoke(), room.invoke(run_of())
+    finish(room, flow)
+    command = CallCommand(
+        completion_id=1, invocation_id=flow, target=run_of(), argument=ref_of(b"in")
+    )
+    room.append(caller, command, b"in")
+    assert room.status(flow) == "running"
+
+
 @pytest.mark.parametrize(("status", "code"), [("running", 409), ("completed", 200), ("gone", 404)])
 def test_purging_a_journal_is_for_what_is_completed(room: Room, status: str, code: int):
     one = room.invoke()

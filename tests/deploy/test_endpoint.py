@@ -55,7 +55,7 @@ async def test_an_app_brings_its_codec():
     ("services", "says"),
     [
         ([greeter, Service("Greeter")], "service 'Greeter' is named twice"),
-        ([greet], "is no service; write: app([greeter])"),
+        ([greet], "is no service; write: [greeter]"),
     ],
 )
 def test_what_cannot_be_served_together_is_refused(services: Any, says: str):

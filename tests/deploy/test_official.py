@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +21,7 @@ from support.restate_server import (
     PROPOSE_RUN,
     SET_STATE,
     SLEEP,
+    SLEEP_DONE,
     SUSPENSION,
     Failed,
     attempt,
@@ -49,6 +52,7 @@ from nbdurable import (
     WorkflowContext,
     as_completed,
     current_context,
+    durable,
     gather,
     is_internal_exception,
     select,
@@ -153,6 +157,16 @@ async def test_errors_are_those_that_each_side_knows():
     assert value(await attempt(app, "S/handle", b'"step"', failed)) == b'"caught 418 no tea"'
 
 
+async def test_any_other_error_is_the_attempts_and_is_tried_again():
+    """The official SDK follows what caused an error, for ever if it caused itself."""
+
+    async def handle(ctx: Context) -> None:
+        raise ValueError("not yet")
+
+    (error,) = await attempt(serving(handle), "S/handle", b"")
+    assert (error.kind, error.fields[2]) == (ERROR, b"ValueError('not yet')")
+
+
 @pytest.mark.parametrize("kind", ["async", "def"])
 async def test_a_terminal_error_in_a_step_is_recorded_as_one(kind: str):
     """Else the cluster would retry for ever what was meant to end."""
@@ -166,6 +180,71 @@ async def test_a_terminal_error_in_a_step_is_recorded_as_one(kind: str):
     answer = await attempt(serving(handle), "S/handle", b"")
     proposed = next(message for message in answer if message.kind == PROPOSE_RUN)
     assert b"no tea" in proposed.fields[15]
+
+
+async def test_a_terminal_error_ends_it_also_as_the_cause_of_another():
+    async def handle(ctx: Context) -> None:
+        try:
+            refuse()
+        except TerminalError as error:
+            raise ValueError("wrapped") from error
+
+    assert value(await attempt(serving(handle), "S/handle", b"")) == Failed(418, "no tea")
+
+
+async def test_decorated_steps_are_steps_there_too():
+    ran: list[str] = []
+
+    @durable.step
+    def inner(name: str) -> str:
+        ran.append(name)
+        return name.title()
+
+    @durable.step(retries=3, timeout=timedelta(seconds=30))
+    async def outer(name: str) -> str:
+        return inner(name)
+
+    async def handle(ctx: Context, name: str) -> str:
+        return await outer(name)
+
+    answer = await attempt(serving(handle), "S/handle", b'"ada"')
+    proposed = [message for message in answer if message.kind == PROPOSE_RUN]
+    assert [dict(message.fields)[14] for message in proposed] == [b'"Ada"']
+    assert ran == ["ada"]
+
+
+@pytest.mark.parametrize("kind", ["async", "def"])
+async def test_a_step_that_takes_too_long_has_failed(kind: str):
+    never = threading.Event()
+
+    @durable.step(timeout=timedelta(milliseconds=1))
+    async def wait_async() -> None:
+        await asyncio.Event().wait()
+
+    @durable.step(timeout=timedelta(milliseconds=1))
+    def wait_blocking() -> None:
+        never.wait()
+
+    async def handle(ctx: Context) -> None:
+        await (wait_async() if kind == "async" else wait_blocking())
+
+    try:
+        *_, error = await attempt(serving(handle), "S/handle", b"")
+    finally:
+        never.set()
+    assert (error.kind, b"took longer than 0:00:00.001000" in error.fields[2]) == (ERROR, True)
+
+
+async def test_a_lambda_that_returns_a_coroutine_is_awaited():
+    async def answer() -> int:
+        return 42
+
+    async def handle(ctx: Context) -> int:
+        return await ctx.run_typed("answer", lambda: answer())  # noqa: PLW0108 - the point.
+
+    said = await attempt(serving(handle), "S/handle", b"")
+    proposed = next(message for message in said if message.kind == PROPOSE_RUN)
+    assert dict(proposed.fields)[14] == b"42"
 
 
 async def test_combinators_work_on_official_futures():
@@ -227,20 +306,86 @@ async def test_its_suspension_is_control_flow_here_too():
     assert seen == [True]
 
 
-@pytest.mark.parametrize("what", ["promise", "timeout", "result"])
-async def test_what_only_nbdurable_has_is_refused_with_a_sentence(what: str):
+STEPS = (run_command(1, "one"), run_command(2, "two"), run_command(3, "three"))
+FIRST_FAILS = (*STEPS, run_failed(1, 418, "no tea"), run_succeeded(3, b"3"), run_succeeded(2, b"2"))
+ALL_FAIL = (*STEPS, *(run_failed(i, 418, "no tea") for i in (3, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("combined", "journal", "expected"),
+    [
+        (RestatePromise.all, (*STEPS, *(run_succeeded(i, b"7") for i in (2, 3, 1))), b"[7,7,7]"),
+        (RestatePromise.all, FIRST_FAILS, Failed(418, "no tea")),
+        (RestatePromise.any, FIRST_FAILS, b"3"),
+        (
+            RestatePromise.any,
+            ALL_FAIL,
+            Failed(
+                418,
+                "none of 3 futures succeeded: step 'one': no tea; step 'two': no tea;"
+                " step 'three': no tea",
+            ),
+        ),
+        (RestatePromise.race, FIRST_FAILS, Failed(418, "no tea")),
+        (lambda *futures: RestatePromise.race(*futures[1:]), FIRST_FAILS, b"3"),
+        (
+            lambda one, two, three: RestatePromise.any(RestatePromise.all(one, two), three),
+            FIRST_FAILS,
+            b"3",
+        ),
+        (lambda *_: RestatePromise.all(), STEPS, b"[]"),
+    ],
+)
+async def test_a_combination_is_settled_in_the_order_of_the_journal(
+    combined: Any, journal: tuple[bytes, ...], expected: Any
+):
+    async def handle(ctx: Context) -> Any:
+        futures = (ctx.run_typed(name, lambda: 0) for name in ("one", "two", "three"))
+        return await combined(*futures)
+
+    assert value(await attempt(serving(handle), "S/handle", b"", journal)) == expected
+
+
+async def test_a_combination_can_be_given_to_the_official_combinators():
+    async def handle(ctx: Context) -> list[Any]:
+        one, two, three = (ctx.run_typed(name, lambda: 0) for name in ("one", "two", "three"))
+        settled = RestatePromise.all_settled(one, two)
+        first = await select(both=settled, three=three)
+        done = [await future for future in await gather(three, RestatePromise.any(one, two))]
+        return [first, done, len(await settled)]
+
+    answer = await attempt(serving(handle), "S/handle", b"", FIRST_FAILS)
+    assert value(answer) == b'[["three",3],[3,2],2]'
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_time_limit_is_a_durable_timer(late: bool):  # noqa: FBT001 - the two cases.
+    async def handle(ctx: Context) -> int:
+        return await ctx.run_typed("one", lambda: 0).or_timeout(timedelta(seconds=5))
+
+    done, fired = run_succeeded(1, b"1"), frame(SLEEP_DONE, [(1, 2), (4, b"")])
+    journal = (run_command(1, "one"), frame(SLEEP, [(1, 99), (11, 2)]))
+    journal += (fired, done) if late else (done, fired)
+    answer = value(await attempt(serving(handle), "S/handle", b"", journal))
+    assert answer == (
+        Failed(408, "await-timeout: step 'one' was not there within 0:00:05") if late else b"1"
+    )
+
+
+async def test_what_waits_for_a_combination_suspends_on_its_open_leaves():
+    async def handle(ctx: Context) -> Any:
+        return await RestatePromise.all(*(ctx.sleep(timedelta(days=1)) for _ in range(2)))
+
+    answer = await attempt(serving(handle), "S/handle", b"")
+    assert [message.kind for message in answer] == [SLEEP, SLEEP, SUSPENSION]
+
+
+async def test_what_only_a_def_handler_may_is_refused_with_a_sentence():
     said: list[str] = []
 
     async def handle(ctx: Context) -> None:
-        future = ctx.run_typed("step", lambda: 1)
         try:
-            match what:
-                case "promise":
-                    RestatePromise.all(future)
-                case "timeout":
-                    future.or_timeout(timedelta(1))
-                case _:
-                    future.result()
+            ctx.run_typed("step", lambda: 1).result()
         except ContextMisuseError as error:
             said.append(str(error))
 

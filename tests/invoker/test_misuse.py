@@ -29,9 +29,11 @@ from nbdurable import (
 from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
-AT_ONCE = InvocationRetryPolicy(
-    initial_interval=timedelta(milliseconds=1), max_interval=timedelta(milliseconds=1)
-)
+SOON = {
+    "initial_interval": timedelta(milliseconds=1),
+    "max_interval": timedelta(milliseconds=1),
+}
+AT_ONCE = InvocationRetryPolicy(**SOON)
 WAIT_S_MAX = 10
 
 
@@ -307,6 +309,82 @@ async def test_a_step_that_nobody_awaits_is_named_in_a_warning(
     assert len(said) == 1
     assert "the step 'forgotten' was never awaited, so it was not executed" in said[0]
     assert "write: await ctx.run_typed('forgotten', …)" in said[0]
+
+
+# -- arguments of another type --------------------------------------------------------------------
+
+
+async def plain(ctx: Context) -> None:
+    """Nobody has decorated it."""
+
+
+async def begun() -> None: ...
+
+
+MISTAKES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "key": (lambda ctx, me: ctx.object_call(me, 5, None), "a key is a text, not 5; write: '5'"),
+    "half a key": (lambda ctx, me: ctx.object_send(me, "\ud800", None), "has half a character"),
+    "idempotency key": (
+        lambda ctx, me: ctx.object_call(me, "k", None, idempotency_key=7),
+        "an idempotency key is a text, not 7",
+    ),
+    "header": (
+        lambda ctx, me: ctx.object_call(me, "k", None, headers={"a": 1}),
+        "the header 'a' is a text, not 1",
+    ),
+    "headers": (
+        lambda ctx, me: ctx.object_call(me, "k", None, headers=[("a", "b")]),
+        "headers are a dict of texts",
+    ),
+    "sleep": (lambda ctx, me: ctx.sleep(5), "write: timedelta(seconds=5)"),
+    "signal": (lambda ctx, me: ctx.signal(5), "a signal's name is a text, not 5"),
+    "promise": (lambda ctx, me: ctx.promise("p"), "only workflows have promises"),
+    "state": (lambda ctx, me: ctx.set(5, 1), "cannot be recorded"),
+    "plain function": (lambda ctx, me: ctx.object_call(plain, "k", None), "plain is not a handler"),
+    "nothing to select": (lambda ctx, me: select(), "select() needs at least one future"),
+    "options": (
+        lambda ctx, me: ctx.run_typed("x", str.upper, "arg"),
+        "ctx.run_typed('x', upper, self='arg')",
+    ),
+    "result": (lambda ctx, me: ctx.run_typed("x", 5), "the step 'x' is given 5, the result of"),
+    "coroutine": (lambda ctx, me: ctx.run_typed("x", begun()), "is given a coroutine, the result"),
+    "attempts": (
+        lambda ctx, me: ctx.run_typed("x", int, RunOptions(max_attempts="3")),
+        "the step's retry options do not fit",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", list(MISTAKES))
+async def test_what_the_next_attempt_would_do_again_pauses_at_once(opened: Opened, mistake: str):
+    """It was tried 70 times, over hours, and said what msgspec says of it."""
+    call, says = MISTAKES[mistake]
+    obj = VirtualObject("O", invocation_retry_policy=AT_ONCE)
+
+    @obj.handler()
+    async def handle(ctx: Any) -> None:
+        made = call(ctx, handle)
+        if hasattr(made, "__await__"):
+            await made
+
+    async with opened(obj) as engine:
+        sent = await engine.client.object_send(handle, "k", None)
+        view = await until_status(engine, sent.invocation_id, "paused")
+    assert view.attempt == 1
+    assert says in str(view.failure)
+
+
+async def test_a_call_of_what_is_not_registered_yet_is_still_tried_again(opened: Opened):
+    service = Service("S")
+
+    @service.handler(invocation_retry_policy=InvocationRetryPolicy(max_attempts=2, **SOON))
+    async def handle(ctx: Context) -> None:
+        await ctx.generic_call("Later", "greet", b"")
+
+    async with opened(service) as engine:
+        sent = await engine.client.service_send(handle, None)
+        view = await until_status(engine, sent.invocation_id, "paused")
+    assert view.attempt == 2
 
 
 # -- odd values ----------------------------------------------------------------------------------

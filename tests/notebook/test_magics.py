@@ -274,7 +274,7 @@ def test_cancel_and_kill_end_a_run(shell):
     shell.run("%durable kill Payment/b")
     shell.run("await k")
     assert type(shell.error).__name__ == "TerminalError"
-    assert shell.refused("%durable cancel b").endswith("Payment/b/run has finished: failed")
+    assert shell.refused("%durable cancel b").endswith("Payment/b/run has finished: killed")
 
 
 def test_a_delayed_send_is_scheduled(shell):

@@ -50,8 +50,8 @@ BEYOND: dict[str, set[str]] = {
 }
 """Members ours have and the official classes lack: using one ties code to nbdurable."""
 
-RESTATE_CLOUD = {"connect", "with_connection", "ConnectError"}
-"""Names of a tunnel to a remote cluster; a notebook's own journal has nothing to connect to."""
+RESTATE_CLOUD = {"with_connection", "ConnectError"}
+"""Names of a tunnel to a remote cluster. `connect` is here too: to an engine that is served."""
 
 
 def _public_names(cls: type) -> set[str]:

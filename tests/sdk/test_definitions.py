@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+import nbdurable
 from nbdurable.errors import DefinitionError, TerminalError
 from nbdurable.sdk import (
     DefaultSerde,
@@ -20,6 +21,8 @@ from nbdurable.sdk import (
     handler_from_callable,
     run_handler,
 )
+from nbdurable.sdk.definition import by_name
+from nbdurable.testing import DurableEnv
 
 if TYPE_CHECKING:
     from nbdurable.sdk import Context
@@ -53,6 +56,14 @@ async def keyword_only(ctx, *, name): ...
 
 
 async def any_number(*args): ...
+
+
+def yields(ctx):
+    yield 1
+
+
+async def yields_async(ctx):
+    yield 1
 
 
 @pytest.mark.parametrize(
@@ -94,6 +105,25 @@ def test_a_signature_that_cannot_work_is_refused_at_once(fn: Any, message: str) 
     with pytest.raises(DefinitionError) as caught:
         Service("Greeter").handler()(fn)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("fn", [yields, yields_async])
+def test_a_handler_that_yields_is_refused(fn: Any) -> None:
+    """Its result would be a generator, which nobody asks for its values."""
+    with pytest.raises(DefinitionError, match="yields, and a handler has one result"):
+        Service("Greeter").handler()(fn)
+
+
+def test_two_services_of_one_name_are_refused() -> None:
+    """The last one won, and said nothing."""
+    named = [Service("Greeter"), Service("Greeter")]
+    with pytest.raises(DefinitionError, match="service 'Greeter' is named twice"):
+        by_name(named)
+    with pytest.raises(DefinitionError, match=r"is one service; write a list of it: \[Greeter\]"):
+        by_name(named[0])  # type: ignore[arg-type] # The mistake itself.
+    for opening in (nbdurable.open, nbdurable.open_sync, DurableEnv):
+        with pytest.raises(DefinitionError, match="is named twice"):
+            opening(services=named)
 
 
 def test_a_decorator_without_parentheses_is_refused() -> None:

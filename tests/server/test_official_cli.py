@@ -6,14 +6,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from conftest import ASKED_MAX
-from support.npm import installed
 
 import nbdurable
 from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext
@@ -117,12 +116,9 @@ class Cli(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed("restate", tmp_path_factory.mktemp("npm"))
-
-
-@pytest.fixture(scope="module")
-def cli(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+def cli(
+    restate_program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cli]:
     """With a token, as every engine has one unless somebody takes it away."""
     folder = tmp_path_factory.mktemp("official")
     engine = SyncDurableEngine(
@@ -136,7 +132,7 @@ def cli(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli
             "RESTATE_ADMIN_URL": serving.admin_url,
             "RESTATE_AUTH_TOKEN": serving.token,
         }
-        yield Cli(engine, program, environment)
+        yield Cli(engine, restate_program("restate"), environment)
 
 
 def test_it_finds_a_healthy_server(cli: Cli):

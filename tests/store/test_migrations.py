@@ -18,6 +18,7 @@ from nbdurable.core.ids import InvocationId, digest_of
 from nbdurable.core.records import Row
 from nbdurable.engine.recovery import recover
 from nbdurable.errors import JournalDamagedError
+from nbdurable.store.blobs import MARK
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.instance import STORAGE_VERSION
 from nbdurable.store.memory import MemoryStore
@@ -26,6 +27,7 @@ from nbdurable.store.sql import parse
 FORMAT_1 = parse((Path(__file__).parent / "format_1.sql").read_text())
 THREE = InvocationId("inv_1three")
 VALUE_LSN = 5
+LARGE = b"large " * 10_000
 
 
 def facts() -> list[Row]:
@@ -41,7 +43,7 @@ def facts() -> list[Row]:
         log.created(TWO),
         log.promise("p", b"2"),
         log.completed(TWO),
-        log.created(THREE),
+        log.created(THREE, LARGE),
         log.started(THREE),
         log.journal_purged(TWO),
         log.completed(THREE),
@@ -61,7 +63,7 @@ def journal_of_format_1(folder: Path, absorbed_lsn: int = 12) -> list[Row]:
     (folder / "format.json").write_text(
         json.dumps({"format": 1, "journal_id": "0" * 32, "created_at_ms": 5, "created_by": "old"})
     )
-    rows = facts()
+    rows = [stored(row, folder / "blobs") for row in facts()]
     connection = duckdb.connect(":memory:")
     connection.execute("pragma disable_checkpoint_on_shutdown")
     for database in ("base", "hot"):
@@ -81,7 +83,16 @@ def journal_of_format_1(folder: Path, absorbed_lsn: int = 12) -> list[Row]:
     for row in rows[absorbed_lsn:]:
         connection.execute(insert.format("hot"), row)
     connection.close()
-    return rows
+    return facts()
+
+
+def stored(row: Row, blobs: Path) -> Row:
+    """Its payload is a file if it is large."""
+    if row.payload != LARGE:
+        return row
+    blobs.mkdir(exist_ok=True)
+    (blobs / digest_of(LARGE)).write_bytes(LARGE)
+    return row._replace(payload=MARK + digest_of(LARGE).encode())
 
 
 def tables(folder: Path) -> list[tuple]:
@@ -113,6 +124,11 @@ def test_a_journal_of_format_1_opens_with_all_it_held(tmp_path: Path, absorbed_l
     assert list(store.load()) == list(fake.load())
     assert store.read_rows(1, 99) == fake.read_rows(1, 99)
     assert recover(store).state == recover(fake).state
+    store.close()
+    # Long after, no file is swept away that is still named.
+    store = DuckStore(tmp_path / "j", now_ms=lambda: 2**50)
+    store.open()
+    assert store.read_payload(10) == LARGE
     store.close()
     note = json.loads((tmp_path / "j" / "format.json").read_text())
     assert note == {

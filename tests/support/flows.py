@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any, Literal
 
 from nbdurable import (
     Context,
@@ -12,7 +13,10 @@ from nbdurable import (
     VirtualObject,
     Workflow,
     WorkflowContext,
+    durable,
 )
+
+SIZE: Any = Literal["small", "large"]
 
 greeter, counter, payment = Service("Greeter"), VirtualObject("Counter"), Workflow("Payment")
 
@@ -35,8 +39,8 @@ async def nap(ctx: Context, days: int) -> str:
 
 @greeter.handler()
 async def ask(ctx: Context) -> str:
-    _, answer = ctx.awakeable(type_hint=str)
-    return f"heard {await answer}"
+    size = await durable.approval("size", SIZE, title="Which size?", context={"order": 7})
+    return f"heard {size}"
 
 
 @counter.handler()

@@ -6,6 +6,7 @@ bytes, as between two processes.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nbdurable.client.engine import EngineClient
@@ -28,13 +29,15 @@ class JoinedEngine(OpenableEngine):
     def __init__(
         self,
         *services: Definition,
+        path: Path | None = None,
         store: Any = None,
         clock: Any = None,
         slots: int | None = None,
         always_replay: bool = False,
     ) -> None:
         self._services = services
-        self.owner = DurableEngine(store=store or MemoryStore(), clock=clock)
+        in_memory = None if path else store or MemoryStore()
+        self.owner = DurableEngine(path, store=in_memory, clock=clock)
         # It never owns: the owner's journal is in memory, and this one's is nowhere.
         self._here = DurableEngine(store=MemoryStore(), clock=clock)
         self._slots = slots

@@ -8,12 +8,15 @@ from pathlib import Path
 
 # The versions that the reference was recorded with.
 RESTATE_VERSION = "1.7.12"
-# Some 30 MB; only where nothing answers is it waited out.
+# Some 30 MB, the server more; only where nothing answers is it waited out.
 INSTALL_S_MAX = 180
 
 
 def installed(program: str, folder: Path) -> Path:
-    """`restate` or `restate-server`, in a folder of the test's own. No install script is run."""
+    """`restate` or `restate-server`, in a folder of the tests' own. No install script is run.
+
+    The program itself, and not the launcher, which would be a process between us and it.
+    """
     npm = shutil.which("npm")
     assert npm, "this test runs Restate's own program: install npm (Debian: apt install npm)"
     package = f"@restatedev/{program}@{RESTATE_VERSION}"
@@ -22,4 +25,5 @@ def installed(program: str, folder: Path) -> Path:
         [npm, *words], capture_output=True, text=True, check=False, timeout=INSTALL_S_MAX
     )
     assert done.returncode == 0, done.stderr
-    return folder / "node_modules" / ".bin" / program
+    (found,) = (folder / "node_modules" / "@restatedev").glob(f"{program}-*-*/bin/{program}")
+    return found

@@ -38,6 +38,7 @@ from nbdurable.core.rules.progress import (
     set_timer,
     terminal,
 )
+from nbdurable.core.rules.retention import expire
 from nbdurable.core.state import Invocation, Waiter
 from nbdurable.core.values import ErrorReport, Failure, Success
 
@@ -115,6 +116,7 @@ def _call(
 ) -> None:
     """Begin the callee, or latch on to the one that has its idempotency or workflow key."""
     completion_id = command.completion_id if isinstance(command, CallCommand) else None
+    expire(draft, command.invocation_id)
     existing = draft.state.find(command.invocation_id)
     if completion_id is not None:
         deadlock = _refuse_deadlock(draft, inv, command)

@@ -13,6 +13,7 @@ from nbdurable.core.manifest import HandlerManifest
 from nbdurable.core.proposals import Answer, Invoke, Invoked, Refused
 from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import set_timer, wake
+from nbdurable.core.rules.retention import expire
 from nbdurable.core.settings import Retention
 from nbdurable.core.state import Invocation
 from nbdurable.core.values import Target
@@ -28,11 +29,13 @@ def invoke(draft: Draft, proposal: Invoke) -> Answer:
     if proposal.caller is None and _is_private(draft, proposal.target):
         return Refused(code=400, message="the invoked service is not public")
     known = draft.state.find(proposal.invocation_id)
-    if known is not None:
-        # Seeds are drawn per request: the same one is this request, decided again after a commit
-        # whose outcome was unknown, and whoever made it was first.
-        existing = known.seed != proposal.seed
-        return Invoked(invocation_id=proposal.invocation_id, existing=existing)
+    # Seeds are drawn per request: the same one is this request, decided again after a commit
+    # whose outcome was unknown, and whoever made it was first.
+    if known is not None and known.seed == proposal.seed:
+        return Invoked(invocation_id=proposal.invocation_id)
+    expire(draft, proposal.invocation_id)
+    if draft.state.find(proposal.invocation_id) is not None:
+        return Invoked(invocation_id=proposal.invocation_id, existing=True)
     create(draft, proposal, proposal.payload)
     return Invoked(invocation_id=proposal.invocation_id)
 

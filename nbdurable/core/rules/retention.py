@@ -52,7 +52,7 @@ def clean_up(draft: Draft, proposal: CleanUp) -> Answer:
 
 
 def expire(draft: Draft, invocation_id: InvocationId) -> None:
-    """Its own timer has fired: what is kept for no time goes as soon as its callers know."""
+    """What is kept for no time goes when its timer fires, or when its key is asked for before."""
     inv = draft.state.completed.get(invocation_id)
     if inv is not None and inv.completion_retention_ms == 0:
         _purge(draft, inv)

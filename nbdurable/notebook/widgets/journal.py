@@ -1,7 +1,7 @@
-"""The live journal of one run in the output of a cell, with Approve and Reject on it.
+"""The live journal of one run in the output of a cell, with the questions it asks.
 
 The widget holds one picture, a synced trait: a view that is drawn late is right at once, which
-custom messages cannot promise. A click comes back as one message, `{"type": "answer", ...}`.
+custom messages cannot promise. A click comes back as one message, of type `answer` or `reject`.
 
 Importing this module imports anywidget, which takes longer than all the rest of `notebook`.
 """
@@ -19,7 +19,8 @@ from nbdurable.client.picture import Picture
 
 _STATIC: Final = Path(__file__).parent / "static"
 
-Answer = Callable[[str, bool], None]
+Answer = Callable[[str, Any], None]
+Reject = Callable[[str, str], None]
 
 
 class JournalWidget(anywidget.AnyWidget):
@@ -30,10 +31,11 @@ class JournalWidget(anywidget.AnyWidget):
     _css = (_STATIC / "journal.css").read_text(encoding="utf-8")
     picture = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, picture: Picture, on_answer: Answer) -> None:
-        """`on_answer` is called with a promise's name and whether it was approved."""
+    def __init__(self, picture: Picture, on_answer: Answer, on_reject: Reject) -> None:
+        """`on_answer` is called with a question's id and the answer, `on_reject` with a reason."""
         super().__init__(picture=picture)
         self._on_answer = on_answer
+        self._on_reject = on_reject
         self.on_msg(self._hear)
 
     def view_mime(self) -> dict[str, Any]:
@@ -46,7 +48,9 @@ class JournalWidget(anywidget.AnyWidget):
 
     def _hear(self, _widget: object, content: object, _buffers: object) -> None:
         match content:
-            case {"type": "answer", "promise": str(promise), "approved": bool(approved)}:
-                self._on_answer(promise, approved)
+            case {"type": "answer", "id": str(ask_id), "value": value}:
+                self._on_answer(ask_id, value)
+            case {"type": "reject", "id": str(ask_id), "message": str(message)}:
+                self._on_reject(ask_id, message)
             case _:
                 pass

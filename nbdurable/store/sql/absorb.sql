@@ -240,6 +240,35 @@ where
     kind = 'JournalPurged'
     and lsn between $first_lsn and $last_lsn;
 
+-- name: absorb_blobs
+-- Which files are named, so that no payload of base is ever read to find out. A payload that is
+-- kept in a file is stored as this mark and the file's name (see blobs.py).
+insert into base.blob (
+    lsn,
+    name
+)
+select
+    lsn,
+    decode(payload[17:]) as name
+from pending
+where payload[:16] = '\x00nbdurable blob\x00'::blob;
+
+-- name: forget_blobs
+-- Of facts that were purged, and values that were written again since. State may outlive the fact
+-- that set it, under the same lsn.
+delete from base.blob
+where
+    not exists (
+        select 1
+        from base.fact
+        where fact.lsn = blob.lsn
+    )
+    and not exists (
+        select 1
+        from base.state
+        where state.lsn = blob.lsn
+    );
+
 -- name: move_absorbed_lsn
 -- From here on the copies in hot do not count.
 update base.meta

@@ -191,6 +191,16 @@ select value
 from base.state
 where lsn = $lsn;
 
+-- name: blob_names
+-- The files that are named, once everything is absorbed.
+select distinct name
+from base.blob;
+
+-- name: count_blobs
+-- Most journals have none.
+select count(*) as named_count
+from base.blob;
+
 -- name: names_of_tables
 -- What a query may be about: told to whoever has asked for a table that is not there.
 select table_name

@@ -43,6 +43,10 @@
 -- is still known of it, and another if its journal was purged. Its rows are encoded like facts and
 -- checked like them. They say nothing that base.fact does not.
 --
+-- `base.blob` says which files of blobs/ are named by facts of base, or by state that outlived its
+-- fact: no payload has to be read to find the files that nobody names any more. Exact up to
+-- absorbed_lsn as well.
+--
 -- What never changes: the names and meanings of these columns, and that a file written by one
 -- version opens in every later one. Columns and tables may be added, with a higher
 -- `format_version` here and in `format.json`, and a migration in `migrations/`.
@@ -77,6 +81,10 @@ create table base.snapshot (
     name varchar,
     body varchar,
     crc uinteger
+);
+create table base.blob (
+    lsn bigint,
+    name varchar
 );
 create table base.state (
     service varchar,

@@ -1,0 +1,93 @@
+"""The same handlers on a real Restate server and on an engine here: asked alike, they answer alike.
+
+The handlers are not touched: `Endpoint` serves them by the official SDK, `nbdurable.serve()` by the
+engine of this process.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import httpx
+import pytest
+from caller import ANSWER_S_MAX, Asked, Both, Caller, Said
+from conformance.driver import SERVICES
+from conformance.services.blocking import block_and_wait
+from scenarios import SCENARIOS
+from support.cluster import RestateServer
+
+import nbdurable
+from nbdurable.deploy.serving import Endpoint
+
+pytestmark = pytest.mark.slow
+
+
+class Difference(NamedTuple):
+    """The statuses of both sides' answers, and why they differ."""
+
+    why: str
+    there: list[int]
+    here: list[int]
+
+
+PAUSES = Difference(
+    "a mismatch cannot heal by being tried again: here it pauses, until a person kills it"
+    " (DECISIONS 0014); there it is tried as often as the policy says, and fails with 570",
+    there=[200, 202, 409, 570, 200],
+    here=[200, 202, 200, 409, 200],
+)
+DIFFERENT = {
+    "UserErrors.inputThatIsNoJson": Difference(
+        "here it is refused before it is recorded; there it is recorded, and the SDK fails it",
+        there=[500],
+        here=[400],
+    ),
+    **{name: PAUSES for name in SCENARIOS if name.startswith("NonDeterminismErrors.")},
+}
+
+
+async def answers(asked: Asked, scenario: str) -> list[Said]:
+    async with httpx.AsyncClient(timeout=ANSWER_S_MAX) as client:
+        caller = Caller(client, asked)
+        await SCENARIOS[scenario](caller)
+        return caller.said
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.keys() - DIFFERENT.keys()))
+async def test_a_scenario_has_the_same_answers_on_a_cluster(both: Both, scenario: str):
+    there = await answers(both.there, scenario)
+    here = await answers(both.here, scenario)
+    assert here == there
+
+
+@pytest.mark.parametrize("scenario", DIFFERENT)
+async def test_what_differs_on_purpose_differs_as_it_is_said(both: Both, scenario: str):
+    there = await answers(both.there, scenario)
+    here = await answers(both.here, scenario)
+    assert [said.status for said in there] == DIFFERENT[scenario].there
+    assert [said.status for said in here] == DIFFERENT[scenario].here
+
+
+def test_the_official_command_line_registers_an_endpoint(restate: RestateServer):
+    with Endpoint(nbdurable.app(SERVICES), port=0) as endpoint:
+        said = restate.cli("deployments", "register", endpoint.url, "--yes")
+        assert "Deployment ID:" in said
+        listed = restate.cli("services", "list")
+    assert all(service.name in listed for service in SERVICES)
+
+
+async def test_an_attempt_that_was_cut_goes_on_at_the_next_endpoint(restate: RestateServer):
+    """What an endpoint leaves behind is journaled at the cluster, which tries again."""
+    app = nbdurable.app([block_and_wait])
+    async with httpx.AsyncClient(timeout=ANSWER_S_MAX) as client:
+        asked = Asked(restate.ingress_url, restate.admin_url, restate.status_of)
+        caller = Caller(client, asked)
+        flow, key = "BlockAndWaitWorkflow", caller.key()
+        with Endpoint(app, port=0) as endpoint:
+            restate.register(endpoint.url)
+            sent = await caller.send(flow, key, "run", arg="Francesco")
+            await caller.until(flow, key, "getState", answers="Francesco")
+            port = int(endpoint.url.rpartition(":")[2])
+        with Endpoint(app, port=port):
+            await caller.call(flow, key, "unblock", arg="Till")
+            assert await caller.attach(sent) == "Till"
