@@ -26,7 +26,7 @@ from nbdurable.cli.owner import Reached, is_journal, reached
 from nbdurable.cli.words import common, write_json, write_table
 from nbdurable.client.picture import clock_time
 from nbdurable.engine.clock import WallClock
-from nbdurable.errors import JournalDamagedError, JournalHeldError, NbdurableError, StoreError
+from nbdurable.errors import JournalDamagedError, NbdurableError, StoreError
 from nbdurable.settings.model import Settings, read_settings, unknown_variables
 from nbdurable.store import files, rescue
 from nbdurable.wiring import journal_path
@@ -131,8 +131,8 @@ async def _of_the_journal(settings: Settings) -> list[Finding]:
         async with reached(settings) as at_hand:
             found.append(_owner(at_hand))
             found += await _runs(at_hand)
-    except JournalHeldError as error:
-        found.append(Finding("owner", "ill", str(error), "end that process, or wait for it"))
+    except Refusal as refusal:
+        found.append(Finding("owner", "ill", refusal.message))
     except JournalDamagedError as error:
         todo = f"nbdurable doctor --copy-aside --journal {path}"
         found.append(Finding("opening", "ill", str(error), todo))
@@ -147,7 +147,7 @@ def _owner(at_hand: Reached) -> Finding:
         todo = "what is due by itself waits until something is; nbdurable up --app …"
         return Finding("owner", "note", "no process has it open, and it opens well", todo)
     since = clock_time(owner.started_at_ms)
-    says = f"process {owner.pid} since {since}, nbdurable {owner.version}, at {owner.admin}"
+    says = f"{owner.who} since {since}, nbdurable {owner.version}, at {owner.admin}"
     if owner.version != __version__:
         return Finding("owner", "ill", says, "use one version in a project; restart that process")
     return Finding("owner", "well", says)

@@ -29,16 +29,17 @@ from nbdurable.client.picture import (
     duration,
     picture_of,
     short_id,
+    shortened,
     status_of,
     tone_of,
     what_to_do,
+    when,
 )
 from nbdurable.client.questions import Listed
 from nbdurable.client.views import EntryView, InvocationView
 
 # As many as a terminal shows without scrolling far.
 LISTED_MAX: Final = 30
-_VALUE_COLUMNS: Final = 60
 _COLOURS: Final[dict[Tone, str]] = {
     "ok": "green",
     "bad": "red",
@@ -249,17 +250,8 @@ def _asked(ask: Ask) -> Text:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    said = (row["failure"] or row["value"]).partition("\n")[0]
-    value = said if len(said) <= _VALUE_COLUMNS else f"{said[: _VALUE_COLUMNS - 1]}…"
-    return str(row["index"]), row["kind"], row["name"], _when(row), value
-
-
-def _when(row: Row) -> str:
-    if row["due_at_ms"] is not None:
-        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
-    if row["ms"] is not None and row["status"] == "done":
-        return duration(row["ms"]) if row["ms"] else ""
-    return row["status"]
+    value = shortened(row["failure"] or row["value"])
+    return str(row["index"]), row["kind"], row["name"], when(row), value
 
 
 def _toned(tone: Tone, text: str) -> Text:
@@ -279,6 +271,6 @@ def _counted(count: int) -> str:
 def _whereabouts(at_hand: Reached) -> str:
     """The journal, how much of the disk it has, and who has it."""
     owner = at_hand.owner
-    who = "no process has it open" if owner is None else f"open in process {owner.pid}"
+    who = "no process has it open" if owner is None else f"open in {owner.who}"
     use = shown_bytes(disk_use(at_hand.path).total_bytes)
     return f"{at_hand.path}, {use}, {who}"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from nbdurable.cli.exits import NOT_FOUND, Refusal
+from nbdurable.cli.exits import NOT_FOUND, UNREACHABLE, Refusal
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.linked import LinkedAccess
 from nbdurable.client.switching import SwitchingAccess
-from nbdurable.errors import JournalHeldError, LinkLostError
+from nbdurable.errors import JournalHeldError, LinkLostError, NbdurableError
 from nbdurable.invoker.attached import Attachment
 from nbdurable.server.address import ServedAt, served_at
 from nbdurable.settings.model import Settings, read_settings
@@ -51,8 +51,7 @@ def ask(journal: Path | None, work: Callable[[Reached], Awaitable[T]]) -> T:
     """Run a command's work with the journal at hand.
 
     Raises:
-        Refusal: There is no journal.
-        JournalHeldError: Its owner does not answer.
+        Refusal: There is no journal, or its owner does not answer.
         LinkLostError: Its owner went away meanwhile.
     """
     settings = read_settings({"home": journal})
@@ -106,7 +105,8 @@ async def _way_to(
     """A link to whoever has the journal; or nothing, and then it is open as our own.
 
     Raises:
-        NbdurableError: It is held and cannot be reached, or it cannot be opened.
+        Refusal: It is held by somebody who cannot be reached.
+        NbdurableError: It cannot be opened.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
@@ -119,10 +119,10 @@ async def _way_to(
             if refused is None:
                 return None, None
             raise refused.with_traceback(None)
-        except (JournalHeldError, LinkLostError):
+        except (JournalHeldError, LinkLostError) as error:
             # It is just coming, or going; or it is a command like this one.
             if loop.time() >= deadline:
-                raise
+                raise _unreachable(own, served, error) from None
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
@@ -161,6 +161,16 @@ class _Linked:
 def is_journal(path: Path) -> bool:
     """Whether somebody has begun one there. Nothing is created to find out."""
     return path.is_dir() and any(path.iterdir())
+
+
+def _unreachable(own: DurableEngine, served: ServedAt | None, error: NbdurableError) -> Refusal:
+    if served is None:
+        return Refusal(str(error), UNREACHABLE)
+    return Refusal(
+        f"{served.who} has the journal {own.path} and does not answer at {served.admin}:"
+        f" {error}. Wait for it; or end it, and nothing that was acknowledged is lost",
+        UNREACHABLE,
+    )
 
 
 def _gone() -> LinkLostError:

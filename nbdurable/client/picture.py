@@ -19,6 +19,7 @@ ROWS_MAX: Final = 200
 # Enough to tell one run from another by eye, and to type.
 SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
+VALUE_CHARS_MAX: Final = 60
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
 
@@ -29,14 +30,20 @@ class Surface(NamedTuple):
     Attributes:
         command: What the verbs follow.
         repair: How code is corrected, with the service's name in it.
+        accept: How a mismatch is accepted, with the run's name in it.
     """
 
     command: str
     repair: str
+    accept: str
 
 
-NOTEBOOK: Final = Surface("%durable", "correct the cell of {} and run it again")
-TERMINAL: Final = Surface("nbdurable", "correct the code of {} and start it again")
+NOTEBOOK: Final = Surface(
+    "%durable", "correct the cell of {} and run it again", "%durable accept {}"
+)
+TERMINAL: Final = Surface(
+    "nbdurable", "correct the code of {} and start it again", "nbdurable resume --accept {}"
+)
 
 
 class Row(TypedDict):
@@ -207,6 +214,9 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return view.how_to_load
     if view.open_promises and not _is_stuck(view):
         return f"{surface.command} approve {name}"
+    if view.status == "paused" and view.mismatch is not None:
+        accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""
+        return f"undo the change of {view.service}{accept}, or {surface.command} kill {name}"
     if view.status == "paused":
         return f"{repair}, or {surface.command} resume {name}"
     if view.status == "backing-off":
@@ -246,6 +256,21 @@ def duration(ms: int) -> str:
     if minutes < 60:  # noqa: PLR2004 - an hour has sixty minutes.
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def when(row: Row) -> str:
+    """How long a step took; of one that is open, what it does, and until when."""
+    if row["due_at_ms"] is not None:
+        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
+    if row["ms"] is not None and row["status"] == "done":
+        return duration(row["ms"]) if row["ms"] else ""
+    return row["status"]
+
+
+def shortened(text: str) -> str:
+    """One line of a table."""
+    first = first_line(text)
+    return first if len(first) <= VALUE_CHARS_MAX else f"{first[: VALUE_CHARS_MAX - 1]}…"
 
 
 def _facts(view: InvocationView) -> str:

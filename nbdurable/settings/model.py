@@ -163,6 +163,12 @@ class Settings(BaseSettings):
         None, description="where the token is; the journal's by default"
     )
     no_token: bool = Field(False, description="let everybody on this machine in")  # noqa: FBT003 - a default.
+    allowed_origins: tuple[str, ...] = Field(
+        (), description='pages that may call from a browser: ["http://localhost:8888"]'
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description='names of this machine, besides its addresses: ["lab.example"]'
+    )
     body_limit: ByteSize = Field(
         ByteSize(32 * 1024 * 1024), description="a larger request is refused with 413"
     )
@@ -283,7 +289,7 @@ def shown(value: object) -> str:
     match value:
         case None:
             return NONE
-        case dict():
+        case dict() | tuple():
             return json.dumps(value)
         case timedelta():
             return show_duration(round(value / timedelta(milliseconds=1)))

@@ -79,3 +79,19 @@ def test_a_command_whose_owner_dies_says_so(up: Up) -> None:
     assert watching.returncode == 75, err
     assert "went away" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_an_owner_that_hangs_is_told_of(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the lock and listens, so that only its silence tells."""
+    monkeypatch.setenv("NBDURABLE_OWNER_WAIT", "0s")
+    up.process.send_signal(signal.SIGSTOP)
+    try:
+        refused = nbdurable("ls")
+        found = json.loads(nbdurable("doctor", "--json").stdout)
+    finally:
+        up.process.send_signal(signal.SIGCONT)
+    assert refused.exit_code == 75
+    assert f"process {up.process.pid} (nbdurable up --json" in refused.stderr
+    assert [one["check"] for one in found if one["health"] == "ill"] == ["owner"]
+    assert nbdurable("ls").exit_code == 0

@@ -70,3 +70,17 @@ def test_looking_where_there_is_nothing_makes_nothing(folder: Path) -> None:
     assert refused.exit_code == 4
     assert "there is no journal" in refused.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_on_a_terminal_a_run_is_drawn_in_colours(
+    lived: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe there is none of it, so that what is read there is what was meant."""
+    plain = nbdurable("watch", "Greeter/greet").stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    watched = nbdurable("watch", "Greeter/greet")
+    assert watched.exit_code == 0
+    assert "\x1b[32m" in watched.stdout
+    assert "Greeter/greet" in watched.stdout
+    assert "\x1b" in nbdurable("ls").stdout
+    assert "\x1b" not in plain

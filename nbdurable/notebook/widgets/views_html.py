@@ -16,11 +16,12 @@ from nbdurable.client.picture import (
     Row,
     Tone,
     clock_time,
-    duration,
     short_id,
+    shortened,
     status_of,
     tone_of,
     what_to_do,
+    when,
 )
 from nbdurable.client.query import Found
 from nbdurable.client.views import InvocationView
@@ -42,7 +43,6 @@ _MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: 
 _ROW: Final = "background: none"
 _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
-_VALUE_COLUMNS: Final = 60
 # As pandas does: a page and no more.
 _ROWS_SHOWN: Final = 60
 
@@ -136,7 +136,7 @@ class FoundTable:
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
-            tuple("" if cell is None else _shortened(str(cell)) for cell in row)
+            tuple("" if cell is None else shortened(str(cell)) for cell in row)
             for row in self.found.rows[:_ROWS_SHOWN]
         ]
 
@@ -176,8 +176,8 @@ def picture_text(picture: Picture) -> str:
         (
             f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
             row["name"],
-            _when(row),
-            _shortened(row["failure"] or row["value"]),
+            when(row),
+            shortened(row["failure"] or row["value"]),
         )
         for row in rows
     ]
@@ -209,7 +209,7 @@ def _html_row(row: Row) -> str:
         f'<span style="color: {colour}">{GLYPHS[row["tone"]]}</span>',
         f'<span style="{_MUTED}">{escape(row["kind"])}</span>',
         escape(row["name"]),
-        f'<span style="{_MUTED}">{escape(_when(row))}</span>',
+        f'<span style="{_MUTED}">{escape(when(row))}</span>',
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
     return _tr(cells) + _html_output(row["output"])
@@ -232,19 +232,6 @@ def _chip(tone: Tone, text: str) -> str:
 
 def _line(text: str, style: str = "") -> str:
     return f'<div style="{style}">{escape(text)}</div>'
-
-
-def _when(row: Row) -> str:
-    if row["due_at_ms"] is not None:
-        return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
-    if row["ms"] is not None and row["status"] == "done":
-        return duration(row["ms"]) if row["ms"] else ""
-    return row["status"]
-
-
-def _shortened(text: str) -> str:
-    first = text.partition("\n")[0]
-    return first if len(first) <= _VALUE_COLUMNS else first[: _VALUE_COLUMNS - 1] + "…"
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

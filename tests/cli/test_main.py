@@ -1,0 +1,53 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from support.command import nbdurable
+
+from nbdurable import __version__
+from nbdurable.cli.main import COMMANDS, main
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command: str) -> None:
+    helped = nbdurable(command, "--help")
+    assert helped.exit_code == 0
+    assert len(helped.stdout.splitlines()) > 4
+
+
+def test_help_lists_every_command_and_the_exit_codes() -> None:
+    helped = nbdurable("-h").stdout
+    assert all(f"  {command} " in helped for command in COMMANDS)
+    assert "75 the journal has an owner" in helped
+
+
+def test_the_script_is_the_module() -> None:
+    script = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"]["nbdurable"]
+    room, _, name = script.partition(":")
+    assert getattr(import_module(room), name) is main
+    shown = subprocess.run(
+        [sys.executable, "-m", "nbdurable", "--version"], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout == f"nbdurable {__version__}\n"
+
+
+def test_asking_for_help_loads_no_database() -> None:
+    """Completion in a shell asks at every key."""
+    code = "import sys, nbdurable.cli.main; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"duckdb", "pydantic", "rich", "asyncio"} & set(shown.stdout.split())
+
+
+def test_what_is_no_command_is_refused() -> None:
+    refused = nbdurable("lsd")
+    assert refused.exit_code == 2
+    assert "lsd" in refused.stderr
