@@ -34,7 +34,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result
+from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result, Target
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -51,6 +51,7 @@ class InvocationView:
     service: str
     handler: str
     key: str | None
+    scope: str | None = None
     status: str
     attempt: int
     revision: int | None
@@ -79,7 +80,9 @@ class InvocationView:
 
     @property
     def target(self) -> str:
-        return "/".join(part for part in (self.service, self.key, self.handler) if part is not None)
+        return str(
+            Target(service=self.service, handler=self.handler, key=self.key, scope=self.scope)
+        )
 
     @property
     def is_done(self) -> bool:
@@ -140,6 +143,7 @@ def _completed_view(inv: Completed) -> InvocationView:
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,
@@ -163,6 +167,7 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,

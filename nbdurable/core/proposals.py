@@ -57,6 +57,11 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
     result: Result
     payload: bytes | None = None
     by: str = "client"
+    scope: str | None = None
+
+    @property
+    def object(self) -> ObjectId:
+        return ObjectId(service=self.service, key=self.key, scope=self.scope)
 
 
 class StateValue(Value, frozen=True, kw_only=True):
