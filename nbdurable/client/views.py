@@ -201,7 +201,7 @@ def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
     """What a person does so that this invocation's code is there."""
     match None if service is None else service.manifest.origin:
         case None:
-            return f"open the journal with {inv.target.service} among the services"
+            return f"run the script of {inv.target.service}, or nbdurable up --app with its file"
         case "papermill":
             return "run its papermill command again"
         case _:
