@@ -269,8 +269,11 @@ class EngineClient(CallingClient):
         Raises:
             InvocationNotFoundError: There is no such invocation.
             ConflictError: It has not completed.
-            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
+            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone;
+                400, it has no such entry.
         """
+        if not isinstance(from_entry, int):
+            raise HttpError(400, f"from_entry is the index of an entry, not {from_entry!r}")
         of = InvocationId(invocation_id)
         seed = self._draw_seed()
         proposal = await self._ask(

@@ -130,7 +130,8 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     """A new invocation with the input of a completed one, and perhaps the beginning of its journal.
 
     `seed` tells which life was read, `new_seed` and `new_invocation_id` are drawn by whoever asks.
-    The prefix is read by the shell (see `restart.py`), for the core keeps no finished journals.
+    The prefix, what comes before `from_entry`, is read by the shell (see `restart.py`), for the
+    core keeps no finished journals.
     """
 
     invocation_id: InvocationId
@@ -139,6 +140,7 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     new_seed: int
     argument: PayloadRef
     headers: Mapping[str, str] = {}
+    from_entry: int = 1
     prefix: tuple[PrefixEntry, ...] = ()
     revision: int | Literal["keep", "latest"] = "latest"
 
