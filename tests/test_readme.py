@@ -16,7 +16,8 @@ import pytest
 from support.command import END_S_MAX, nbdurable, start_apart, until_served
 from support.running import durable, until
 
-from nbdurable.client.answers import answer
+from nbdurable.client.answers import answer, find_awaited
+from nbdurable.client.picture import NOTEBOOK
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -42,7 +43,7 @@ def test_the_script_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 async def test_the_handler_of_steps_runs_as_it_stands() -> None:
-    _, block, _ = python_blocks("In a script")
+    _, block, *_ = python_blocks("In a script")
     names: dict[str, Any] = {}
     exec(block, names)  # noqa: S102 - it is our own README.
     assert names["price"]("tea") == 9.99
@@ -55,7 +56,7 @@ async def test_the_handler_of_steps_runs_as_it_stands() -> None:
 
 
 async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    *_, block = python_blocks("In a script")
+    _, _, block, _ = python_blocks("In a script")
     # Annotations are looked up in the module that a class says it is of.
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)
@@ -64,10 +65,20 @@ async def test_a_person_is_asked_as_it_stands(monkeypatch: pytest.MonkeyPatch) -
     async with durable(names["refunds"]) as engine:
         client = engine.client
         sent = await client.workflow_send(names["run"], "k", {"total": 80})
-        view = await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
-        await answer(client, view, "refund", {"amount": 5, "reason": "late"})
+        await until(engine, sent.invocation_id, lambda view, _: bool(view.open_promises))
+        awaited = await find_awaited(client, "k", "refund", NOTEBOOK)
+        await answer(client, awaited, {"amount": 5, "reason": "late"})
         refunded = await client.workflow_attach(names["run"], "k")
     assert refunded == "refunded 5.0 because it was late"
+
+
+def test_the_test_of_a_handler_passes_as_it_stands(tmp_path: Path) -> None:
+    """With pytest and the package, and nothing else."""
+    *_, block = python_blocks("In a script")
+    (tmp_path / "test_orders.py").write_text(block)
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
+    shown = subprocess.run(pytest_here, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in shown.stdout, shown.stdout
 
 
 def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from nbdurable.errors import (
+    AnswerError,
     DefinitionError,
     HttpError,
     InvocationNotFoundError,
@@ -36,8 +37,7 @@ class Refusal(click.ClickException):
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
         super().__init__(sentence)
-        # Click reads it from whatever it is shown; that others share a class's is its own affair.
-        self.__dict__["exit_code"] = code
+        self.exit_code = code  # type: ignore[misc] # Click declares it of a class, and reads ours.
 
 
 def refusal_of(error: NbdurableError) -> Refusal:
@@ -51,7 +51,7 @@ def refusal_of(error: NbdurableError) -> Refusal:
             return Refusal(str(error), WAITING)
         case JournalHeldError() | LinkLostError():
             return Refusal(str(error), UNREACHABLE)
-        case SettingsError() | DefinitionError() | QueryError():
+        case SettingsError() | DefinitionError() | QueryError() | AnswerError():
             return Refusal(str(error), USAGE)
         case _:
             return Refusal(str(error))

@@ -196,19 +196,29 @@ class EngineClient(CallingClient):
         return await self._value(outcome, serde)
 
     async def workflow_attach(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """Wait for the result of a workflow's run."""
         service, run, output_serde = await self._workflow(workflow)
-        invocation_id = keyed_invocation_id(service, key, run, None)
+        refuse_address(Addressed(key, None, None, scope))
+        invocation_id = keyed_invocation_id(service, key, run, None, scope)
         return await self.attach(invocation_id, serde or output_serde)
 
     async def workflow_output(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """The result of a workflow's run if there is one by now."""
         service, run, output_serde = await self._workflow(workflow)
-        invocation_id = keyed_invocation_id(service, key, run, None)
+        refuse_address(Addressed(key, None, None, scope))
+        invocation_id = keyed_invocation_id(service, key, run, None, scope)
         return await self.output(invocation_id, serde or output_serde)
 
     # -- people's verbs -----------------------------------------------------------------------
@@ -259,8 +269,11 @@ class EngineClient(CallingClient):
         Raises:
             InvocationNotFoundError: There is no such invocation.
             ConflictError: It has not completed.
-            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
+            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone;
+                400, it has no such entry.
         """
+        if not isinstance(from_entry, int):
+            raise HttpError(400, f"from_entry is the index of an entry, not {from_entry!r}")
         of = InvocationId(invocation_id)
         seed = self._draw_seed()
         proposal = await self._ask(
@@ -307,20 +320,36 @@ class EngineClient(CallingClient):
         promise: str,
         value: Any = None,
         serde: Serde[Any] = DEFAULT_SERDE,
+        scope: str | None = None,
     ) -> None:
         """ConflictError when it was completed before: a promise is written once."""
+        refuse_address(Addressed(key, None, None, scope))
         result, payload = await self._success(serde, value, f"promise {promise!r}")
         await self._do(
             CompletePromise(
-                service=workflow, key=key, promise=promise, result=result, payload=payload
+                service=workflow,
+                key=key,
+                promise=promise,
+                result=result,
+                payload=payload,
+                scope=scope,
             )
         )
 
     async def reject_promise(
-        self, workflow: str, key: str, promise: str, message: str, code: int = 500
+        self,
+        workflow: str,
+        key: str,
+        promise: str,
+        message: str,
+        code: int = 500,
+        scope: str | None = None,
     ) -> None:
+        refuse_address(Addressed(key, None, None, scope))
         failure = Failure(code=code, message=message)
-        await self._do(CompletePromise(service=workflow, key=key, promise=promise, result=failure))
+        await self._do(
+            CompletePromise(service=workflow, key=key, promise=promise, result=failure, scope=scope)
+        )
 
     async def resolve_signal(
         self, invocation_id: str, name: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE

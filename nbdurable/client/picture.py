@@ -30,14 +30,20 @@ class Surface(NamedTuple):
     Attributes:
         command: What the verbs follow.
         repair: How code is corrected, with the service's name in it.
+        accept: How a mismatch is accepted, with the run's name in it.
     """
 
     command: str
     repair: str
+    accept: str
 
 
-NOTEBOOK: Final = Surface("%durable", "correct the cell of {} and run it again")
-TERMINAL: Final = Surface("nbdurable", "correct the code of {} and start it again")
+NOTEBOOK: Final = Surface(
+    "%durable", "correct the cell of {} and run it again", "%durable accept {}"
+)
+TERMINAL: Final = Surface(
+    "nbdurable", "correct the code of {} and start it again", "nbdurable resume --accept {}"
+)
 
 
 class Row(TypedDict):
@@ -208,6 +214,9 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return view.how_to_load
     if view.open_promises and not _is_stuck(view):
         return f"{surface.command} approve {name}"
+    if view.status == "paused" and view.mismatch is not None:
+        accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""
+        return f"undo the change of {view.service}{accept}, or {surface.command} kill {name}"
     if view.status == "paused":
         return f"{repair}, or {surface.command} resume {name}"
     if view.status == "backing-off":

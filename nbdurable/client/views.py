@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from nbdurable.core.commands import (
     AwakeableCommand,
@@ -33,7 +34,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import Failure, OutputStream, Question, Result
+from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result, Target
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -50,6 +51,7 @@ class InvocationView:
     service: str
     handler: str
     key: str | None
+    scope: str | None = None
     status: str
     attempt: int
     revision: int | None
@@ -73,10 +75,14 @@ class InvocationView:
     how_to_load: str = ""
     completed_by: str | None = None
     paused_by: str | None = None
+    # Its last attempt asked for something else than is recorded.
+    mismatch: Literal["acceptable", "hard"] | None = None
 
     @property
     def target(self) -> str:
-        return "/".join(part for part in (self.service, self.key, self.handler) if part is not None)
+        return str(
+            Target(service=self.service, handler=self.handler, key=self.key, scope=self.scope)
+        )
 
     @property
     def is_done(self) -> bool:
@@ -137,6 +143,7 @@ def _completed_view(inv: Completed) -> InvocationView:
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,
@@ -159,6 +166,7 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,
@@ -178,14 +186,22 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         is_code_loaded=inv.status == "running" or bool(state.links_for(inv)),
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
+        mismatch=_mismatch(inv),
     )
+
+
+def _mismatch(inv: Invocation) -> Literal["acceptable", "hard"] | None:
+    error = inv.last_error
+    if error is None or error.code != MISMATCH_CODE or inv.paused_by != "error":
+        return None
+    return "acceptable" if error.can_accept else "hard"
 
 
 def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
     """What a person does so that this invocation's code is there."""
     match None if service is None else service.manifest.origin:
         case None:
-            return f"open the journal with {inv.target.service} among the services"
+            return f"run the script of {inv.target.service}, or nbdurable up --app with its file"
         case "papermill":
             return "run its papermill command again"
         case _:

@@ -59,6 +59,11 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
     result: Result
     payload: bytes | None = None
     by: str = "client"
+    scope: str | None = None
+
+    @property
+    def object(self) -> ObjectId:
+        return ObjectId(service=self.service, key=self.key, scope=self.scope)
 
 
 class StateValue(Value, frozen=True, kw_only=True):
@@ -127,7 +132,8 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     """A new invocation with the input of a completed one, and perhaps the beginning of its journal.
 
     `seed` tells which life was read, `new_seed` and `new_invocation_id` are drawn by whoever asks.
-    The prefix is read by the shell (see `restart.py`), for the core keeps no finished journals.
+    The prefix, what comes before `from_entry`, is read by the shell (see `restart.py`), for the
+    core keeps no finished journals.
     """
 
     invocation_id: InvocationId
@@ -136,6 +142,7 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     new_seed: int
     argument: PayloadRef
     headers: Mapping[str, str] = {}
+    from_entry: int = 1
     prefix: tuple[PrefixEntry, ...] = ()
     revision: int | Literal["keep", "latest"] = "latest"
 

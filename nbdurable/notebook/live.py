@@ -16,7 +16,14 @@ from uuid import uuid4
 
 from IPython.display import display, update_display
 
-from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, answer, reject
+from nbdurable.client.answers import (
+    APPROVED,
+    REJECTED_MESSAGE,
+    Awaited,
+    answer,
+    awaited_at,
+    reject,
+)
 from nbdurable.client.picture import Ask, Picture, picture_of
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
@@ -85,27 +92,27 @@ class LiveJournal:
         self._session.screen.draw(object(), lambda: self._reject(ask_id, message))
 
     def _answer(self, ask_id: str, value: Any) -> None:
-        view, entry = self._asked(ask_id)
+        asked = self._asked(ask_id)
         done = "approved" if value is APPROVED else "answered"
-        self._tell(answer(self._session.client, view, ask_id, value, entry.question), done, entry)
+        self._tell(answer(self._session.client, asked, value), done, asked)
 
     def _reject(self, ask_id: str, message: str) -> None:
-        view, entry = self._asked(ask_id)
-        rejecting = reject(self._session.client, view, ask_id, message or REJECTED_MESSAGE)
-        self._tell(rejecting, "rejected", entry)
+        asked = self._asked(ask_id)
+        rejecting = reject(self._session.client, asked, message or REJECTED_MESSAGE)
+        self._tell(rejecting, "rejected", asked)
 
-    def _asked(self, ask_id: str) -> tuple[InvocationView, EntryView]:
+    def _asked(self, ask_id: str) -> Awaited:
         assert self._latest is not None, "a button is drawn before it can be clicked"
         view, entries = self._latest
-        return view, next(e for e in entries if ask_id in (e.awakeable_id, e.name))
+        return awaited_at(view, next(e for e in entries if ask_id in (e.awakeable_id, e.name)))
 
-    def _tell(self, answering: Coroutine[Any, Any, None], done: str, entry: EntryView) -> None:
+    def _tell(self, answering: Coroutine[Any, Any, None], done: str, asked: Awaited) -> None:
         try:
             self._session.client.wait(answering)
         except NbdurableError as error:
             self._said = str(error)
         else:
-            self._said = f"{done} '{entry.name or 'awakeable'}'"
+            self._said = f"{done} '{asked.name}'"
         assert self._latest is not None
         self._draw(*self._latest)
 

@@ -6,13 +6,11 @@ Each takes the session and its words and returns one object that can be shown.
 from __future__ import annotations
 
 import importlib
-import shlex
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 from IPython.core.error import UsageError
 
-from nbdurable.client import answers
 from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
@@ -22,7 +20,9 @@ from nbdurable.errors import (
     TerminalError,
 )
 from nbdurable.notebook.handle import Handle
+from nbdurable.notebook.replies import approve, reject
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.spelling import nearest
 from nbdurable.notebook.widgets.views_html import InvocationTable, Sentence
 from nbdurable.sdk import DefaultSerde
 
@@ -32,13 +32,17 @@ Verb = Callable[[Session, list[str]], Any]
 LISTED_MAX: Final = 30
 
 HELP: Final = """\
-%durable ls [--all]                        runs, newest first
+%durable ls [--all]                        the newest 30 runs, or all
 %durable show ID                           one run: its journal, live, with its buttons
-%durable approve ID [PROMISE]              answer what it waits for with yes
-%durable reject ID [PROMISE] [MESSAGE]     or with no: its await raises TerminalError
+%durable approve [ID [PROMISE [VALUE]]]    answer what it waits for with yes, or with JSON
+%durable reject ID [PROMISE] [REASON]      or with no: its await raises TerminalError
 %durable cancel ID                         its next await raises TerminalError; it may compensate
-%durable resume ID                         try again now what is paused or backs off
+%durable pause ID                          keep it from going on
+%durable resume ID [REVISION]              try again now what is paused or backs off
+%durable accept ID                         of a mismatch: go on with what is recorded
 %durable kill ID                           end it now, without running any of its code
+%durable restart ID [ENTRY]                a finished one anew, as a new run, from an entry on
+%durable purge ID                          forget a finished one; a workflow's key can run again
 %durable result ID                         what it returned
 %durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
@@ -58,45 +62,81 @@ def show(session: Session, words: list[str]) -> Handle:
     return Handle(session, view.id, view.target, DefaultSerde())
 
 
-def approve(session: Session, words: list[str]) -> Sentence:
-    view = _find(session, words[:1], "approve") if words else _only_one_waiting(session)
-    promise = _promise(view, words[1] if len(words) > 1 else None, "approve")
-    answer = answers.approve(session.client, view, promise)
-    return _answered(session, answer, f"approved '{promise}' of {_who(view)}")
-
-
-def reject(session: Session, words: list[str]) -> Sentence:
-    view = _find(session, words[:1], "reject")
-    rest = words[1:]
-    # The first word names a promise, unless the only one there is to reject is another.
-    names_promise = bool(rest) and (rest[0] in view.open_promises or not view.open_promises)
-    promise = _promise(view, rest[0] if names_promise else None, "reject")
-    message = " ".join(rest[1:] if names_promise else rest) or answers.REJECTED_MESSAGE
-    answer = answers.reject(session.client, view, promise, message)
-    return _answered(session, answer, f"rejected '{promise}' of {_who(view)}: {message}")
-
-
 def cancel(session: Session, words: list[str]) -> Sentence:
     view = _find_unfinished(session, words, "cancel")
     session.client.wait(session.client.cancel(view.id))
+    if view.status in ("paused", "backing-off"):
+        # It may fail again before it awaits anything.
+        return Sentence(
+            f"{view.target} is told at its next await, if its code gets so far: it is"
+            f" {status_of(view)}. To end it anyway: %durable kill {handy_name(view)}"
+        )
     return Sentence(f"cancelled {view.target}: its next await raises TerminalError")
 
 
+def pause(session: Session, words: list[str]) -> Sentence:
+    view = _find_unfinished(session, words, "pause")
+    session.client.wait(session.client.pause(view.id))
+    return Sentence(f"{view.target} is paused; it goes on with %durable resume {handy_name(view)}")
+
+
 def resume(session: Session, words: list[str]) -> Sentence:
-    view = _find_unfinished(session, words, "resume")
+    """On its revision, or on the one with this number: the way back from a mismatch."""
+    view = _find_unfinished(session, words[:1], "resume")
+    if len(words) > 2 or not all(word.isdecimal() for word in words[1:]):  # noqa: PLR2004 - ID REVISION.
+        raise UsageError("write: %durable resume ID [REVISION]")
+    revision: int | Literal["keep"] = int(words[1]) if len(words) > 1 else "keep"
     if view.status not in ("paused", "backing-off"):
         raise UsageError(f"{view.target} is neither paused nor backing off: {status_of(view)}")
     try:
-        session.client.wait(session.client.resume(view.id))
+        session.client.wait(session.client.resume(view.id, revision))
     except ConflictError as error:
         raise UsageError(str(error)) from None
     return Sentence(f"{view.target} is tried again")
 
 
+def accept(session: Session, words: list[str]) -> Sentence:
+    view = _find_unfinished(session, words, "accept")
+    session.client.wait(session.client.accept_mismatch(view.id))
+    return Sentence(f"{view.target} goes on with what is recorded")
+
+
 def kill(session: Session, words: list[str]) -> Sentence:
     view = _find_unfinished(session, words, "kill")
+    entries = session.client.wait(session.client.journal(view.id))
     session.client.wait(session.client.kill(view.id))
-    return Sentence(f"killed {view.target}")
+    steps = [e.name for e in entries if e.kind == "Run" and e.status == "running"]
+    at_work = ", ".join(f"'{name}'" for name in steps)
+    # A thread cannot be ended from outside; what its step does is recorded nowhere.
+    still = f"; its step {at_work} may still be at work, unrecorded" if steps else ""
+    return Sentence(f"killed {view.target}{still}")
+
+
+def restart(session: Session, words: list[str]) -> Handle:
+    """A finished run anew, as a new run: with its input, or with its journal before an entry."""
+    view = _find(session, words[:1], "restart")
+    if len(words) > 2 or not all(word.isdecimal() for word in words[1:]):  # noqa: PLR2004 - ID ENTRY.
+        raise UsageError("write: %durable restart ID [ENTRY]; %durable show numbers them")
+    if view.is_run:
+        raise UsageError(
+            f"a workflow runs once per key; to run {view.target} again, forget it first:"
+            f" %durable purge {handy_name(view)}"
+        )
+    first = int(words[1]) if len(words) > 1 else 1
+    again = session.client.wait(session.client.restart_as_new(view.id, first))
+    return Handle(session, again, view.target, DefaultSerde())
+
+
+def purge(session: Session, words: list[str]) -> Sentence:
+    view = _find(session, words, "purge")
+    if not view.is_done:
+        raise UsageError(
+            f"{view.target} is {status_of(view)}, and only what has ended can be forgotten:"
+            f" %durable kill {handy_name(view)}"
+        )
+    session.client.wait(session.client.purge(view.id))
+    free = "; its key can run again" if view.is_run else ""
+    return Sentence(f"forgot {view.target}{free}")
 
 
 def result(session: Session, words: list[str]) -> Any:  # noqa: ANN401 - the user's value.
@@ -130,8 +170,12 @@ VERBS: Final[dict[str, Verb]] = {
     "approve": approve,
     "reject": reject,
     "cancel": cancel,
+    "pause": pause,
     "resume": resume,
+    "accept": accept,
     "kill": kill,
+    "restart": restart,
+    "purge": purge,
     "result": result,
     "nest": nest,
 }
@@ -151,22 +195,12 @@ def _find(session: Session, words: list[str], verb: str) -> InvocationView:
     try:
         return session.client.wait(session.client.find(words[0]))
     except InvocationNotFoundError:
-        raise UsageError(f"no run is called {words[0]!r}; %durable ls shows them") from None
+        near = nearest(words[0], names_to_complete(session))
+        raise UsageError(
+            f"no run is called {words[0]!r}; {near or '%durable ls shows them'}"
+        ) from None
     except ConflictError as error:
         raise UsageError(str(error)) from None
-
-
-def _only_one_waiting(session: Session) -> InvocationView:
-    """Who says only `approve` means the run that asks, if there is just one."""
-    views = session.client.wait(session.client.invocations())
-    match [view for view in views if view.open_promises]:
-        case [view]:
-            return view
-        case asking:
-            raise UsageError(
-                f"{len(asking)} runs wait for somebody; write: %durable approve ID, where ID is an"
-                " id, its beginning, or a key"
-            )
 
 
 def _find_unfinished(session: Session, words: list[str], verb: str) -> InvocationView:
@@ -174,41 +208,3 @@ def _find_unfinished(session: Session, words: list[str], verb: str) -> Invocatio
     if view.is_done:
         raise UsageError(f"{view.target} has finished: {status_of(view)}")
     return view
-
-
-def _promise(view: InvocationView, named: str | None, verb: str) -> str:
-    if view.key is None:
-        raise UsageError(f"{view.target} is no workflow and has no promises")
-    name, waits = handy_name(view), view.open_promises
-    if named is not None:
-        if waits and named not in waits:
-            raise UsageError(f"{_who(view)} waits for {', '.join(map(repr, waits))}, not {named!r}")
-        return named
-    match waits:
-        case (promise,):
-            return promise
-        case () if view.is_done:
-            raise UsageError(f"{_who(view)} waits for nobody: it has {status_of(view)}")
-        case ():
-            raise UsageError(
-                f"{_who(view)} waits for nobody yet; to answer in advance, name the promise: "
-                f"%durable {verb} {name} PROMISE"
-            )
-        case _:
-            raise UsageError(
-                f"{_who(view)} waits for several; write one of: "
-                + ", ".join(f"%durable {verb} {name} {shlex.quote(promise)}" for promise in waits)
-            )
-
-
-def _answered(session: Session, answer: Coroutine[Any, Any, None], done: str) -> Sentence:
-    """Not an error when somebody was faster: a click and Run All may well meet."""
-    try:
-        session.client.wait(answer)
-    except ConflictError as error:
-        return Sentence(f"{error}; it is answered once, and that answer stands")
-    return Sentence(done)
-
-
-def _who(view: InvocationView) -> str:
-    return f"{view.service}/{view.key}"

@@ -14,7 +14,8 @@ from support.running import durable, until
 
 from nbdurable import Service, Workflow
 from nbdurable import durable as sugar
-from nbdurable.client.answers import answer, check_answer, reject
+from nbdurable.client.answers import answer, check_answer, find_awaited, reject
+from nbdurable.client.picture import NOTEBOOK
 from nbdurable.core.values import Question
 from nbdurable.errors import AnswerError, ContextMisuseError, TerminalError
 from nbdurable.invoker.questions import CONTEXT_CHARS_MAX, question_of
@@ -116,10 +117,10 @@ async def test_a_workflow_asks_by_a_promise_and_gets_the_type():
         assert entry.question is not None
         assert (entry.name, entry.question.title) == ("refund", "How much?")
         assert json.loads(entry.question.context) == {"order": 7}
+        awaited = await find_awaited(client, "k", "refund", NOTEBOOK)
         with pytest.raises(AnswerError):
-            await answer(client, view, "refund", {"amount": 5}, entry.question)
-        good = {"amount": 5, "reason": "late"}
-        await answer(client, view, "refund", good, entry.question)
+            await answer(client, awaited, {"amount": 5})
+        await answer(client, awaited, {"amount": 5, "reason": "late"})
         assert await client.workflow_attach(run, "k") == "5.0 late"
 
 
@@ -130,7 +131,7 @@ async def test_others_ask_by_an_awakeable_with_a_name():
         view = await until(engine, sent.invocation_id, lambda view, _: bool(view.open_awakeables))
         entry = (await client.journal(view.id))[-1]
         assert (entry.kind, entry.name) == ("Awakeable", "sure")
-        await reject(client, view, entry.awakeable_id, "not today")
+        await reject(client, await find_awaited(client, view.id, None, NOTEBOOK), "not today")
         with pytest.raises(TerminalError, match="not today"):
             await client.attach(view.id)
 

@@ -76,6 +76,8 @@ def test_an_object_keeps_state_per_key_and_shared_handlers_read_it(shell):
     shell.run(COUNTER)
     assert shell.run('await Counter["a"].add(5), await Counter["a"].add(2)') == (5, 7)
     assert shell.run('await Counter["a"].total(), await Counter["b"].total()') == (7, 0)
+    # The empty key is a key.
+    assert shell.run('await Counter[""].add(1)') == 1
 
 
 def test_a_bound_handler_is_what_ctx_calls_take(shell):
@@ -139,7 +141,10 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
         ("Counter['k'].total(1)", 'total takes no input; write: Counter["k"].total()'),
         ("Counter['k'].add.send(1, delay=5)", "write: delay=timedelta(seconds=5)"),
         ("Counter['k'].add({'a': {1}})", """argument of 'add'["a"] is of type set"""),
-        ("%durable frobnicate", "%durable has no verb 'frobnicate'"),
+        ("%durable frobnicate", "%durable has no verb 'frobnicate'; it has: ls, show"),
+        ("%durable shwo", "%durable has no verb 'shwo'; did you mean 'show'?"),
+        ("%%durable_service S --retries -1\nasync def f(ctx): ...", "so 0 or more"),
+        ("%%durable_service S --timeout 5\nasync def f(ctx): ...", "write e.g. --timeout 10m"),
         ("%durable show nothing", "no run is called 'nothing'; %durable ls shows them"),
         ("%durable show", "write: %durable show ID"),
         ("%durable show 'a", "close the quotation mark"),
@@ -252,9 +257,7 @@ def test_reject_is_a_terminal_error_with_the_message_given(shell):
     assert shell.run("await h") == "released: [403] too much"
     shell.run("%durable approve o approved")
     assert "was already completed; it is answered once, and that answer stands" in shell.out
-    assert shell.refused("%durable approve o").endswith(
-        "Payment/o waits for nobody: it has succeeded"
-    )
+    assert shell.refused("%durable approve o").endswith("Payment/o waits for nobody: succeeded")
 
 
 def test_a_workflows_key_means_its_run(shell):
@@ -398,7 +401,105 @@ def test_approve_alone_means_the_only_run_that_asks(shell):
     shell.run(PAYMENT)
     shell.run('h = Payment["o"].run({})')
     wait_until(shell, "'GetPromise' in str(h.journal)")
-    assert "waits for 'approved', not 'aproved'" in shell.refused("%durable approve o aproved")
+    assert "waits for 'approved', not for 'aproved'" in shell.refused("%durable approve o aproved")
     shell.run("%durable approve")
     assert "approved 'approved' of Payment/o" in shell.out
-    assert "0 runs wait for somebody" in shell.refused("%durable approve")
+    assert "no run waits for anybody" in shell.refused("%durable approve")
+
+
+COUNT = """%%durable_service Count
+async def count(ctx, n):
+    return await ctx.run_typed("step", lambda: n + 1)
+"""
+
+
+def test_a_finished_run_starts_anew_and_a_workflows_is_forgotten_first(shell):
+    """A mistake in the input need not burn a key."""
+    shell.run(COUNT)
+    shell.run("h = Count.count(1)")
+    assert shell.run("await h") == 2
+    shell.run("again = %durable restart {h.id}")
+    assert shell.run("await again") == 2
+    assert shell.refused("%durable restart {h.id} x").startswith("UsageError: write: %durable")
+    shell.run(PAYMENT)
+    shell.run('Payment["o"].run({"amount": 1})')
+    assert "can be forgotten: %durable kill Payment/o" in shell.refused("%durable purge o")
+    shell.run("%durable kill o")
+    assert "%durable purge Payment/o" in shell.refused("%durable restart o")
+    assert repr(shell.run("%durable purge o")) == "forgot Payment/o/run; its key can run again"
+    assert shell.run('Payment["o"].run({"amount": 2}).status') != "completed"
+
+
+ONE, UNO = (
+    f"""%%durable_workflow Way
+async def run(ctx, request):
+    await ctx.run_typed("{name}", lambda: 1)
+    await ctx.promise("go")
+    return "{name}"
+"""
+    for name in ("one", "uno")
+)
+
+
+def test_a_mismatch_is_shown_as_one_with_its_ways_out(shell):
+    """It once looked as if all it needed were an answer."""
+    shell.run(ONE)
+    shell.run('h = Way["a"].run(None)')
+    wait_until(shell, "'GetPromise' in str(h.journal)")
+    shell.run("%unload_ext nbdurable")
+    shell.run("%load_ext nbdurable")
+    shell.run(UNO)
+    shell.run("h = %durable show a")
+    wait_until(shell, "h.status == 'paused'")
+    shown = shell.run("str(h.journal)")
+    assert "undo the change of Way, or %durable accept Way/a, or %durable kill Way/a" in shown
+    assert "%durable approve" not in shown
+    assert repr(shell.run("%durable accept a")) == "Way/a/run goes on with what is recorded"
+    shell.run("%durable approve a go")
+    assert shell.run('await Way["a"].run(None)') == "uno"
+
+
+def test_pause_keeps_a_run_and_resume_lets_it_go_on(shell):
+    shell.run(PAYMENT)
+    shell.run('h = Payment["o"].run({"amount": 1})')
+    wait_until(shell, "'GetPromise' in str(h.journal)")
+    assert "%durable resume Payment/o" in repr(shell.run("%durable pause o"))
+    wait_until(shell, "h.status == 'paused'")
+    shell.run("%durable resume o")
+    shell.run("%durable approve o")
+    assert shell.run("await h") == "captured"
+
+
+def test_an_answer_may_be_a_value(shell):
+    shell.run(ONE)
+    shell.run('h = Way["a"].run(None)')
+    wait_until(shell, "'GetPromise' in str(h.journal)")
+    assert "is no JSON" in shell.refused("%durable approve a go {")
+    shown = shell.run("%durable approve a go '{\"n\": [1, 2]}'")
+    assert repr(shown) == "answered 'go' of Way/a"
+
+
+def test_options_of_a_cell_hold_for_its_handlers(shell):
+    """As the constructor's; a changed one is a new revision."""
+    cell = "%%durable_workflow Flow {}\nasync def run(ctx, n): return n"
+    shell.run(cell.format("--retries 2 --timeout 10m --retention 7d --private"))
+    client = session_of(shell).client
+    (service,) = client.wait(client.services())
+    (handler,) = service.handlers
+    assert handler.retry.max_attempts == 3
+    assert handler.abort_timeout_ms == 600_000
+    assert handler.workflow_retention_ms == handler.journal_retention_ms == 7 * 86_400_000
+    assert handler.ingress_private
+    shell.run(cell.format(""))
+    assert shell.out == "Flow: revision 2\n"
+
+
+def test_a_run_that_is_nearly_named_is_offered(shell):
+    shell.run(PAYMENT)
+    shell.run('Payment["order-456"].run({})')
+    refused = shell.refused("%durable show Payment/order-465")
+    assert refused.endswith("did you mean 'Payment/order-456'?")
+
+
+def session_of(shell):
+    return shell.ip.magics_manager.registry["DurableMagics"].session

@@ -173,6 +173,7 @@ def _complete_promise(
         promise=command.key,
         result=command.result,
         by=inv.id,
+        scope=inv.object.scope,
     )
     waiter = Waiter(inv.id, inv.seed, command.completion_id, "CompletePromise")
     if complete_promise(draft, proposal, CopyOf(lsn)):

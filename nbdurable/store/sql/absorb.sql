@@ -1,5 +1,9 @@
 -- Absorbing: everything between `begin_absorb` and `commit_absorb` is one transaction on base.
 -- The views `pending` and `pending_change` compare with absorbed_lsn, so it is moved last.
+--
+-- What looks for few facts among all of base finds their lsns first, from short columns, and then
+-- the facts by their lsns. In one step DuckDB would read every body there is: among 10^6 facts a
+-- purge takes 20 ms in two steps, and 330 ms in one.
 
 -- name: begin_absorb
 -- Base only; a second attached database written here would be refused by DuckDB.
@@ -126,27 +130,31 @@ where
 -- All facts of a purged invocation with the purge itself. A later life under the same id (a
 -- workflow key that was run again) has higher lsns and stays.
 delete from base.fact
-where exists (
-    select 1
-    from pending as purge
-    where
-        purge.kind = 'InvocationPurged'
-        and purge.invocation_id = fact.invocation_id
-        and purge.lsn >= fact.lsn
-);
+where
+    lsn in (
+        select gone.lsn
+        from base.fact as gone
+        inner join pending as purge
+            on
+                gone.invocation_id = purge.invocation_id
+                and gone.lsn <= purge.lsn
+        where purge.kind = 'InvocationPurged'
+    );
 
 -- name: purge_journals
 -- The entries of an invocation that itself is kept: how it began and ended stays.
 delete from base.fact
 where
-    kind not in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
-    and exists (
-        select 1
-        from pending as purge
+    lsn in (
+        select gone.lsn
+        from base.fact as gone
+        inner join pending as purge
+            on
+                gone.invocation_id = purge.invocation_id
+                and gone.lsn <= purge.lsn
         where
             purge.kind = 'JournalPurged'
-            and purge.invocation_id = fact.invocation_id
-            and purge.lsn >= fact.lsn
+            and gone.kind not in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
     );
 
 -- name: purge_promises
@@ -202,13 +210,18 @@ select
     crc
 from base.fact
 where
-    kind in ('InvocationCreated', 'InvocationCompleted')
-    and invocation_id in (
-        select completed.invocation_id
-        from base.fact as completed
+    lsn in (
+        select either.lsn
+        from base.fact as either
         where
-            completed.kind = 'InvocationCompleted'
-            and completed.lsn between $first_lsn and $last_lsn
+            either.kind in ('InvocationCreated', 'InvocationCompleted')
+            and either.invocation_id in (
+                select completed.invocation_id
+                from base.fact as completed
+                where
+                    completed.kind = 'InvocationCompleted'
+                    and completed.lsn between $first_lsn and $last_lsn
+            )
     )
 order by lsn;
 

@@ -87,8 +87,9 @@ rollback;
 
 -- name: load
 -- What the engine's state folds from: the snapshot in place of what has ended, and the facts of all
--- else. What was edited by hand is in base.state, and a link ends with its epoch. No payloads, so
--- that a journal opens in little memory, and whatever has become of its blobs.
+-- else: their lsns first, so that no other body is read. What was edited by hand is in base.state,
+-- and a link ends with its epoch. No payloads, so that a journal opens in little memory, and
+-- whatever has become of its blobs.
 select
     lsn,
     epoch,
@@ -115,15 +116,20 @@ select
     crc
 from base.fact
 where
-    kind != 'StateEdited'
-    and (
-        kind not in ('CodeLoaded', 'LinkOpened', 'LinkClosed')
-        or epoch = (select max(latest.epoch) from base.fact as latest)
-    )
-    and not exists (
-        select 1
-        from base.snapshot as ended
-        where ended.invocation_id = fact.invocation_id
+    lsn in (
+        select live.lsn
+        from base.fact as live
+        where
+            live.kind != 'StateEdited'
+            and (
+                live.kind not in ('CodeLoaded', 'LinkOpened', 'LinkClosed')
+                or live.epoch = (select max(latest.epoch) from base.fact as latest)
+            )
+            and not exists (
+                select 1
+                from base.snapshot as ended
+                where ended.invocation_id = live.invocation_id
+            )
     )
 order by lsn;
 

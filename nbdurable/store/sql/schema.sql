@@ -39,9 +39,9 @@
 -- a journal reads no value.
 --
 -- `base.snapshot` is what opening a journal reads in place of the facts of invocations that have
--- ended, exact up to absorbed_lsn: for each of them, until it is purged, one fact that says all that
--- is still known of it, and another if its journal was purged. Its rows are encoded like facts and
--- checked like them. They say nothing that base.fact does not.
+-- ended, exact up to absorbed_lsn: for each of them, until it is purged, one fact that says all
+-- that is still known of it, and another if its journal was purged. Its rows are encoded and
+-- checked like facts, and say nothing that base.fact does not.
 --
 -- `base.blob` says which files of blobs/ are named by facts of base, or by state that outlived its
 -- fact: no payload has to be read to find the files that nobody names any more. Exact up to

@@ -1,0 +1,71 @@
+"""`%durable approve` and `reject`: a person's answer, by words. Buttons give the same."""
+
+# ruff: noqa: ANN401 - an answer is any value.
+from __future__ import annotations
+
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from nbdurable.client import answers
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
+from nbdurable.client.picture import NOTEBOOK
+from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
+from nbdurable.notebook.session import Session
+from nbdurable.notebook.widgets.views_html import Sentence
+
+
+def approve(session: Session, words: list[str]) -> Sentence:
+    run, name, *rest = [*words[:2], None, None][:2] + words[2:]
+    awaited = _find(session, run, name)
+    value = APPROVED if not rest else _json(" ".join(map(str, rest)))
+    done = "approved" if value is APPROVED else "answered"
+    return _replied(session, answers.answer(session.client, awaited, value), done, awaited)
+
+
+def reject(session: Session, words: list[str]) -> Sentence:
+    """The word after the run names what waits; where that has another name, all is reason."""
+    if not words:
+        raise UsageError("write: %durable reject ID [PROMISE] [REASON]")
+    run, *rest = words
+    try:
+        awaited = _find(session, run, rest[0] if rest else None)
+        reason = rest[1:]
+    except UsageError:
+        awaited, reason = _find(session, run, None), rest
+    message = " ".join(reason) or REJECTED_MESSAGE
+    rejecting = answers.reject(session.client, awaited, message)
+    return _replied(session, rejecting, "rejected", awaited, f": {message}")
+
+
+def _find(session: Session, run: str | None, name: str | None) -> Awaited:
+    try:
+        return session.client.wait(answers.find_awaited(session.client, run, name, NOTEBOOK))
+    except (AnswerError, ConflictError, InvocationNotFoundError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _replied(
+    session: Session,
+    replying: Coroutine[Any, Any, None],
+    done: str,
+    awaited: Awaited,
+    more: str = "",
+) -> Sentence:
+    """Not an error when somebody was faster: a click and Run All may well meet."""
+    try:
+        session.client.wait(replying)
+    except ConflictError as error:
+        return Sentence(f"{error}; it is answered once, and that answer stands")
+    return Sentence(f"{done} '{awaited.name}' of {awaited.of}{more}")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is no JSON ({error}); a text is written '\"so\"', with both quotes"
+        ) from None
