@@ -76,6 +76,8 @@ def test_an_object_keeps_state_per_key_and_shared_handlers_read_it(shell):
     shell.run(COUNTER)
     assert shell.run('await Counter["a"].add(5), await Counter["a"].add(2)') == (5, 7)
     assert shell.run('await Counter["a"].total(), await Counter["b"].total()') == (7, 0)
+    # The empty key is a key.
+    assert shell.run('await Counter[""].add(1)') == 1
 
 
 def test_a_bound_handler_is_what_ctx_calls_take(shell):
