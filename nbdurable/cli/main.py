@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "sql": "history",
     "export": "history",
     "up": "up",
+    "serve": "serve",
     "doctor": "doctor",
     "gc": "upkeep",
     "config": "upkeep",

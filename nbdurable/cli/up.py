@@ -6,7 +6,6 @@ It ends by a signal, or by itself when `--idle-exit` says so and nothing here ne
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 import nbdurable
 from nbdurable import __version__
 from nbdurable.cli.apps import load_services
+from nbdurable.cli.signals import signalled
 from nbdurable.cli.words import common, write_json
 from nbdurable.sdk.definition import Definition
 from nbdurable.server.options import ServeOptions
@@ -74,7 +74,7 @@ def up(
 
 
 async def _live(services: Iterable[Definition], settings: Settings, *, as_json: bool) -> None:
-    stopping = _signalled()
+    stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
     opened = DurableEngine(settings.home, services, options=settings.engine_options())
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
@@ -118,21 +118,6 @@ def _greet(engine: DurableEngine, serving: Serving, names: list[str], *, as_json
     click.echo(f"runs     {', '.join(names) or 'no code of its own; see --app'}")
     click.echo(serving.greeting)
     click.echo("Ctrl-C ends it; what runs goes on when the journal is next opened.", err=True)
-
-
-def _signalled() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT. A second one ends the process wherever it is."""
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def stop() -> None:
-        stopping.set()
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    return stopping
 
 
 async def _until_over(

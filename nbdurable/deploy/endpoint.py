@@ -29,9 +29,9 @@ class App:
     def __init__(
         self,
         services: Iterable[Definition],
-        protocol: Literal["bidi", "request_response"] | None,
-        identity_keys: list[str] | None,
-        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None,
+        protocol: Literal["bidi", "request_response"] | None = None,
+        identity_keys: list[str] | None = None,
+        journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
         self.services = by_name(services)
         self.protocol = protocol

@@ -49,7 +49,9 @@ def official_app(app: App) -> Callable[[Any, Any, Any], Awaitable[None]]:
     """
     try:
         import restate
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "restate":
+            raise
         raise ImportError(
             "serving an app to a Restate cluster needs the official SDK; write: pip install"
             " 'nbdurable[restate]'"

@@ -83,12 +83,17 @@ class Endpoint:
     def start(self) -> None:
         """Listen. Returns once a cluster can register it.
 
+        Does nothing if it listens already.
+
         Raises:
             ImportError: restate-sdk or hypercorn is not installed.
             DefinitionError: A handler uses what a cluster has not.
             NbdurableError: The address cannot be listened on.
         """
+        if self._thread is not None:
+            return
         self.app.official()
+        _check_installed()
         listening = _listen(*self._address)
         self._address = listening.getsockname()[:2]
         ready: Future[None] = Future()
@@ -195,6 +200,18 @@ class _Cuttable:
         self._is_cut = True
         for task in self._receiving:
             task.cancel()
+
+
+def _check_installed() -> None:
+    try:
+        import hypercorn  # noqa: F401 - whether it is there is the question.
+    except ModuleNotFoundError as error:
+        if error.name != "hypercorn":
+            raise
+        raise ImportError(
+            "serving an app to a Restate cluster needs hypercorn; write: pip install"
+            " 'nbdurable[restate]'"
+        ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.command import nbdurable
+from support.command import END_S_MAX, nbdurable, start_apart, until_served
+
+import nbdurable as package
+from nbdurable.store.lock import is_held
 
 
 def status(run: str) -> str:
@@ -26,6 +32,23 @@ def test_what_cannot_be_undone_is_asked_for(reached: Path, verb: str) -> None:
     done = nbdurable(verb, run, "--yes", "--json")
     assert done.exit_code == 0
     assert run in json.loads(done.stdout)[0]["target"]
+
+
+def test_a_person_at_a_terminal_is_asked_while_nobody_has_the_journal(lived: Path) -> None:
+    """Who thinks it over for an hour keeps nobody from the journal."""
+    for answer, code in (("n", 1), ("y", 0)):
+        person, terminal = pty.openpty()
+        killing = start_apart("kill", "order-1", stdin=terminal)
+        assert killing.stderr is not None
+        assert "kill Payment/order-1/run" in killing.stderr.readline()
+        assert not is_held(lived / ".nbdurable")
+        assert status("order-1") != "completed"
+        os.write(person, f"{answer}\n".encode())
+        killing.communicate(timeout=END_S_MAX)
+        os.close(person)
+        os.close(terminal)
+        assert killing.returncode == code
+    assert status("order-1") == "completed"
 
 
 def test_a_killed_run_is_over(reached: Path) -> None:
@@ -61,3 +84,32 @@ def test_a_finished_run_is_started_anew_as_another(reached: Path) -> None:
 def test_a_purged_run_is_forgotten(reached: Path) -> None:
     assert nbdurable("purge", "Greeter/greet", "--yes").exit_code == 0
     assert nbdurable("show", "Greeter/greet").exit_code == 4
+
+
+def test_a_mismatch_is_accepted_so_that_what_is_recorded_stands(folder: Path) -> None:
+    """One of the three ways out that a paused run names, where its code cannot be put back."""
+    report = package.Workflow("Report", inactivity_timeout=timedelta(0))
+    name = "draw"
+
+    @report.main()
+    async def run(ctx: package.WorkflowContext) -> str:
+        made = await ctx.run_typed(name, lambda: "made")
+        await ctx.promise("approved").value()
+        return f"{made} and approved"
+
+    with package.open_sync(services=[report]) as engine:
+        until_served(folder / ".nbdurable")
+        sent = engine.client.workflow_send(run, "monday", None)
+        watched = start_apart("watch", "monday", "--json")
+        assert watched.stdout is not None
+        while '"suspended"' not in watched.stdout.readline():
+            pass
+        name = "paint"
+        nbdurable("approve", "monday")
+        while '"paused"' not in watched.stdout.readline():
+            pass
+        assert "recorded" in nbdurable("show", "monday").stdout
+        assert nbdurable("resume", "monday", "--accept").exit_code == 0
+        assert engine.client.attach(sent.invocation_id) == "made and approved"
+        watched.communicate(timeout=END_S_MAX)
+        assert watched.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 from support.http import ask
@@ -52,6 +53,12 @@ def test_who_can_be_reached_by_others_is_told_so():
     with Endpoint(nbdurable.app([greeter]), "0.0.0.0", 0) as endpoint:  # noqa: S104 - the point.
         assert endpoint.url.startswith("http://127.0.0.1:")
         assert "whoever reaches this address can run these handlers" in endpoint.greeting
+
+
+def test_without_hypercorn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "hypercorn", None)
+    with pytest.raises(ImportError, match=r"pip install 'nbdurable\[restate\]'"):
+        Endpoint(nbdurable.app([greeter]), port=0).start()
 
 
 def test_an_address_that_is_taken_is_said():

@@ -6,6 +6,7 @@ engine of this process.
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import httpx
@@ -15,6 +16,7 @@ from conformance.driver import SERVICES
 from conformance.services.blocking import block_and_wait
 from scenarios import SCENARIOS
 from support.cluster import RestateServer
+from support.command import start_apart
 
 import nbdurable
 from nbdurable.deploy.serving import Endpoint
@@ -68,11 +70,18 @@ async def test_what_differs_on_purpose_differs_as_it_is_said(both: Both, scenari
     assert [said.status for said in here] == DIFFERENT[scenario].here
 
 
-def test_the_official_command_line_registers_an_endpoint(restate: RestateServer):
-    with Endpoint(nbdurable.app(SERVICES), port=0) as endpoint:
-        said = restate.cli("deployments", "register", endpoint.url, "--yes")
-        assert "Deployment ID:" in said
-        listed = restate.cli("services", "list")
+def test_the_official_command_line_registers_what_ours_serves(restate: RestateServer):
+    words = ("--app", "conformance.driver:SERVICES", "--bind", "127.0.0.1:0", "--json")
+    with start_apart("serve", *words) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            assert said["services"] == [service.name for service in SERVICES]
+            assert "Deployment ID:" in restate.cli("deployments", "register", said["url"], "--yes")
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    listed = restate.cli("services", "list")
     assert all(service.name in listed for service in SERVICES)
 
 
