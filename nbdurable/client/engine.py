@@ -113,6 +113,9 @@ class EngineClient(CallingClient):
         # Never drawn twice: it tells the lives of an id apart.
         self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._link.name}>"
+
     # -- calls and sends ----------------------------------------------------------------------
 
     async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:
@@ -531,22 +534,37 @@ class EngineClient(CallingClient):
         origin: str | None = None,
         keyed: bool = False,
         pin: bool = False,
+        keys: tuple[str, ...] | None = None,
     ) -> Loaded:
         """Load a definition's code: an unchanged one is its old revision, a changed one a new.
+
+        Args:
+            definition: Its code, which runs in this process.
+            digest: Of its code; None takes that of its handlers.
+            source: The text that defined it.
+            origin: Where that is, e.g. `Cell In[3]`.
+            keyed: Its steps are found by key, not by position.
+            pin: Live invocations stay on the revision they have.
+            keys: Those that can be run here; None: all.
 
         Raises:
             DefinitionError: It cannot be served.
         """
         manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
-        answer = await self._do(self._offered(definition, manifest, pin=pin))
+        answer = await self._do(self._offered(definition, manifest, pin=pin, keys=keys))
         assert isinstance(answer, Loaded)
         return answer
 
     def _offered(
-        self, definition: Definition, manifest: ServiceManifest, *, pin: bool = False
+        self,
+        definition: Definition,
+        manifest: ServiceManifest,
+        *,
+        pin: bool = False,
+        keys: tuple[str, ...] | None = None,
     ) -> LoadCode:
         self._link.offer(definition, manifest.digest)
-        return LoadCode(link=self._link.name, manifest=manifest, pin=pin)
+        return LoadCode(link=self._link.name, manifest=manifest, pin=pin, keys=keys)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -602,6 +620,7 @@ class EngineClient(CallingClient):
                 idempotency_key=to.idempotency_key,
                 limit_key=to.limit_key,
                 start_at_ms=start_at_ms,
+                link=self._link.name,
             )
         )
         assert isinstance(answer, Invoked)

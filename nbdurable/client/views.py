@@ -160,7 +160,6 @@ def _completed_view(inv: Completed) -> InvocationView:
 
 def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
     service = state.services.get(inv.target.service)
-    needed = inv.revision or (service.latest if service else None)
     error = inv.last_error
     return InvocationView(
         id=inv.id,
@@ -183,7 +182,8 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
         open_awakeables=tuple(awakeable_id(inv.id, inv.seed, s) for s in inv.open_awakeables),
         is_run=inv.handler_type == "workflow",
-        is_code_loaded=service is not None and needed in service.loaded,
+        # One that runs has its code wherever it runs.
+        is_code_loaded=inv.status == "running" or bool(state.links_for(inv)),
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
         mismatch=_mismatch(inv),

@@ -48,6 +48,8 @@ class Invoke(Proposal, frozen=True, kw_only=True):
     limit_key: str | None = None
     start_at_ms: int | None = None
     caller: Caller | None = None
+    # Where it is asked for and run rather than elsewhere, if its code is in both places.
+    link: str | None = None
 
 
 class CompletePromise(Proposal, frozen=True, kw_only=True):
@@ -191,13 +193,14 @@ class LoadCode(Proposal, frozen=True, kw_only=True):
     """`pin` keeps every live invocation on the revision it has.
 
     `again`: it was loaded before the link or the epoch ended, so it is the revision that it was,
-    and nothing moves to it.
+    and nothing moves to it. `keys`: what may be run over this link; None sets no bound.
     """
 
     link: str
     manifest: ServiceManifest
     pin: bool = False
     again: bool = False
+    keys: tuple[str, ...] | None = None
 
 
 class ConfigureEngine(Proposal, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
     CloseLink,
+    Invoke,
     LoadCode,
     OpenLink,
     Refused,
@@ -256,7 +257,7 @@ class _Joined:
 
     async def _send_all(self) -> None:
         """A socket that is gone is noticed by whoever receives."""
-        with suppress(Exception):
+        with suppress(Exception):  # border: the server's socket.
             while True:
                 for frame in await self._outbox.take():
                     if isinstance(frame, tuple):
@@ -299,8 +300,8 @@ class _Joined:
         except msgspec.MsgspecError as error:
             self._outbox.put((id_, Refused(code=400, message=f"it cannot be recorded: {error}")))
             return
-        if isinstance(proposal, LoadCode):
-            # Code is offered over the link it can be run over, and over no other.
+        if isinstance(proposal, LoadCode | Invoke):
+            # What is offered or asked over this link can be run over it, and its name is ours.
             proposal = msgspec.structs.replace(proposal, link=self._link.name)
         self._answer(id_, self._engine.propose(proposal))
 
@@ -372,7 +373,7 @@ def _raised(id_: int, error: BaseException) -> Raised:
 
 async def _close(send: Send, code: int, reason: str = "") -> None:
     """The socket may be gone already."""
-    with suppress(Exception):
+    with suppress(Exception):  # border: the server's socket.
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
