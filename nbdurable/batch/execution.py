@@ -35,7 +35,8 @@ from nbdurable.errors import (
     NbdurableError,
     StoreError,
 )
-from nbdurable.wiring import DurableEngine, journal_path
+from nbdurable.sharing.engine import SharedEngine
+from nbdurable.wiring import journal_path
 
 # Apart from the payloads' folder: no fact names these files, so its clean-up would take them.
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -79,7 +80,7 @@ def execute(
     """
     with chdir(launch_folder()):
         # The notebook and papermill's own error show what failed.
-        engine = DurableEngine(journal_path(), logs_failures=False)
+        engine = SharedEngine(journal_path(), logs_failures=False)
         try:
             engine.start()
         except REFUSALS as error:
@@ -92,11 +93,10 @@ def execute(
             log_output=log_output,
             autosave_cell_every=autosave_cell_every,
         )
+        call = _Call(engine, manager, kernel_name, run_id)
         manager.notebook_start()
         try:
-            _Call(engine, manager, kernel_name, run_id).execute(
-                {**options, "log_output": log_output}
-            )
+            call.execute({**options, "log_output": log_output})
         except BaseException:
             manager.failed = True
             raise
@@ -112,19 +112,26 @@ class _Call:
     """Mutable; one papermill call, on the main thread."""
 
     def __init__(
-        self, engine: DurableEngine, manager: TrueManager, kernel_name: str, run_id: str | None
+        self, engine: SharedEngine, manager: TrueManager, kernel_name: str, run_id: str | None
     ) -> None:
+        """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
         self._client = engine.client
         self._manager = manager
         self._kernel_name = kernel_name
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
-
-    def execute(self, options: dict[str, object]) -> None:
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
-        last = known[-1] if known else None
+        self._last = known[-1] if known else None
+        if self._last is not None and self._last.status == "running":
+            raise JournalRefusedError(
+                f"Run {self._last.key} is being run by another papermill call. Wait for that one,"
+                " or end it and try again."
+            )
+
+    def execute(self, options: dict[str, object]) -> None:
+        last = self._last
         run_id = self._base_id if last is None else str(last.key)
         if last is not None and last.is_done:
             run_id = f"{self._base_id}.{_ordinal(self._base_id, last.key) + 1}"
@@ -155,13 +162,16 @@ class _Call:
             raise JournalRefusedError(f"Run {run_id} did not end: {view.headline}")
 
     def _begin(self, desk: Desk, last: InvocationView | None) -> None:
-        """Load the code and let this run go; others of this journal keep waiting for theirs."""
+        """Load the code for this run and let it go; others have their kernels elsewhere."""
         client = self._client
-        for view in self._runs():
-            if view.key != desk.run_id and not view.is_done:
-                client.wait(client.pause(view.id))
         client.wait(
-            client.register(workflow_of(desk), keyed=True, digest=DIGEST, origin="papermill")
+            client.register(
+                workflow_of(desk),
+                keyed=True,
+                digest=DIGEST,
+                origin="papermill",
+                keys=(desk.run_id,),
+            )
         )
         if last is not None:
             self._invocation_id = last.id

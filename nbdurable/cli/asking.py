@@ -17,20 +17,21 @@ def destructive(command: Callable[..., Any]) -> Callable[..., Any]:
     return dry_run_option(yes_option(command))
 
 
-def is_meant(deeds: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
-    """Whether to go on: never in a dry run, and else when `yes` or the person says so.
+def is_meant(deeds: Sequence[str], *, dry_run: bool) -> bool:
+    """Whether to go on: never in a dry run, and else when the person says so.
 
     Raises:
+        Abort: They say no.
         UsageError: There is nobody to ask.
     """
     if dry_run:
         for deed in deeds:
             click.echo(f"would {deed}")
         return False
-    if yes or not deeds:
+    if not deeds:
         return True
     for deed in deeds:
         click.echo(deed, err=True)
     if not sys.stdin.isatty():
         raise click.UsageError("this cannot be undone, and there is no terminal to ask; say --yes")
-    return click.confirm("Go on?", err=True)
+    return click.confirm("Go on?", abort=True, err=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
@@ -170,7 +170,7 @@ def attach(
     _exit(journal, work)
 
 
-def _exit(journal: Path | None, work: Any) -> None:  # noqa: ANN401 - as `ask` takes it.
+def _exit(journal: Path | None, work: Callable[[Reached], Awaitable[int]]) -> None:
     try:
         code = ask(journal, work)
     except KeyboardInterrupt:
@@ -203,7 +203,7 @@ async def _wait(
     return OK
 
 
-def _send(
+async def _send(
     client: EngineClient,
     *,
     target: Called,
@@ -211,15 +211,12 @@ def _send(
     headers: dict[str, str],
     idempotency_key: str | None,
     delay: timedelta | None = None,
-) -> Coroutine[Any, Any, RestateClientSendHandle]:
-    async def send() -> RestateClientSendHandle:
-        handler = await _handler(client, target)
-        _check_input(target, handler, payload)
-        return await client.generic_send(
-            target.service, target.handler, payload, target.key, delay, idempotency_key, headers
-        )
-
-    return send()
+) -> RestateClientSendHandle:
+    handler = await _handler(client, target)
+    _check_input(target, handler, payload)
+    return await client.generic_send(
+        target.service, target.handler, payload, target.key, delay, idempotency_key, headers
+    )
 
 
 async def _handler(client: EngineClient, target: Called) -> HandlerManifest:

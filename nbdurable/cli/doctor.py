@@ -147,7 +147,7 @@ def _owner(at_hand: Reached) -> Finding:
         todo = "what is due by itself waits until something is; nbdurable up --app …"
         return Finding("owner", "note", "no process has it open, and it opens well", todo)
     since = clock_time(owner.started_at_ms)
-    says = f"process {owner.pid} since {since}, nbdurable {owner.version}, at {owner.admin}"
+    says = f"{owner.who} since {since}, nbdurable {owner.version}, at {owner.admin}"
     if owner.version != __version__:
         return Finding("owner", "ill", says, "use one version in a project; restart that process")
     return Finding("owner", "well", says)

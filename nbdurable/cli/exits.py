@@ -37,8 +37,7 @@ class Refusal(click.ClickException):
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
         super().__init__(sentence)
-        # Click reads it from whatever it is shown; that others share a class's is its own affair.
-        self.__dict__["exit_code"] = code
+        self.exit_code = code  # type: ignore[misc] # Click declares it of a class, and reads ours.
 
 
 def refusal_of(error: NbdurableError) -> Refusal:

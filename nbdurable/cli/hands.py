@@ -34,22 +34,29 @@ def _do(
     What a deed returns is the id that it came to, if that is another.
     """
 
-    async def work(at_hand: Reached) -> list[dict[str, str]]:
+    async def find(at_hand: Reached) -> list[InvocationView]:
+        return [await at_hand.client.find(run) for run in runs]
+
+    async def act(at_hand: Reached) -> list[dict[str, str]]:
         client = at_hand.client
-        views = [await client.find(run) for run in runs]
-        deeds = [f"{verb} {view.target} ({short_id(view.id)}, {status_of(view)})" for view in views]
-        if not is_meant(deeds, dry_run=dry_run, yes=yes):
-            return []
         done = []
-        for view in views:
+        for view in [await client.find(run) for run in meant]:
             other = await deed(client, view)
-            now = await client.find(other or view.id) if verb != "purge" else view
+            now = view if verb == "purge" else await client.invocation(other or view.id)
             done.append({"id": now.id, "target": now.target, "status": status_of(now)})
             if not as_json:
                 click.echo(f"{verb} {view.target}: {'is now ' + now.id if other else 'done'}")
         return done
 
-    done = ask(journal, work)
+    meant = runs
+    if dry_run or not yes:
+        # The journal is not held while somebody thinks; then those are meant that were shown.
+        views = ask(journal, find)
+        deeds = [f"{verb} {view.target} ({short_id(view.id)}, {status_of(view)})" for view in views]
+        if not is_meant(deeds, dry_run=dry_run):
+            return
+        meant = tuple(view.id for view in views)
+    done = ask(journal, act)
     if as_json:
         write_json(done)
 

@@ -271,6 +271,6 @@ def _counted(count: int) -> str:
 def _whereabouts(at_hand: Reached) -> str:
     """The journal, how much of the disk it has, and who has it."""
     owner = at_hand.owner
-    who = "no process has it open" if owner is None else f"open in process {owner.pid}"
+    who = "no process has it open" if owner is None else f"open in {owner.who}"
     use = shown_bytes(disk_use(at_hand.path).total_bytes)
     return f"{at_hand.path}, {use}, {who}"

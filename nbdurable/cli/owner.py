@@ -167,7 +167,7 @@ def _unreachable(own: DurableEngine, served: ServedAt | None, error: NbdurableEr
     if served is None:
         return Refusal(str(error), UNREACHABLE)
     return Refusal(
-        f"process {served.pid} has the journal {own.path} and does not answer at {served.admin}:"
+        f"{served.who} has the journal {own.path} and does not answer at {served.admin}:"
         f" {error}. Wait for it; or end it, and nothing that was acknowledged is lost",
         UNREACHABLE,
     )

@@ -138,11 +138,16 @@ def _edit(
 ) -> None:
     """From the version that was looked at: what somebody else changed meanwhile is not undone."""
 
-    async def work(at_hand: Reached) -> dict[str, bytes] | None:
-        found = await _state(at_hand.client, of)
-        values = change(found.values)
-        if not is_meant(_deeds(of, found.values, values), dry_run=dry_run, yes=yes):
-            return None
+    async def look(at_hand: Reached) -> StateView:
+        return await _state(at_hand.client, of)
+
+    found = ask(journal, look)
+    values = change(found.values)
+    # The journal is not held while somebody thinks.
+    if (dry_run or not yes) and not is_meant(_deeds(of, found.values, values), dry_run=dry_run):
+        return
+
+    async def edit(at_hand: Reached) -> None:
         version = None if force else found.version
         try:
             await at_hand.client.operator().edit_state(of, values, version)
@@ -151,11 +156,8 @@ def _edit(
                 f"{of} is in use, or was changed just now, so that nobody knows what this would"
                 " undo. Look and try again; or say --force, and it is done when its turn has come"
             ) from None
-        return values
 
-    values = ask(journal, work)
-    if values is None:
-        return
+    ask(journal, edit)
     if as_json:
         write_json({name: _readable(value) for name, value in values.items()})
     else:

@@ -13,6 +13,7 @@ from nbdurable.cli.disk import disk_use, shown_bytes
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import DurationType, common, write_json, write_table
 from nbdurable.client.picture import short_id, status_of
+from nbdurable.client.views import InvocationView
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.settings.model import found_settings, read_settings, unknown_variables
 from nbdurable.wiring import journal_path
@@ -36,26 +37,24 @@ def gc(
     """
     path = journal_path(read_settings({"home": journal}).home)
 
-    async def work(at_hand: Reached) -> int | None:
-        client = at_hand.client
-        before_ms = client.now_ms() - (ms_of(older_than) if older_than is not None else 0)
-        old = [
-            view
-            for view in await client.invocations()
-            if older_than is not None
-            and view.completed_at_ms is not None
-            and view.completed_at_ms <= before_ms
-        ]
-        deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]
-        if not is_meant(deeds, dry_run=dry_run, yes=yes):
-            return None
-        # Together, so that many take one commit.
-        await asyncio.gather(*(client.purge(view.id) for view in old))
-        return len(old) + await client.clean_up()
+    async def look(at_hand: Reached) -> list[InvocationView]:
+        if older_than is None:
+            return []
+        before_ms = at_hand.client.now_ms() - ms_of(older_than)
+        listed = await at_hand.client.newest_invocations(statuses=["completed"])
+        return [view for view in listed.views if (view.completed_at_ms or 0) <= before_ms]
 
-    purged_count = ask(journal, work)
-    if purged_count is None:
+    async def forget(at_hand: Reached) -> int:
+        # Together, so that many take one commit.
+        await asyncio.gather(*(at_hand.client.purge(view.id) for view in old))
+        return len(old) + await at_hand.client.clean_up()
+
+    old = ask(journal, look)
+    deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]
+    # The journal is not held while somebody thinks.
+    if (dry_run or not yes) and not is_meant(deeds, dry_run=dry_run):
         return
+    purged_count = ask(journal, forget)
     use = disk_use(path)
     if as_json:
         write_json({"purged_count": purged_count, **use._asdict()})

@@ -53,7 +53,9 @@ async def answer(client: EngineClient, awaited: Awaited, value: Any = APPROVED) 
     if awaited.id.startswith(AWAKEABLE_PREFIX):
         await client.resolve_awakeable(awaited.id, value)
     else:
-        await client.resolve_promise(*_workflow(awaited), awaited.id, value)
+        await client.resolve_promise(
+            *_workflow(awaited), awaited.id, value, scope=awaited.view.scope
+        )
 
 
 async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED_MESSAGE) -> None:
@@ -61,7 +63,9 @@ async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED
     if awaited.id.startswith(AWAKEABLE_PREFIX):
         await client.reject_awakeable(awaited.id, message, REJECTED_CODE)
     else:
-        await client.reject_promise(*_workflow(awaited), awaited.id, message, REJECTED_CODE)
+        await client.reject_promise(
+            *_workflow(awaited), awaited.id, message, REJECTED_CODE, scope=awaited.view.scope
+        )
 
 
 def _workflow(awaited: Awaited) -> tuple[str, str]:

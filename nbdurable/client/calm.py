@@ -32,8 +32,7 @@ def _needs_us(state: EngineState, inv: Invocation, until_ms: int) -> bool:
         case "running":
             return True
         case "ready":
-            service = state.services.get(inv.target.service)
-            return service is not None and (inv.revision or service.latest) in service.loaded
+            return bool(state.links_for(inv))
         case "scheduled":
             return inv.start_at_ms is not None and inv.start_at_ms <= until_ms
         case "backing-off":

@@ -196,19 +196,29 @@ class EngineClient(CallingClient):
         return await self._value(outcome, serde)
 
     async def workflow_attach(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """Wait for the result of a workflow's run."""
         service, run, output_serde = await self._workflow(workflow)
-        invocation_id = keyed_invocation_id(service, key, run, None)
+        refuse_address(Addressed(key, None, None, scope))
+        invocation_id = keyed_invocation_id(service, key, run, None, scope)
         return await self.attach(invocation_id, serde or output_serde)
 
     async def workflow_output(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """The result of a workflow's run if there is one by now."""
         service, run, output_serde = await self._workflow(workflow)
-        invocation_id = keyed_invocation_id(service, key, run, None)
+        refuse_address(Addressed(key, None, None, scope))
+        invocation_id = keyed_invocation_id(service, key, run, None, scope)
         return await self.output(invocation_id, serde or output_serde)
 
     # -- people's verbs -----------------------------------------------------------------------
@@ -259,8 +269,11 @@ class EngineClient(CallingClient):
         Raises:
             InvocationNotFoundError: There is no such invocation.
             ConflictError: It has not completed.
-            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone.
+            HttpError: 422, it is of a workflow, which runs once per key; 410, its journal is gone;
+                400, it has no such entry.
         """
+        if not isinstance(from_entry, int):
+            raise HttpError(400, f"from_entry is the index of an entry, not {from_entry!r}")
         of = InvocationId(invocation_id)
         seed = self._draw_seed()
         proposal = await self._ask(
@@ -307,20 +320,36 @@ class EngineClient(CallingClient):
         promise: str,
         value: Any = None,
         serde: Serde[Any] = DEFAULT_SERDE,
+        scope: str | None = None,
     ) -> None:
         """ConflictError when it was completed before: a promise is written once."""
+        refuse_address(Addressed(key, None, None, scope))
         result, payload = await self._success(serde, value, f"promise {promise!r}")
         await self._do(
             CompletePromise(
-                service=workflow, key=key, promise=promise, result=result, payload=payload
+                service=workflow,
+                key=key,
+                promise=promise,
+                result=result,
+                payload=payload,
+                scope=scope,
             )
         )
 
     async def reject_promise(
-        self, workflow: str, key: str, promise: str, message: str, code: int = 500
+        self,
+        workflow: str,
+        key: str,
+        promise: str,
+        message: str,
+        code: int = 500,
+        scope: str | None = None,
     ) -> None:
+        refuse_address(Addressed(key, None, None, scope))
         failure = Failure(code=code, message=message)
-        await self._do(CompletePromise(service=workflow, key=key, promise=promise, result=failure))
+        await self._do(
+            CompletePromise(service=workflow, key=key, promise=promise, result=failure, scope=scope)
+        )
 
     async def resolve_signal(
         self, invocation_id: str, name: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
@@ -502,22 +531,37 @@ class EngineClient(CallingClient):
         origin: str | None = None,
         keyed: bool = False,
         pin: bool = False,
+        keys: tuple[str, ...] | None = None,
     ) -> Loaded:
         """Load a definition's code: an unchanged one is its old revision, a changed one a new.
+
+        Args:
+            definition: Its code, which runs in this process.
+            digest: Of its code; None takes that of its handlers.
+            source: The text that defined it.
+            origin: Where that is, e.g. `Cell In[3]`.
+            keyed: Its steps are found by key, not by position.
+            pin: Live invocations stay on the revision they have.
+            keys: Those that can be run here; None: all.
 
         Raises:
             DefinitionError: It cannot be served.
         """
         manifest = manifest_of(definition, digest=digest, source=source, origin=origin, keyed=keyed)
-        answer = await self._do(self._offered(definition, manifest, pin=pin))
+        answer = await self._do(self._offered(definition, manifest, pin=pin, keys=keys))
         assert isinstance(answer, Loaded)
         return answer
 
     def _offered(
-        self, definition: Definition, manifest: ServiceManifest, *, pin: bool = False
+        self,
+        definition: Definition,
+        manifest: ServiceManifest,
+        *,
+        pin: bool = False,
+        keys: tuple[str, ...] | None = None,
     ) -> LoadCode:
         self._link.offer(definition, manifest.digest)
-        return LoadCode(link=self._link.name, manifest=manifest, pin=pin)
+        return LoadCode(link=self._link.name, manifest=manifest, pin=pin, keys=keys)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -573,6 +617,7 @@ class EngineClient(CallingClient):
                 idempotency_key=to.idempotency_key,
                 limit_key=to.limit_key,
                 start_at_ms=start_at_ms,
+                link=self._link.name,
             )
         )
         assert isinstance(answer, Invoked)

@@ -18,6 +18,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from nbdurable.client.query import Found, Parameters
 
 # What a client asks for by its `accept` header to get all of `Found`.
@@ -25,6 +27,9 @@ FOUND_TYPE: Final = "application/vnd.nbdurable.found+json"
 
 _LIST: Final = re.compile(r"(.*)\[(\d*)\]")
 _US: Final = timedelta(microseconds=1)
+_NONE: Final = timedelta()
+
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def question_json(sql: str, parameters: Parameters | None) -> bytes:
@@ -34,7 +39,7 @@ def question_json(sql: str, parameters: Parameters | None) -> bytes:
         given["parameters"] = {name: _plain(value) for name, value in parameters.items()}
     elif parameters is not None:
         given["parameters"] = [_plain(value) for value in parameters]
-    return json.dumps(given).encode()
+    return _encode(given)
 
 
 def rows_json(found: Found) -> bytes:
@@ -47,12 +52,12 @@ def rows_json(found: Found) -> bytes:
         }
         for row in found.rows
     ]
-    return _dumped({"rows": rows})
+    return _encode({"rows": rows})
 
 
 def found_json(found: Found) -> bytes:
-    rows = [[_plain(cell) for cell in row] for row in found.rows]
-    return _dumped(
+    rows = [[_plain(cell, is_exact=True) for cell in row] for row in found.rows]
+    return _encode(
         {
             "columns": found.columns,
             "types": found.types,
@@ -64,7 +69,7 @@ def found_json(found: Found) -> bytes:
 
 def found_of(content: bytes) -> Found:
     """What `found_json` has written, as it was."""
-    told = json.loads(content)
+    told = json.loads(content, parse_float=Decimal)
     types = tuple(told["types"])
     rows = [
         tuple(_typed(cell, kind) for cell, kind in zip(row, types, strict=True))
@@ -73,19 +78,13 @@ def found_of(content: bytes) -> Found:
     return Found(tuple(told["columns"]), types, rows, told["cut_by"])
 
 
-def _dumped(content: object) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
-        # What SQL can make of bytes, JSON need not be able to say.
-        errors="replace"
-    )
-
-
-def _plain(cell: object) -> object:
+def _plain(cell: object, *, is_exact: bool = False) -> object:
+    """`is_exact`: what JSON has no number for is its name, and not null."""
     match cell:
-        case None | bool() | int() | str():
+        case None | bool() | int() | str() | Decimal():
             return cell
         case float():
-            return cell if math.isfinite(cell) else str(cell)
+            return str(cell) if is_exact and not math.isfinite(cell) else cell
         case bytes():
             return cell.hex()
         case datetime(tzinfo=None):
@@ -95,26 +94,32 @@ def _plain(cell: object) -> object:
         case date() | time():
             return cell.isoformat()
         case timedelta():
-            return f"PT{_decimal(Decimal(cell // _US) / 1_000_000)}S"
-        case Decimal():
-            return _decimal(cell)
+            return _span(cell)
         case list() | tuple():
-            return [_plain(part) for part in cell]
+            return [_plain(part, is_exact=is_exact) for part in cell]
         case dict():
-            return {str(name): _plain(part) for name, part in cell.items()}
-        case UUID():
-            return str(cell)
+            return {str(name): _plain(part, is_exact=is_exact) for name, part in cell.items()}
         case _:
             return str(cell)
 
 
 def _clock(at: datetime) -> str:
-    """By the millisecond, as Restate's times are, unless more was asked for."""
+    """With as many digits as it has, in threes."""
+    if at.microsecond == 0:
+        return at.isoformat(timespec="seconds")
     return at.isoformat(timespec="microseconds" if at.microsecond % 1_000 else "milliseconds")
 
 
-def _decimal(number: Decimal) -> str:
-    return format(number.normalize(), "f")
+def _span(span: timedelta) -> str:
+    seconds = Decimal(abs(span) // _US) / 1_000_000
+    sign = "-" if span < _NONE else ""
+    return f"{sign}PT{seconds.normalize():f}S" if span else "P0D"
+
+
+def _span_of(text: str) -> timedelta:
+    sign, _, seconds = text.removesuffix("S").partition("PT")
+    span = timedelta(microseconds=int(Decimal(seconds or 0) * 1_000_000))
+    return -span if sign == "-" else span
 
 
 def _typed(cell: Any, kind: str) -> Any:
@@ -135,7 +140,7 @@ def _typed(cell: Any, kind: str) -> Any:
         case "TIME":
             return time.fromisoformat(cell)
         case "INTERVAL":
-            return timedelta(microseconds=int(Decimal(cell[2:-1]) * 1_000_000))
+            return _span_of(cell)
         case "UUID":
             return UUID(cell)
         case _ if kind.startswith("TIMESTAMP"):

@@ -300,7 +300,7 @@ def _is_named(target: Target, text: str) -> bool:
     # Most are of other services, or called by something that is no target at all.
     if not text.startswith(target.service):
         return False
-    return text in (str(target), f"{target.service}/{target.key}")
+    return text in (str(target), target.path, str(target.object), f"{target.service}/{target.key}")
 
 
 def not_found(invocation_id: str) -> InvocationNotFoundError:

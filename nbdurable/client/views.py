@@ -34,7 +34,7 @@ from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result
+from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result, Target
 from nbdurable.invoker.output import overwritten
 
 PREVIEW_CHARS_MAX = 160
@@ -51,6 +51,7 @@ class InvocationView:
     service: str
     handler: str
     key: str | None
+    scope: str | None = None
     status: str
     attempt: int
     revision: int | None
@@ -79,7 +80,9 @@ class InvocationView:
 
     @property
     def target(self) -> str:
-        return "/".join(part for part in (self.service, self.key, self.handler) if part is not None)
+        return str(
+            Target(service=self.service, handler=self.handler, key=self.key, scope=self.scope)
+        )
 
     @property
     def is_done(self) -> bool:
@@ -140,6 +143,7 @@ def _completed_view(inv: Completed) -> InvocationView:
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,
@@ -156,13 +160,13 @@ def _completed_view(inv: Completed) -> InvocationView:
 
 def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
     service = state.services.get(inv.target.service)
-    needed = inv.revision or (service.latest if service else None)
     error = inv.last_error
     return InvocationView(
         id=inv.id,
         service=inv.target.service,
         handler=inv.target.handler,
         key=inv.target.key,
+        scope=inv.target.scope,
         status=inv.status,
         attempt=inv.attempt,
         revision=inv.revision,
@@ -178,7 +182,8 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
         open_awakeables=tuple(awakeable_id(inv.id, inv.seed, s) for s in inv.open_awakeables),
         is_run=inv.handler_type == "workflow",
-        is_code_loaded=service is not None and needed in service.loaded,
+        # One that runs has its code wherever it runs.
+        is_code_loaded=inv.status == "running" or bool(state.links_for(inv)),
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
         mismatch=_mismatch(inv),
@@ -196,7 +201,7 @@ def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
     """What a person does so that this invocation's code is there."""
     match None if service is None else service.manifest.origin:
         case None:
-            return f"open the journal with {inv.target.service} among the services"
+            return f"run the script of {inv.target.service}, or nbdurable up --app with its file"
         case "papermill":
             return "run its papermill command again"
         case _:

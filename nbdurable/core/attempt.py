@@ -187,7 +187,8 @@ class AttemptMachine:
                 self._remember_keyed(entry)
             else:
                 self._recorded.append(Recorded(entry, payload or b""))
-        # Up to the await that follows the last recorded command the code has been here before.
+        # Up to the await or the new command that follows the last recorded one, the code has been
+        # here before.
         self._has_caught_up = not self._recorded
 
     # -- what the context asks ----------------------------------------------------------------
@@ -520,6 +521,7 @@ class AttemptMachine:
             )
         self._command_index += 1
         if not self._recorded:
+            self._has_caught_up = True
             self._step(AppendCommand(command=cast("AnyCommand", command), payload=payload))
             return Recorded(command, payload or b"")
         recorded = self._recorded[0]

@@ -99,8 +99,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             service.offered = service.offered or service.manifest
             service.revisions[service.latest] = fact.patch.applied_to(service.manifest)
         case CodeLoaded():
-            loaded = state.services[fact.service].loaded
-            loaded[fact.revision] = (*loaded.get(fact.revision, ()), fact.link)
+            _load(state.services[fact.service], fact)
         case LinkOpened():
             if fact.slots is not None:
                 state.slots[fact.link] = fact.slots
@@ -108,6 +107,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             state.slots.pop(fact.link, None)
             for service in state.services.values():
                 service.loaded = _without(service.loaded, fact.link)
+                service.only.pop(fact.link, None)
         case EngineConfigured():
             state.settings = fact.settings
             state.running = {}
@@ -273,6 +273,16 @@ def _occupy(state: EngineState, inv: Invocation, change: int) -> None:
         del state.occupied[inv.link]
 
 
+def _load(service: ServiceState, fact: CodeLoaded) -> None:
+    links = service.loaded.get(fact.revision, ())
+    if fact.link not in links:
+        service.loaded[fact.revision] = (*links, fact.link)
+    if fact.keys is None:
+        service.only.pop(fact.link, None)
+    else:
+        service.only[fact.link] = fact.keys
+
+
 def _without(loaded: dict[int, tuple[str, ...]], link: str) -> dict[int, tuple[str, ...]]:
     """What can be run when this link is gone; a revision that is nowhere else is not loaded."""
     left = {r: tuple(k for k in links if k != link) for r, links in loaded.items()}
@@ -285,6 +295,7 @@ def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
     state.slots.clear()
     for service in state.services.values():
         service.loaded.clear()
+        service.only.clear()
     for inv in state.live():
         if inv.status == "running":
             _turn(state, inv, "ready")
@@ -311,6 +322,7 @@ def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -
         completion_retention_ms=fact.completion_retention_ms,
         journal_retention_ms=fact.journal_retention_ms,
         restarted_from=fact.restarted_from,
+        home=fact.link,
     )
     state.invocations[inv.id] = inv
     _turn(state, inv, fact.status)

@@ -65,11 +65,15 @@ class ServiceRegistered(Fact, frozen=True, kw_only=True):
 
 
 class CodeLoaded(Fact, frozen=True, kw_only=True):
-    """The code of this revision can be run over this link, until the link or the epoch ends."""
+    """The code of this revision can be run over this link, until the link or the epoch ends.
+
+    `keys`: of these only, because what it works with is there for them alone; None: of all.
+    """
 
     link: str
     service: str
     revision: int
+    keys: tuple[str, ...] | None = None
 
 
 class LinkOpened(Fact, frozen=True, kw_only=True):
@@ -174,6 +178,8 @@ class InvocationCreated(InvocationFact, frozen=True, kw_only=True):
     completion_retention_ms: int | None = None
     journal_retention_ms: int | None = None
     restarted_from: InvocationId | None = None
+    # Over which it was asked for: it runs there if it can, because its caller looks on there.
+    link: str | None = None
 
 
 class InvocationPending(InvocationFact, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ class Invoke(Proposal, frozen=True, kw_only=True):
     limit_key: str | None = None
     start_at_ms: int | None = None
     caller: Caller | None = None
+    # Where it is asked for and run rather than elsewhere, if its code is in both places.
+    link: str | None = None
 
 
 class CompletePromise(Proposal, frozen=True, kw_only=True):
@@ -57,6 +59,11 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
     result: Result
     payload: bytes | None = None
     by: str = "client"
+    scope: str | None = None
+
+    @property
+    def object(self) -> ObjectId:
+        return ObjectId(service=self.service, key=self.key, scope=self.scope)
 
 
 class StateValue(Value, frozen=True, kw_only=True):
@@ -125,7 +132,8 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     """A new invocation with the input of a completed one, and perhaps the beginning of its journal.
 
     `seed` tells which life was read, `new_seed` and `new_invocation_id` are drawn by whoever asks.
-    The prefix is read by the shell (see `restart.py`), for the core keeps no finished journals.
+    The prefix, what comes before `from_entry`, is read by the shell (see `restart.py`), for the
+    core keeps no finished journals.
     """
 
     invocation_id: InvocationId
@@ -134,6 +142,7 @@ class RestartInvocation(Proposal, frozen=True, kw_only=True):
     new_seed: int
     argument: PayloadRef
     headers: Mapping[str, str] = {}
+    from_entry: int = 1
     prefix: tuple[PrefixEntry, ...] = ()
     revision: int | Literal["keep", "latest"] = "latest"
 
@@ -184,13 +193,14 @@ class LoadCode(Proposal, frozen=True, kw_only=True):
     """`pin` keeps every live invocation on the revision it has.
 
     `again`: it was loaded before the link or the epoch ended, so it is the revision that it was,
-    and nothing moves to it.
+    and nothing moves to it. `keys`: what may be run over this link; None sets no bound.
     """
 
     link: str
     manifest: ServiceManifest
     pin: bool = False
     again: bool = False
+    keys: tuple[str, ...] | None = None
 
 
 class ConfigureEngine(Proposal, frozen=True, kw_only=True):

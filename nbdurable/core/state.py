@@ -119,6 +119,7 @@ class Invocation:
     completion_retention_ms: int | None = None
     journal_retention_ms: int | None = None
     restarted_from: InvocationId | None = None
+    home: str | None = None
     entry_count: int = 1
     notification_count: int = 0
     completion_count: int = 0
@@ -248,12 +249,14 @@ class ObjectState:
 class ServiceState:
     """Revisions are as they hold, with what was patched; see `offered`.
 
-    `loaded` has, by revision, the links over which it can be run, in the order they offered it.
+    `loaded` has, by revision, the links over which it can be run, in the order they offered it;
+    `only` has the keys that a link runs, where these are not all.
     """
 
     latest: int
     revisions: dict[int, ServiceManifest]
     loaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # The latest revision as it was registered, if it was patched since.
     offered: ServiceManifest | None = None
     registered_at_ms: dict[int, int] = field(default_factory=dict)
@@ -303,13 +306,25 @@ class EngineState:
         """A copy: rules end some of them while they go through all."""
         return list(self.invocations.values())
 
-    def free_link(self, links: tuple[str, ...]) -> str | None:
-        """Of those over which it can be run, the newest that has a slot: its cell ran last."""
-        for link in reversed(links):
-            slots = self.slots.get(link)
-            if slots is None or self.occupied.get(link, 0) < slots:
-                return link
-        return None
+    def links_for(self, inv: Invocation) -> list[str]:
+        """Over which it could run now: its own revision, or the latest of one that never ran."""
+        service = self.services.get(inv.target.service)
+        if service is None:
+            return []
+        links = service.loaded.get(inv.revision or service.latest, ())
+        if not service.only:
+            return list(links)
+        key = inv.target.key
+        return [link for link in links if link not in service.only or key in service.only[link]]
+
+    def free_link(self, inv: Invocation) -> str | None:
+        """Of these, one that has a slot: where it was asked for, else where code came last."""
+        free = [link for link in self.links_for(inv) if self._has_slot(link)]
+        return inv.home if inv.home in free else free[-1] if free else None
+
+    def _has_slot(self, link: str) -> bool:
+        slots = self.slots.get(link)
+        return slots is None or self.occupied.get(link, 0) < slots
 
     def is_full(self, inv: Invocation) -> bool:
         """Whether a limit keeps it from having an attempt now."""

@@ -95,6 +95,11 @@ class Target(Value, frozen=True, kw_only=True):
     scope: str | None = None
 
     def __str__(self) -> str:
+        return _scoped(self.path, self.scope)
+
+    @property
+    def path(self) -> str:
+        """As in a URL, which says the scope elsewhere."""
         parts = (self.service, self.key, self.handler)
         return "/".join(part for part in parts if part is not None)
 
@@ -113,7 +118,12 @@ class ObjectId(Value, frozen=True, kw_only=True):
     scope: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.service}/{self.key}"
+        return _scoped(f"{self.service}/{self.key}", self.scope)
+
+
+def _scoped(path: str, scope: str | None) -> str:
+    """Two of one name in two scopes are two, and a sentence about one must say which."""
+    return path if scope is None else f"{path}@{scope}"
 
 
 class RetryPolicy(Value, frozen=True, kw_only=True):

@@ -382,6 +382,7 @@ class Engine:
             new_seed=new_seed,
             argument=created.argument,
             headers=created.headers,
+            from_entry=from_entry,
             prefix=prefix_of(records, from_entry),
             revision=revision,
         )

@@ -53,7 +53,7 @@ class BoundDefinition:
             first = next(iter(self._definition.handlers))
             problem = f"{tag.name} is a service and has no keys; write: {tag.name}.{first}(…)"
             raise said(TypeError(problem))
-        if not _is_key(key):
+        if not isinstance(key, str):
             raise said(TypeError(f'keys are texts; write: {tag.name}["{key}"]'))
         return BoundKey(self._session, self._definition, key)
 
@@ -200,10 +200,6 @@ class BoundHandler:
                 " with the input it began with"
             )
         return f"attached to the call with this idempotency key that {when}"
-
-
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and key != ""
 
 
 def _handler(definition: Definition, name: str) -> Handler[Any, Any]:

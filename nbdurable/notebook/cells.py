@@ -24,6 +24,7 @@ from nbdurable.client.views import InvocationView
 from nbdurable.core.proposals import Loaded
 from nbdurable.errors import DefinitionError, NbdurableError, TerminalError
 from nbdurable.notebook.bound import BoundDefinition
+from nbdurable.notebook.options import CellOptions
 from nbdurable.notebook.parse import MAIN, CellKind, FunctionCell, read_cell
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import CellSyntaxError, cut, user_stack
@@ -35,9 +36,7 @@ Fn = Callable[..., Any]
 _ABSENT: Final = object()
 
 
-def run_cell(
-    session: Session, kind: CellKind, name: str, line: str, body: str, *, pin: bool
-) -> str:
+def run_cell(session: Session, kind: CellKind, options: CellOptions, line: str, body: str) -> str:
     """Define, register and bind what a cell says; return what to tell the user.
 
     Args:
@@ -48,14 +47,14 @@ def run_cell(
         UsageError: One sentence that says what to write.
         CellSyntaxError: Python cannot read the cell.
     """
-    shell = session.shell
+    shell, name, pin = session.shell, options.name, options.pin
     count = _execution_count(shell)
     cell, filename = _read(shell, kind, name, line, body, count)
     # Before the cell's own code: a cell that cannot be registered is better not run.
     client = session.client
     functions = _execute(shell, cell, filename)
     try:
-        definition = _define(session, cell, functions)
+        definition = _define(session, cell, functions, options)
     except DefinitionError as error:
         raise UsageError(str(error)) from None
     before = _runs_of(client.wait(client.invocations()), name)
@@ -176,23 +175,27 @@ def _put_back(names: dict[str, Any], handlers: tuple[str, ...]) -> Iterator[None
                 names[name] = value
 
 
-def _define(session: Session, cell: FunctionCell, functions: dict[str, Any]) -> Definition:
+def _define(
+    session: Session, cell: FunctionCell, functions: dict[str, Any], options: CellOptions
+) -> Definition:
+    given = options.of_definition()
     match cell.kind:
         case "service":
-            service = Service(cell.name)
+            service = Service(cell.name, **given)
             for fn in functions.values():
                 service.handler()(_witnessed(session, fn))
             return service
         case "object":
-            virtual = VirtualObject(cell.name)
+            virtual = VirtualObject(cell.name, **given)
             for name, fn in functions.items():
                 kind: Any = "shared" if name in cell.shared else "exclusive"
                 virtual.handler(kind=kind)(_witnessed(session, fn))
             return virtual
         case "workflow":
-            workflow = Workflow(cell.name)
+            workflow = Workflow(cell.name, **given)
             for name, fn in functions.items():
-                mark = workflow.main() if name == MAIN else workflow.handler()
+                main = workflow.main(workflow_retention=options.retention)
+                mark = main if name == MAIN else workflow.handler()
                 mark(_witnessed(session, fn))
             return workflow
 

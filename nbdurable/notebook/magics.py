@@ -11,13 +11,14 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
+from nbdurable.notebook.options import read_options, with_cell_options
 from nbdurable.notebook.parse import CellKind
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.verbs import HELP, VERBS, names_to_complete
 from nbdurable.notebook.widgets.views_html import Sentence
 
@@ -34,25 +35,19 @@ class DurableMagics(Magics):
         self.session = Session(shell)
         self.capture = Capture(shell)
 
-    @magic_arguments()
-    @argument("name", help="What the service is called, and the name the cell binds.")
-    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @with_cell_options
     @cell_magic
     def durable_service(self, line: str, cell: str) -> None:
         """Handlers that run side by side: async def greet(ctx, name)."""
         self._define("service", self.durable_service, line, cell)
 
-    @magic_arguments()
-    @argument("name", help="What the object is called, and the name the cell binds.")
-    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @with_cell_options
     @cell_magic
     def durable_object(self, line: str, cell: str) -> None:
         """Handlers with a key and state, one at a time per key; @shared ones only read."""
         self._define("object", self.durable_object, line, cell)
 
-    @magic_arguments()
-    @argument("name", help="What the workflow is called, and the name the cell binds.")
-    @argument("--pin", action="store_true", help="Unfinished runs keep the code they have.")
+    @with_cell_options
     @cell_magic
     def durable_workflow(self, line: str, cell: str) -> None:
         """Write async def run(ctx, request), which runs once per key; others reach the run."""
@@ -67,7 +62,7 @@ class DurableMagics(Magics):
         if cell is not None and verb != SQL:
             raise UsageError(f"%%durable takes a cell of SQL only; write: %durable {line.strip()}")
         if verb not in (SQL, *VERBS):
-            raise UsageError(f"%durable has no verb {verb!r}; it has: {', '.join((*VERBS, SQL))}")
+            raise UsageError(no_such("%durable has no verb", verb, (*VERBS, SQL)))
         try:
             if verb == SQL:
                 from nbdurable.notebook.sql import answer
@@ -88,9 +83,9 @@ class DurableMagics(Magics):
         return [] if words[1] == SQL else names_to_complete(self.session)
 
     def _define(self, kind: CellKind, magic: Any, line: str, cell: str) -> None:
-        args = parse_argstring(magic, line)
+        options = read_options(magic, line)
         try:
-            told = run_cell(self.session, kind, args.name, line, cell, pin=args.pin)
+            told = run_cell(self.session, kind, options, line, cell)
         except NbdurableError as error:
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None

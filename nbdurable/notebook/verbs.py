@@ -22,6 +22,7 @@ from nbdurable.errors import (
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.replies import approve, reject
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.spelling import nearest
 from nbdurable.notebook.widgets.views_html import InvocationTable, Sentence
 from nbdurable.sdk import DefaultSerde
 
@@ -194,7 +195,10 @@ def _find(session: Session, words: list[str], verb: str) -> InvocationView:
     try:
         return session.client.wait(session.client.find(words[0]))
     except InvocationNotFoundError:
-        raise UsageError(f"no run is called {words[0]!r}; %durable ls shows them") from None
+        near = nearest(words[0], names_to_complete(session))
+        raise UsageError(
+            f"no run is called {words[0]!r}; {near or '%durable ls shows them'}"
+        ) from None
     except ConflictError as error:
         raise UsageError(str(error)) from None
 

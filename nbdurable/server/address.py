@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nbdurable.store.lock import OWNER_FILE, is_held
 
+PROGRAM_CHARS_MAX: Final = 80
+
 
 class ServedAt(NamedTuple):
-    """Addresses, and the file that has the token; None when none is wanted.
+    """Who it is, its addresses, and the file that has the token; None when none is wanted.
 
     Units: started_at_ms – milliseconds since the epoch.
     """
@@ -25,6 +27,12 @@ class ServedAt(NamedTuple):
     token_file: Path | None
     started_at_ms: int
     version: str
+    program: str = ""
+
+    @property
+    def who(self) -> str:
+        """What a person knows it by."""
+        return f"process {self.pid}{f' ({self.program})' if self.program else ''}"
 
     def headers(self) -> dict[str, str]:
         """What a request has to bring."""
@@ -49,7 +57,17 @@ def served_at(folder: Path) -> ServedAt | None:
             None if token_file is None else Path(token_file),
             int(note["started_at_ms"]),
             str(note["version"]),
+            _program(note["program"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         # It is just taking the journal, or leaving it, or serves nothing.
         return None
+
+
+def _program(words: list[str]) -> str:
+    """Without the folders that its script is in; cut, because it may have any number of words."""
+    script, *rest = words or [""]
+    named = Path(script)
+    # Of `python -m package` the script says nothing, and its folder everything.
+    name = named.parent.name if named.name == "__main__.py" else named.name
+    return " ".join((name, *rest))[:PROGRAM_CHARS_MAX].strip()

@@ -32,6 +32,7 @@ from nbdurable.core.proposals import (
     Answer,
     AttemptSteps,
     CloseLink,
+    Invoke,
     LoadCode,
     OpenLink,
     Refused,
@@ -299,8 +300,8 @@ class _Joined:
         except msgspec.MsgspecError as error:
             self._outbox.put((id_, Refused(code=400, message=f"it cannot be recorded: {error}")))
             return
-        if isinstance(proposal, LoadCode):
-            # Code is offered over the link it can be run over, and over no other.
+        if isinstance(proposal, LoadCode | Invoke):
+            # What is offered or asked over this link can be run over it, and its name is ours.
             proposal = msgspec.structs.replace(proposal, link=self._link.name)
         self._answer(id_, self._engine.propose(proposal))
 

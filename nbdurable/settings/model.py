@@ -36,7 +36,6 @@ from nbdurable.durations import parse_duration, show_duration
 from nbdurable.errors import SettingsError
 from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy
 from nbdurable.settings.said import (
-    DEPTH_MAX,
     JOURNAL_FOLDER,
     PREFIX,
     PYPROJECT,
@@ -105,7 +104,6 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_ignore_empty=True,
         pyproject_toml_table_header=TABLE,
-        pyproject_toml_depth=DEPTH_MAX,
         extra="forbid",
         frozen=True,
     )
@@ -221,6 +219,10 @@ class _Pyproject(PyprojectTomlConfigSettingsSource):
     """The table of the nearest file. Paths in it are relative to the file, not to a notebook."""
 
     PATHS: ClassVar = ("home", "token_file")
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        # Found by our own rule; where there is none, none is looked for.
+        super().__init__(settings_cls, pyproject() or Path(os.devnull))
 
     def __call__(self) -> dict[str, Any]:
         said = super().__call__()

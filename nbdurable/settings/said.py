@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,8 +47,17 @@ def pyproject() -> Path | None:
     for folder in (here, *here.parents)[:DEPTH_MAX]:
         file = folder / PYPROJECT
         if file.is_file():
-            return file
+            return None if is_planted(file, os.getuid()) else file
     return None
+
+
+def is_planted(file: Path, uid: int) -> bool:
+    """Whether somebody else has put it where everybody may: in /tmp, for whoever works below.
+
+    It could say that no token is wanted, or where the journal is.
+    """
+    everybody_may = file.parent.stat().st_mode & stat.S_IWOTH
+    return bool(everybody_may) and file.stat().st_uid not in (uid, 0)
 
 
 def _settings() -> Settings | None:

@@ -141,8 +141,10 @@ class People:
                 # Between reading a counter and writing it, restarting would take back what others
                 # have counted since; that is what a person has asked for then.
                 old = engine.machine.state.completed.get(of)
-                is_keyed = old is not None and old.target.key is not None
-                first = 1 if is_keyed else self._random.choice((1, 2, 99))
+                if old is None or old.target.key is not None:
+                    first = 1
+                else:
+                    first = self._random.choice((1, 2, old.entry_count))
                 return engine.restart(of, first, "latest", self._random.getrandbits(SEED_BITS))
             case _:
                 return self.signal(of, self._random.choice(("news", "noise")))

@@ -423,8 +423,20 @@ def test_a_time_limit_is_a_failure_and_the_run_can_go_on(project):
     assert restored(project.run(execution_timeout=30)) == [True, False, False]
 
 
-def test_a_journal_that_another_process_has_is_refused_in_one_sentence(project):
+def test_a_run_joins_whoever_has_the_journal(project):
+    """A notebook of the same project is open in JupyterLab."""
+    project.write("x = 20", "x * 2")
+    with nbdurable.open_sync(project.folder / ".nbdurable") as kernel:
+        done = project.run()
+        assert statuses(done) == ["completed"] * 2
+        assert texts(done.cells[1]) == ["40"]
+        [run] = kernel.client.invocations()
+        assert (run.service, run.status, run.succeeded) == ("Notebook", "completed", True)
+
+
+def test_a_journal_that_cannot_be_joined_is_refused_in_one_sentence(project, monkeypatch):
     """The output notebook is not touched, and there is no traceback of ours."""
+    monkeypatch.setattr("nbdurable.sharing.joined.JOIN_S_MAX", 0.1)
     project.write("1")
     (project.folder / "out.ipynb").write_text("mine")
     owner = DurableEngine(project.folder / ".nbdurable")
@@ -505,6 +517,25 @@ def test_finished_cells_do_not_run_again_after_papermill_was_killed(project, sai
     assert (restored(done), statuses(done)) == ([True, None, False, False], ["completed"] * 4)
     assert [texts(done.cells[index]) for index in (0, 2)] == [["{'a': [1, 2]}"]] * 2
     assert "1 of 3 cells restored, not run" in said.text
+
+
+@pytest.mark.kill
+def test_two_runs_share_a_journal_and_neither_runs_the_others_cells(project):
+    """Each has a kernel of its own; the one that owns the journal may end before the other."""
+    project.write(*SLOW)
+    with papermill_in(project, SLOW_STATUS) as (process, _):
+        assert project.ran() == ["a", "slow"]
+        with pytest.raises(JournalRefusedError, match="is being run by another papermill call"):
+            project.run(go=False)
+        other = project.run("other.ipynb")
+        assert statuses(other) == ["completed"] * 4
+        assert project.ran() == ["a", "slow", "b"]
+        assert statuses(project.output()) == SLOW_STATUS
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    done = project.run()
+    assert restored(done) == [True, None, False, False]
+    assert project.ran() == ["slow", "b"]
 
 
 @pytest.mark.kill

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 from pathlib import Path
 
 import pytest
-from support.command import nbdurable
+from support.command import END_S_MAX, nbdurable, start_apart
+
+from nbdurable.store.lock import is_held
 
 
 def status(run: str) -> str:
@@ -26,6 +30,23 @@ def test_what_cannot_be_undone_is_asked_for(reached: Path, verb: str) -> None:
     done = nbdurable(verb, run, "--yes", "--json")
     assert done.exit_code == 0
     assert run in json.loads(done.stdout)[0]["target"]
+
+
+def test_a_person_at_a_terminal_is_asked_while_nobody_has_the_journal(lived: Path) -> None:
+    """Who thinks it over for an hour keeps nobody from the journal."""
+    for answer, code in (("n", 1), ("y", 0)):
+        person, terminal = pty.openpty()
+        killing = start_apart("kill", "order-1", stdin=terminal)
+        assert killing.stderr is not None
+        assert "kill Payment/order-1/run" in killing.stderr.readline()
+        assert not is_held(lived / ".nbdurable")
+        assert status("order-1") != "completed"
+        os.write(person, f"{answer}\n".encode())
+        killing.communicate(timeout=END_S_MAX)
+        os.close(person)
+        os.close(terminal)
+        assert killing.returncode == code
+    assert status("order-1") == "completed"
 
 
 def test_a_killed_run_is_over(reached: Path) -> None:

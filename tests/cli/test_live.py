@@ -92,6 +92,6 @@ def test_an_owner_that_hangs_is_told_of(up: Up, monkeypatch: pytest.MonkeyPatch)
     finally:
         up.process.send_signal(signal.SIGCONT)
     assert refused.exit_code == 75
-    assert f"process {up.process.pid} has the journal" in refused.stderr
+    assert f"process {up.process.pid} (nbdurable up --json" in refused.stderr
     assert [one["check"] for one in found if one["health"] == "ill"] == ["owner"]
     assert nbdurable("ls").exit_code == 0

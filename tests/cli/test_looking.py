@@ -17,7 +17,7 @@ def test_runs_are_listed_newest_first_with_what_to_do(lived: Path) -> None:
     targets = [line.split()[1] for line in lines]
     assert targets[:3] == ["Greeter/ask", "Payment/order-1/run", "Greeter/nap"]
     assert targets[-1] == "Greeter/greet"
-    assert "open the journal with Payment" in lines[1]
+    assert "run the script of Payment, or nbdurable up --app" in lines[1]
     assert "7 runs" in listed.stderr
     assert "iB, no process has it open" in listed.stderr
 

@@ -143,9 +143,9 @@ class Room:
     # -- deployment ---------------------------------------------------------------------------
 
     def load(
-        self, service: ServiceManifest, *, link: str = LINK, pin: bool = False, again: bool = False
+        self, service: ServiceManifest, *, link: str = LINK, pin: bool = False, **more: Any
     ) -> Any:
-        return self.decide(LoadCode(link=link, manifest=service, pin=pin, again=again))
+        return self.decide(LoadCode(link=link, manifest=service, pin=pin, **more))
 
     def open_link(self, link: str = LINK, *, slots: int | None = None) -> None:
         self.decide(OpenLink(link=link, slots=slots))

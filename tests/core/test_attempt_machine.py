@@ -56,6 +56,16 @@ def test_a_step_is_executed_when_it_is_waited_for_and_once():
     assert machine.await_(AllCompleted(of=(one, two))) == ExecuteRun((2,))
 
 
+def test_a_new_command_says_that_the_code_has_not_been_here_before():
+    """A handler that reads and writes state never asks whether anything is there."""
+    machine = replay(get("n", None), set_("n"))
+    machine.get_state("n")
+    machine.set_state("n", b"1")
+    assert machine.phase is Phase.REPLAYING
+    machine.set_state("m", b"2")
+    assert machine.phase is Phase.PROCESSING
+
+
 def test_a_result_reaches_the_code_only_as_a_committed_notification():
     machine = replay()
     one = machine.run("a")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from room import Room, add, counter, error, greeter, kinds, manifest, value
+from room import Room, add, counter, error, greeter, kinds, manifest, payment, run_of, value
 
 from nbdurable.core.commands import OutputCommand, RunCommand, SleepCommand
 from nbdurable.core.facts import InvocationMoved
@@ -179,6 +180,46 @@ def test_who_finds_no_slot_at_any_link_waits_for_one(how: str):
         case _:
             room.load(greeter(), link="here")
     assert room.status(two) == "running"
+
+
+def test_an_invocation_runs_where_it_was_asked_for_if_it_can():
+    """Two kernels have run the same cell; each one's runs print into its own."""
+    room = Room(greeter())
+    room.load(greeter(), link="there")
+    asked = msgspec.structs.replace(room.invocation(), link="here")
+    room.decide(asked)
+    assert room.inv(asked.invocation_id).link == "here"
+    elsewhere = msgspec.structs.replace(room.invocation(), link="a browser")
+    room.decide(elsewhere)
+    assert room.inv(elsewhere.invocation_id).link == "there"
+    room.close_link("here")
+    assert room.inv(asked.invocation_id).link == "there"
+
+
+def test_a_link_may_run_some_keys_only():
+    """A papermill call has the kernel of one run."""
+    room = Room()
+    room.load(payment(), link="one", keys=("a",))
+    room.load(payment(), link="two", keys=("b",))
+    a, b, c = (room.invoke(run_of(key)) for key in "abc")
+    assert [room.status(i) for i in (a, b, c)] == ["running", "running", "ready"]
+    assert [room.inv(i).link for i in (a, b)] == ["one", "two"]
+    room.close_link("one")
+    assert room.status(a) == "ready"
+    room.load(payment(digest="v2"), link="three", keys=("c",))
+    assert [room.inv(i).revision for i in (a, b, c)] == [1, 1, 2]
+    assert room.inv(c).link == "three"
+
+
+def test_a_slot_that_is_free_is_given_to_a_key_that_can_use_it():
+    """The first in line may be one whose process is gone."""
+    room = Room()
+    room.open_link("one", slots=1)
+    room.load(payment(), link="one", keys=("b", "c"))
+    a, b, c = (room.invoke(run_of(key)) for key in "abc")
+    assert [room.status(i) for i in (a, b, c)] == ["ready", "running", "ready"]
+    room.append(b, OutputCommand(result=value()), b"1")
+    assert [room.status(i) for i in (a, c)] == ["ready", "running"]
 
 
 def test_closing_another_link_changes_nothing_here():

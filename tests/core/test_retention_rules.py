@@ -181,6 +181,7 @@ def restart(room: Room, one: InvocationId, from_entry: int = 1, **options):
         new_seed=777,
         argument=created.argument,
         headers=created.headers,
+        from_entry=from_entry,
         prefix=prefix_of(records, from_entry),
         **options,
     )
@@ -225,7 +226,7 @@ def test_what_was_written_then_is_not_written_again(room: Room):
     room.append(other, SetStateCommand(key="n", value=ref_of(b"2")), b"2")
     finish(room, other)
     before = dict(room.state.objects[add().object].state)
-    restart(room, one, from_entry=9)
+    restart(room, one, room.inv(one).entry_count)
     assert room.state.objects[add().object].state == before
 
 
@@ -238,7 +239,7 @@ def test_a_restart_takes_up_timers_and_results_of_those_it_called(room: Room):
     room.append(one, called, b"")
     room.append(one, SleepCommand(completion_id=2, wake_up_at_ms=9_000))
     room.decide(KillInvocation(invocation_id=one))
-    _, new = restart(room, one, from_entry=9)
+    _, new = restart(room, one, room.inv(one).entry_count)
     inv = room.inv(new)
     assert inv.sleeping == {2: 9_000}
     # The callee was killed with its caller, and says so.
@@ -251,7 +252,7 @@ def test_a_cancellation_and_old_awakeables_stay_with_the_one_they_were_for(room:
     room.append(one, AwakeableCommand(signal_id=17))
     room.decide(CancelInvocation(invocation_id=one))
     finish(room, one)
-    _, new = restart(room, one, from_entry=9)
+    _, new = restart(room, one, room.inv(one).entry_count)
     assert room.inv(new).heard is None
     assert room.inv(new).open_awakeables == [17]
 
@@ -270,6 +271,17 @@ def test_deciding_a_restart_twice_is_deciding_it_once(room: Room):
     _, new = restart(room, one)
     answer, again = restart(room, one)
     assert (answer, again) == (Invoked(invocation_id=new), new)
+
+
+@pytest.mark.parametrize(
+    ("from_entry", "code"), [(-5, 400), (0, 400), (1, 200), (4, 200), (99, 400)]
+)
+def test_it_is_restarted_from_an_entry_that_it_has(room: Room, from_entry: int, code: int):
+    one = begun(room)
+    finish(room, one)
+    if from_entry == 99:
+        from_entry = room.inv(one).entry_count + 1
+    assert code_of(restart(room, one, from_entry)[0]) == code
 
 
 @pytest.mark.parametrize(

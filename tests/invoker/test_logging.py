@@ -10,7 +10,14 @@ import pytest
 from support.running import until_status
 
 import nbdurable
-from nbdurable import Context, InvocationRetryPolicy, RestateLoggingFilter, Service
+from nbdurable import (
+    Context,
+    InvocationRetryPolicy,
+    ObjectContext,
+    RestateLoggingFilter,
+    Service,
+    VirtualObject,
+)
 from nbdurable.wiring import DurableEngine
 
 Opened = Callable[..., DurableEngine]
@@ -82,6 +89,26 @@ async def test_def_handlers_are_muted_too(opened: Opened, said: list[str]):
         await engine.client.resolve_awakeable(view.open_awakeables[0])
         await engine.client.attach(sent.invocation_id)
     assert said == ["begins", "is awake"]
+
+
+async def test_a_handler_that_only_reads_and_writes_state_is_heard_again_behind_its_journal(
+    opened: Opened, said: list[str]
+):
+    obj, tries = VirtualObject("O", invocation_retry_policy=AT_ONCE), []
+
+    @obj.handler()
+    async def handle(ctx: ObjectContext) -> None:
+        ctx.set("a", await ctx.get("a") or 1)
+        story.info("has a")
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("once")
+        ctx.set("b", 2)
+        story.info("has b")
+
+    async with opened(obj) as engine:
+        await engine.client.object_call(handle, "k", None)
+    assert said == ["has a", "has b"]
 
 
 async def test_what_comes_after_the_journals_end_is_logged_in_every_attempt(

@@ -20,6 +20,7 @@ from nbdurable import (
     VirtualObject,
     Workflow,
     WorkflowContext,
+    WorkflowSharedContext,
 )
 from nbdurable.core.ids import random_invocation_id
 from nbdurable.wiring import DurableEngine
@@ -216,3 +217,31 @@ async def test_the_longest_names_are_allowed(opened: Opened):
         sent = await engine.client.scope(scope).service_send(target, None, NOW, limit_key)
         await until(engine, sent.invocation_id, lambda view, _: view.is_done)
     assert seen == [(scope, limit_key)] * 2
+
+
+async def test_a_scoped_workflow_is_reached_by_its_scope(opened: Opened):
+    """Its promises and its result are not those of the same key without a scope."""
+    flow = Workflow("Flow", inactivity_timeout=NOW)
+
+    @flow.main()
+    async def run(ctx: WorkflowContext) -> list[str]:
+        by_client = await ctx.promise("client", type_hint=str)
+        return [by_client, await ctx.promise("handler", type_hint=str)]
+
+    @flow.handler()
+    async def tell(ctx: WorkflowSharedContext, word: str) -> None:
+        await ctx.promise("handler", type_hint=str).resolve(word)
+
+    async with opened(flow) as engine:
+        client = engine.client
+        for scope, words in (("t", ["one", "two"]), (None, ["three", "four"])):
+            scoped = client if scope is None else client.scope(scope)
+            sent = await scoped.workflow_send(run, "k", None)
+            view = await until_status(engine, sent.invocation_id, "suspended")
+            assert view.target == ("Flow/k/run" if scope is None else "Flow/k/run@t")
+            await client.resolve_promise("Flow", "k", "client", words[0], scope=scope)
+            with pytest.raises(ConflictError, match="Flow/k@t" if scope else "Flow/k was"):
+                await client.reject_promise("Flow", "k", "client", "late", scope=scope)
+            await scoped.workflow_call(tell, "k", words[1])
+            assert await client.workflow_attach(run, "k", scope=scope) == words
+            assert await client.workflow_output("Flow", "k", scope=scope) == words

@@ -76,6 +76,8 @@ def test_an_object_keeps_state_per_key_and_shared_handlers_read_it(shell):
     shell.run(COUNTER)
     assert shell.run('await Counter["a"].add(5), await Counter["a"].add(2)') == (5, 7)
     assert shell.run('await Counter["a"].total(), await Counter["b"].total()') == (7, 0)
+    # The empty key is a key.
+    assert shell.run('await Counter[""].add(1)') == 1
 
 
 def test_a_bound_handler_is_what_ctx_calls_take(shell):
@@ -139,7 +141,10 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
         ("Counter['k'].total(1)", 'total takes no input; write: Counter["k"].total()'),
         ("Counter['k'].add.send(1, delay=5)", "write: delay=timedelta(seconds=5)"),
         ("Counter['k'].add({'a': {1}})", """argument of 'add'["a"] is of type set"""),
-        ("%durable frobnicate", "%durable has no verb 'frobnicate'"),
+        ("%durable frobnicate", "%durable has no verb 'frobnicate'; it has: ls, show"),
+        ("%durable shwo", "%durable has no verb 'shwo'; did you mean 'show'?"),
+        ("%%durable_service S --retries -1\nasync def f(ctx): ...", "so 0 or more"),
+        ("%%durable_service S --timeout 5\nasync def f(ctx): ...", "write e.g. --timeout 10m"),
         ("%durable show nothing", "no run is called 'nothing'; %durable ls shows them"),
         ("%durable show", "write: %durable show ID"),
         ("%durable show 'a", "close the quotation mark"),
@@ -472,3 +477,29 @@ def test_an_answer_may_be_a_value(shell):
     assert "is no JSON" in shell.refused("%durable approve a go {")
     shown = shell.run("%durable approve a go '{\"n\": [1, 2]}'")
     assert repr(shown) == "answered 'go' of Way/a"
+
+
+def test_options_of_a_cell_hold_for_its_handlers(shell):
+    """As the constructor's; a changed one is a new revision."""
+    cell = "%%durable_workflow Flow {}\nasync def run(ctx, n): return n"
+    shell.run(cell.format("--retries 2 --timeout 10m --retention 7d --private"))
+    client = session_of(shell).client
+    (service,) = client.wait(client.services())
+    (handler,) = service.handlers
+    assert handler.retry.max_attempts == 3
+    assert handler.abort_timeout_ms == 600_000
+    assert handler.workflow_retention_ms == handler.journal_retention_ms == 7 * 86_400_000
+    assert handler.ingress_private
+    shell.run(cell.format(""))
+    assert shell.out == "Flow: revision 2\n"
+
+
+def test_a_run_that_is_nearly_named_is_offered(shell):
+    shell.run(PAYMENT)
+    shell.run('Payment["order-456"].run({})')
+    refused = shell.refused("%durable show Payment/order-465")
+    assert refused.endswith("did you mean 'Payment/order-456'?")
+
+
+def session_of(shell):
+    return shell.ip.magics_manager.registry["DurableMagics"].session

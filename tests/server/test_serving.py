@@ -103,6 +103,20 @@ def test_a_note_that_is_none_is_nobodys(folder: Path, note: str):
         assert served_at(folder) is None
 
 
+def test_an_owner_is_known_by_its_program(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A number says nothing to whoever wants to close it."""
+    for words, shown in (
+        (["/opt/lib/nbdurable/__main__.py", "up"], "(nbdurable up)"),
+        (["jobs/nightly.py", "--day", "1"], "(nightly.py --day 1)"),
+        ([""], ""),
+    ):
+        monkeypatch.setattr(sys, "argv", words)
+        with nbdurable.open_sync(folder) as engine, nbdurable.serve(engine.opened):
+            served = served_at(folder)
+            assert served is not None
+            assert served.who.endswith(shown)
+
+
 def test_a_folder_that_never_was_is_nobodys(folder: Path):
     assert served_at(folder) is None
     assert not folder.exists()

@@ -25,7 +25,7 @@ from nbdurable.server.cli_queries import translated
 from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
-RFC_3339_MS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+RFC_3339_MS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 
 
 @pytest.fixture(scope="module")

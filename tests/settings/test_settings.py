@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nbdurable.settings.model import (
     unknown_variables,
     variable,
 )
-from nbdurable.settings.said import options_here
+from nbdurable.settings.said import is_planted, options_here
 from nbdurable.wiring import journal_path
 
 
@@ -99,6 +100,17 @@ def test_a_notebook_in_a_folder_of_the_project_finds_its_file(
     monkeypatch.setenv("NBDURABLE_HOME", str(folder / "other"))
     assert journal_path() == folder / "other"
     assert journal_path("mine") == folder / "notebooks" / "mine"
+
+
+def test_a_file_that_a_stranger_has_put_in_tmp_is_not_believed(folder: Path) -> None:
+    """It could turn the token off for everybody who works below."""
+    project(folder, "no_token = true")
+    file, stranger = folder / "pyproject.toml", os.getuid() + 1
+    assert not is_planted(file, stranger), "a folder of a container belongs to others, too"
+    folder.chmod(0o1777)
+    os.chown(file, *((12_345, -1) if os.getuid() == 0 else (-1, -1)))
+    assert is_planted(file, stranger)
+    assert read_settings().no_token is (os.getuid() != 0)
 
 
 def test_a_file_that_is_not_about_us_is_not_read(folder: Path) -> None:

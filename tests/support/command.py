@@ -52,10 +52,11 @@ def until_served(journal: Path) -> ServedAt:
     return served
 
 
-def start_apart(*words: str) -> subprocess.Popen[str]:
+def start_apart(*words: str, stdin: int | None = None) -> subprocess.Popen[str]:
     """A command as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "nbdurable", *words],
+        stdin=stdin,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -135,6 +135,7 @@ def _call(
             limit_key=command.limit_key,
             start_at_ms=getattr(command, "invoke_at_ms", None),
             caller=Caller(invocation_id=inv.id, seed=inv.seed, completion_id=completion_id),
+            link=inv.home,
         )
         create(draft, proposal, CopyOf(lsn))
         return
@@ -172,6 +173,7 @@ def _complete_promise(
         promise=command.key,
         result=command.result,
         by=inv.id,
+        scope=inv.object.scope,
     )
     waiter = Waiter(inv.id, inv.seed, command.completion_id, "CompletePromise")
     if complete_promise(draft, proposal, CopyOf(lsn)):

@@ -65,8 +65,13 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     if is_new:
         draft.record(ServiceRegistered(manifest=manifest, revision=revision))
     service = draft.state.services[manifest.name]
-    if proposal.link not in service.loaded.get(revision, ()):
-        draft.record(CodeLoaded(link=proposal.link, service=manifest.name, revision=revision))
+    is_loaded = proposal.link in service.loaded.get(revision, ())
+    if not is_loaded or service.only.get(proposal.link) != proposal.keys:
+        draft.record(
+            CodeLoaded(
+                link=proposal.link, service=manifest.name, revision=revision, keys=proposal.keys
+            )
+        )
     draft.act(
         AssignRevision(
             link=proposal.link,
@@ -78,6 +83,8 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     moved, staying = [], []
     for inv in draft.state.live():
         if inv.target.service != manifest.name:
+            continue
+        if proposal.keys is not None and inv.target.key not in proposal.keys:
             continue
         if inv.revision in (None, revision) or proposal.pin:
             if inv.status == "ready":

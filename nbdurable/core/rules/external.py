@@ -32,7 +32,6 @@ from nbdurable.core.rules.progress import (
 )
 from nbdurable.core.rules.retention import expire
 from nbdurable.core.state import OpenSleep, Waiter
-from nbdurable.core.values import ObjectId
 
 
 def complete_promise_from_client(draft: Draft, proposal: CompletePromise) -> Answer:
@@ -46,8 +45,7 @@ def complete_promise_from_client(draft: Draft, proposal: CompletePromise) -> Ans
         return Done()
     return Refused(
         code=409,
-        message=f"promise '{proposal.promise}' of {proposal.service}/{proposal.key}"
-        " was already completed",
+        message=f"promise '{proposal.promise}' of {proposal.object} was already completed",
     )
 
 
@@ -55,7 +53,7 @@ def complete_promise(
     draft: Draft, proposal: CompletePromise, payload: bytes | CopyOf | None
 ) -> bool:
     """Whether it was open. A promise may be completed before anybody waits for it."""
-    object_id = ObjectId(service=proposal.service, key=proposal.key)
+    object_id = proposal.object
     obj = draft.state.objects.get(object_id)
     waiters: tuple[Waiter, ...] = ()
     if obj is not None:

@@ -63,6 +63,7 @@ def create(draft: Draft, proposal: Invoke, payload: bytes | CopyOf) -> None:
             idempotency_key=proposal.idempotency_key,
             limit_key=proposal.limit_key,
             caller=proposal.caller,
+            link=proposal.link,
             start_at_ms=proposal.start_at_ms if later else None,
             completion_retention_ms=retention.completion_ms,
             journal_retention_ms=retention.journal_ms,

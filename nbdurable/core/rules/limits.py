@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from nbdurable.core.draft import Draft
 from nbdurable.core.facts import (
     AttemptFailed,
@@ -35,6 +37,13 @@ def start_waiting(draft: Draft) -> None:
 def _first(draft: Draft) -> Invocation | None:
     """Of each group that needs the same, its first; and of these the one that waits longest."""
     state = draft.state
-    heads = (state.invocations[next(iter(waiting))] for waiting in state.ready.values())
+    heads = [
+        state.invocations[invocation_id]
+        for bucket, waiting in state.ready.items()
+        # Where links run some keys only, those of one group do not need the same.
+        for invocation_id in (
+            waiting if state.services[bucket.service].only else islice(waiting, 1)
+        )
+    ]
     may = [inv for inv in heads if not state.is_full(inv) and place_for(draft, inv) is not None]
     return min(may, key=lambda inv: inv.last_lsn, default=None)

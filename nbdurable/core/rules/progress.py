@@ -66,7 +66,7 @@ def place_for(draft: Draft, inv: Invocation) -> Place | None:
     if service is None:
         return None
     revision = service.latest if inv.revision is None else inv.revision
-    link = draft.state.free_link(service.loaded.get(revision, ()))
+    link = draft.state.free_link(inv)
     # A cell that was edited may lack the handler that an invocation of before asks for.
     if link is None or service.revisions[revision].handler(inv.target.handler) is None:
         return None

@@ -31,7 +31,7 @@ def restart_invocation(draft: Draft, proposal: RestartInvocation) -> Answer:
         return Invoked(invocation_id=proposal.new_invocation_id)
     if old is None or old.seed != proposal.seed:
         return refuse_unended(draft, proposal.invocation_id)
-    refused = _refuse(draft, old)
+    refused = _refuse(draft, old, proposal.from_entry)
     if refused is not None:
         return refused
     revision = named_revision(draft, old.target, old.revision, proposal.revision)
@@ -47,7 +47,7 @@ def restart_invocation(draft: Draft, proposal: RestartInvocation) -> Answer:
     return Invoked(invocation_id=inv.id)
 
 
-def _refuse(draft: Draft, old: Completed) -> Refused | None:
+def _refuse(draft: Draft, old: Completed, from_entry: int) -> Refused | None:
     if old.service_type == "workflow":
         return Refused(
             code=422,
@@ -57,6 +57,12 @@ def _refuse(draft: Draft, old: Completed) -> Refused | None:
     if old.journal_purged:
         return Refused(
             code=410, message=f"The journal of '{old.id}' was purged; its input is gone with it."
+        )
+    if not 1 <= from_entry <= old.entry_count:
+        return Refused(
+            code=400,
+            message=f"The journal of '{old.id}' has {old.entry_count} entries: start it anew from 1"
+            f" (with its input only) to {old.entry_count}, not from {from_entry}.",
         )
     if draft.state.handler(old.target) is None:
         return Refused(

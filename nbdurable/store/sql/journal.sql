@@ -81,34 +81,53 @@ create macro history.json_target(target, type) as
             )
     end;
 
--- What a command says, in Restate's words where these are other than ours.
-create macro history.json_command(kind, command, types, payload) as
+-- A signal is known by a number, or by the name that a handler has given it.
+create macro history.json_signal_id(number, name) as
     case
-        when kind in ('Command: Call', 'Command: OneWayCall')
+        when name is null then json_object('Index', number)
+        else json_object('Name', name)
+    end;
+
+create macro history.json_request(command, types, payload) as
+    -- What is null is taken out by the second: most have no limit key, and Restate leaves it out.
+    json_merge_patch(
+        json_object(
+            'invocation_id', json_extract(command, '$.invocation_id'),
+            'invocation_target',
+            history.json_target(
+                json_extract(command, '$.target'),
+                types[
+                    history.text(command, '$.target.service')
+                    || '/'
+                    || history.text(command, '$.target.handler')
+                ]
+            ),
+            'headers', history.json_headers(json_extract(command, '$.headers')),
+            'parameter', history.json_bytes(payload),
+            'idempotency_key', json_extract(command, '$.idempotency_key')
+        ),
+        json_object('limit_key', json_extract(command, '$.limit_key'))
+    );
+
+-- What a command says, in Restate's words where these are other than ours. No null but where Restate
+-- has one.
+create macro history.json_command(kind, command, types, payload) as
+    case kind
+        when 'Command: Call'
             then
                 json_object(
-                    'request',
-                    json_object(
-                        'invocation_id', json_extract(command, '$.invocation_id'),
-                        'invocation_target',
-                        history.json_target(
-                            json_extract(command, '$.target'),
-                            types[
-                                history.text(command, '$.target.service')
-                                || '/'
-                                || history.text(command, '$.target.handler')
-                            ]
-                        ),
-                        'headers', history.json_headers(json_extract(command, '$.headers')),
-                        'parameter', history.json_bytes(payload),
-                        'idempotency_key', json_extract(command, '$.idempotency_key'),
-                        'limit_key', json_extract(command, '$.limit_key')
-                    ),
+                    'request', history.json_request(command, types, payload),
                     'result_completion_id', json_extract(command, '$.completion_id'),
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: OneWayCall'
+            then
+                json_object(
+                    'request', history.json_request(command, types, payload),
                     'invoke_time', coalesce(json_extract(command, '$.invoke_at_ms'), '0'),
                     'name', coalesce(json_extract(command, '$.name'), '""')
                 )
-        when kind = 'Command: AttachInvocation'
+        when 'Command: AttachInvocation'
             then
                 json_object(
                     'target',
@@ -116,11 +135,59 @@ create macro history.json_command(kind, command, types, payload) as
                     'completion_id', json_extract(command, '$.completion_id'),
                     'name', coalesce(json_extract(command, '$.name'), '""')
                 )
-        when kind = 'Command: Sleep'
+        when 'Command: Sleep'
             then
                 json_object(
                     'wake_up_time', json_extract(command, '$.wake_up_at_ms'),
                     'completion_id', json_extract(command, '$.completion_id'),
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: GetEagerState'
+            then
+                json_object(
+                    'key', json_extract(command, '$.key'),
+                    'result',
+                    case
+                        when json_extract(command, '$.value') is null then '"Void"'
+                        else json_object('Success', history.json_bytes(payload))
+                    end,
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: GetEagerStateKeys'
+            then
+                json_object(
+                    'state_keys', coalesce(json_extract(command, '$.keys'), '[]'),
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: CompletePromise'
+            then
+                json_object(
+                    'key', json_extract(command, '$.key'),
+                    'value', history.json_result(json_extract(command, '$.result'), payload),
+                    'completion_id', json_extract(command, '$.completion_id'),
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: CompleteAwakeable'
+            then
+                json_object(
+                    'id', json_extract(command, '$.awakeable_id'),
+                    'result', history.json_result(json_extract(command, '$.result'), payload),
+                    'name', coalesce(json_extract(command, '$.name'), '""')
+                )
+        when 'Command: SendSignal'
+            then
+                json_object(
+                    'target_invocation_id', json_extract(command, '$.invocation_id'),
+                    'signal_id',
+                    history.json_signal_id(
+                        json_extract(command, '$.signal_id'),
+                        json_extract(command, '$.signal_name')
+                    ),
+                    'result',
+                    coalesce(
+                        history.json_result(json_extract(command, '$.result'), payload),
+                        '"Void"'
+                    ),
                     'name', coalesce(json_extract(command, '$.name'), '""')
                 )
         else
@@ -133,10 +200,30 @@ create macro history.json_command(kind, command, types, payload) as
                     case
                         when json_extract(command, '$.value') is not null
                             then history.json_bytes(payload)
-                    end,
-                    'result',
-                    history.json_result(json_extract(command, '$.result'), payload)
+                    end
                 )
+            )
+    end;
+
+-- What a completion brings: nothing for a sleep, and no value where there is none to bring.
+create macro history.json_completion(kind, notification, payload) as
+    case
+        when kind = 'Notification: Sleep'
+            then
+                json_object('completion_id', json_extract(notification, '$.completion_id'))
+        when
+            kind in ('Notification: PeekPromise', 'Notification: CompletePromise')
+            and history.number(notification, '$.result.value.bytes') = 0
+            then
+                json_object(
+                    'completion_id', json_extract(notification, '$.completion_id'),
+                    'result', 'Void'
+                )
+        else
+            json_object(
+                'completion_id', json_extract(notification, '$.completion_id'),
+                'result',
+                history.json_result(json_extract(notification, '$.result'), payload)
             )
     end;
 
@@ -199,10 +286,11 @@ select
     journal.entry_type,
     case
         -- Elsewhere a fact is named after what it is about, if it was given no name.
-        when journal.kind in ('InvocationCreated', 'InvocationCompleted') then null
-        when journal.kind in ('Command: Run', 'Command: Sleep', 'Notification: Signal')
-            then journal.name
-        else history.text(journal.body, '$.command.name')
+        when journal.kind in ('InvocationCreated', 'InvocationCompleted') then ''
+        when journal.kind in ('Command: Run', 'Command: Sleep') then coalesce(journal.name, '')
+        when journal.kind = 'Notification: Signal' then journal.name
+        when journal.kind like 'Command: %'
+            then coalesce(history.text(journal.body, '$.command.name'), '')
     end as name,
     case
         when journal.kind like 'Command: %' and journal.future is not null
@@ -292,27 +380,24 @@ select
                             'Signal',
                             json_object(
                                 'id',
-                                case
-                                    when json_extract(journal.body, '$.notification.name') is null
-                                        then
-                                            json_object(
-                                                'Index',
-                                                json_extract(
-                                                    journal.body,
-                                                    '$.notification.signal_id'
-                                                )
-                                            )
-                                    else
-                                        json_object(
-                                            'Name',
-                                            json_extract(journal.body, '$.notification.name')
-                                        )
-                                end,
+                                history.json_signal_id(
+                                    json_extract(journal.body, '$.notification.signal_id'),
+                                    json_extract(journal.body, '$.notification.name')
+                                ),
                                 'result',
-                                history.json_result(
-                                    json_extract(journal.body, '$.notification.result'),
-                                    journal.payload
-                                )
+                                case
+                                    -- Those below 17 are Restate's own, and say all by being sent.
+                                    when
+                                        history.number(
+                                            journal.body, '$.notification.signal_id'
+                                        ) < 17
+                                        then '"Void"'
+                                    else
+                                        history.json_result(
+                                            json_extract(journal.body, '$.notification.result'),
+                                            journal.payload
+                                        )
+                                end
                             )
                         )
                     )
@@ -323,14 +408,10 @@ select
                         'Completion',
                         json_object(
                             journal.kind[15:],
-                            json_object(
-                                'completion_id',
-                                json_extract(journal.body, '$.notification.completion_id'),
-                                'result',
-                                history.json_result(
-                                    json_extract(journal.body, '$.notification.result'),
-                                    journal.payload
-                                )
+                            history.json_completion(
+                                journal.kind,
+                                json_extract(journal.body, '$.notification'),
+                                journal.payload
                             )
                         )
                     )

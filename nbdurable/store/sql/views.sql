@@ -202,9 +202,9 @@ select
     limit_key,
     idempotency_key,
     invoked_by,
-    invoked_by_service_name,
     invoked_by_id,
     invoked_by_subscription_id,
+    invoked_by_service_name,
     invoked_by_target,
     restarted_from,
     pinned_deployment_id,
@@ -238,12 +238,13 @@ select
     next_retry_at,
     last_failure,
     last_failure_error_code,
+    last_failure_related_command_index,
+    last_failure_related_command_name,
+    last_failure_related_command_type,
     last_failure_related_entry_index,
     last_failure_related_entry_name,
     last_failure_related_entry_type,
-    last_failure_related_command_index,
-    last_failure_related_command_name,
-    last_failure_related_command_type
+    last_awaiting_on_future_json
 from sys_invocation
 where status in ('ready', 'running', 'backing-off', 'paused');
 
@@ -536,6 +537,15 @@ select
     cast(null as timestamptz) as last_start_at,
     cast(null as timestamptz) as last_attempt_at,
     cast(null as timestamptz) as last_finish_at,
+    cast(null as interval) as avg_queue_duration,
+    cast(null as interval) as avg_inbox_duration,
+    cast(null as interval) as avg_run_duration,
+    cast(null as interval) as avg_suspension_duration,
+    cast(null as interval) as avg_end_to_end_duration,
+    cast(null as interval) as avg_blocked_on_concurrency_rules,
+    cast(null as interval) as avg_blocked_on_invoker_concurrency,
+    cast(null as interval) as avg_blocked_on_invoker_throttling,
+    cast(null as interval) as avg_blocked_on_lock,
     cast(null as bigint) as num_inbox,
     cast(null as bigint) as num_running,
     cast(null as bigint) as num_suspended,

@@ -1,0 +1,79 @@
+"""What may stand after `%%durable_workflow Name`: options of all handlers of the cell."""
+
+# IPython annotates magics in part.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from nbdurable.durations import parse_duration
+from nbdurable.sdk.options import InvocationRetryPolicy
+
+_ARGUMENTS: Final = (
+    argument("name", help="What it is called, and the name the cell binds."),
+    argument("--pin", action="store_true", help="Unfinished runs keep the code they have."),
+    argument("--retries", type=int, help="How often a failed attempt is tried again; 69."),
+    argument("--timeout", help="An attempt without progress for so long is cut off, e.g. 10m."),
+    argument("--retention", help="How long finished runs are kept, e.g. 7d."),
+    argument("--private", action="store_true", help="Called by handlers only."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CellOptions:
+    name: str
+    pin: bool = False
+    retries: int | None = None
+    timeout: timedelta | None = None
+    retention: timedelta | None = None
+    private: bool = False
+
+    def of_definition(self) -> dict[str, Any]:
+        """As the constructors of definitions take them."""
+        given: dict[str, Any] = {}
+        if self.private:
+            given["ingress_private"] = True
+        if self.retries is not None:
+            # The first attempt is no retry.
+            given["invocation_retry_policy"] = InvocationRetryPolicy(max_attempts=self.retries + 1)
+        if self.timeout is not None:
+            given["abort_timeout"] = self.timeout
+        if self.retention is not None:
+            given["journal_retention"] = given["idempotency_retention"] = self.retention
+        return given
+
+
+def with_cell_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
+    """The decorators of a cell magic, so that `%%durable_service?` shows them all."""
+    for one in reversed(_ARGUMENTS):
+        magic = one(magic)
+    return magic_arguments()(magic)
+
+
+def read_options(magic: Any, line: str) -> CellOptions:  # noqa: ANN401 - the same.
+    """Raises UsageError, one line that says what to write."""
+    args = parse_argstring(magic, line)
+    if args.retries is not None and args.retries < 0:
+        raise UsageError("--retries is how often more than once, so 0 or more")
+    return CellOptions(
+        name=args.name,
+        pin=args.pin,
+        retries=args.retries,
+        timeout=_duration("--timeout", args.timeout),
+        retention=_duration("--retention", args.retention),
+        private=args.private,
+    )
+
+
+def _duration(option: str, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    try:
+        return timedelta(milliseconds=parse_duration(text))
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}; write e.g. {option} 10m") from None
