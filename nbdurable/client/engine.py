@@ -113,6 +113,9 @@ class EngineClient(CallingClient):
         # Never drawn twice: it tells the lives of an id apart.
         self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._link.name}>"
+
     # -- calls and sends ----------------------------------------------------------------------
 
     async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:

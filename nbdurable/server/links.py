@@ -257,7 +257,7 @@ class _Joined:
 
     async def _send_all(self) -> None:
         """A socket that is gone is noticed by whoever receives."""
-        with suppress(Exception):
+        with suppress(Exception):  # border: the server's socket.
             while True:
                 for frame in await self._outbox.take():
                     if isinstance(frame, tuple):
@@ -373,7 +373,7 @@ def _raised(id_: int, error: BaseException) -> Raised:
 
 async def _close(send: Send, code: int, reason: str = "") -> None:
     """The socket may be gone already."""
-    with suppress(Exception):
+    with suppress(Exception):  # border: the server's socket.
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.command import END_S_MAX, nbdurable, start_apart
+from support.command import END_S_MAX, nbdurable, start_apart, until_served
 
+import nbdurable as package
 from nbdurable.store.lock import is_held
 
 
@@ -82,3 +84,32 @@ def test_a_finished_run_is_started_anew_as_another(reached: Path) -> None:
 def test_a_purged_run_is_forgotten(reached: Path) -> None:
     assert nbdurable("purge", "Greeter/greet", "--yes").exit_code == 0
     assert nbdurable("show", "Greeter/greet").exit_code == 4
+
+
+def test_a_mismatch_is_accepted_so_that_what_is_recorded_stands(folder: Path) -> None:
+    """One of the three ways out that a paused run names, where its code cannot be put back."""
+    report = package.Workflow("Report", inactivity_timeout=timedelta(0))
+    name = "draw"
+
+    @report.main()
+    async def run(ctx: package.WorkflowContext) -> str:
+        made = await ctx.run_typed(name, lambda: "made")
+        await ctx.promise("approved").value()
+        return f"{made} and approved"
+
+    with package.open_sync(services=[report]) as engine:
+        until_served(folder / ".nbdurable")
+        sent = engine.client.workflow_send(run, "monday", None)
+        watched = start_apart("watch", "monday", "--json")
+        assert watched.stdout is not None
+        while '"suspended"' not in watched.stdout.readline():
+            pass
+        name = "paint"
+        nbdurable("approve", "monday")
+        while '"paused"' not in watched.stdout.readline():
+            pass
+        assert "recorded" in nbdurable("show", "monday").stdout
+        assert nbdurable("resume", "monday", "--accept").exit_code == 0
+        assert engine.client.attach(sent.invocation_id) == "made and approved"
+        watched.communicate(timeout=END_S_MAX)
+        assert watched.returncode == 0
