@@ -114,11 +114,6 @@ DIFFERENT = [
         ("the server: GET admin /version", "the server: GET admin /cluster-health"),
         ("body.*",),
     ),
-    Difference(
-        "an entry without a name has none; there its name is empty",
-        ("sql: POST admin /query",),
-        ("body.rows..name",),
-    ),
 ]
 
 
