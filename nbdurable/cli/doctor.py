@@ -195,7 +195,7 @@ def _how_far(path: Path, found: rescue.Readable) -> Finding:
     facts = f"{found.fact_count} facts can be read{last}"
     if found.problem is None:
         return Finding(found.file, "well", facts)
-    if found.last_lsn is None and not found.fact_count and not found.log_bytes:
+    if not found.is_without_log:
         todo = "restore it from a backup, or move the journal away to begin a new one"
         return Finding(found.file, "ill", f"nothing of it can be read: {found.problem}", todo)
     log = path / f"{found.file}.wal"

@@ -234,9 +234,9 @@ def drawn(picture: Picture) -> Group:
         lines.append(Text(f"… {picture['earlier']} earlier entries", "dim"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for row in picture["rows"]:
-        index, kind, name, when, value = _cells(row)
+        index, kind, name, took, value = _cells(row)
         table.add_row(
-            Text(index, "dim"), _toned(row["tone"], kind), name, Text(when, "dim"), Text(value)
+            Text(index, "dim"), _toned(row["tone"], kind), name, Text(took, "dim"), Text(value)
         )
     asks = [_asked(ask) for ask in picture["asks"] if ask["title"] or ask["context"]]
     todo = [Text(f"to do: {picture['todo']}", "dim")] if picture["todo"] else []

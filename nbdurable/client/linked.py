@@ -31,7 +31,7 @@ from nbdurable.core.proposals import (
 )
 from nbdurable.engine.loop import Outcome
 from nbdurable.engine.ports import AnswerLimits
-from nbdurable.errors import HttpError, LinkLostError, NbdurableError
+from nbdurable.errors import EngineClosedError, HttpError, LinkLostError, NbdurableError
 from nbdurable.invoker.frames import (
     Ask,
     Attach,
@@ -177,6 +177,9 @@ def _error_of(raised: Raised) -> Exception:
     """As it was raised over there; a class that is not ours, or takes more than a text, is told."""
     if raised.name == KeyError.__name__:
         return KeyError(raised.message)
+    if raised.name == EngineClosedError.__name__:
+        # Theirs, and not that of whoever asks: the next owner's may answer.
+        return LinkLostError(raised.message)
     if raised.name == HttpError.__name__:
         return HttpError(raised.status, raised.message)
     kind = getattr(errors, raised.name, None)
