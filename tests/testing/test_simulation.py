@@ -38,6 +38,7 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 
 # What simulations do not bring about, or seldom, and why.
 UNREACHED_FACTS = {
+    "InvocationRestored": "read at recovery, never appended",
     "LinkOpened": "the one process on the stage has its engine beside it",
     StateRestored.__name__: "read at recovery, never appended",
     MismatchAccepted.__name__: "the code on the stage never changes, but for restarts",
