@@ -13,7 +13,8 @@ from nbdurable.client.questions import InvocationAndJournal, Question
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, Proposal
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, InvocationNotFoundError
 
