@@ -523,7 +523,7 @@ async def test_a_changed_column_is_damage(change: dict[str, Any]):
         await opened.client.service_call(walk, "a")
     created = [row.kind for row in store.durable].index("InvocationCreated")
     store.durable[created] = store.durable[created]._replace(**change)
-    with pytest.raises(JournalDamagedError, match="checksum of fact|which never began"):
+    with pytest.raises(JournalDamagedError, match=r"checksum of fact|which never began"):
         await durable(service, store=store).__aenter__()
 
 

@@ -22,6 +22,7 @@ from nbdurable.core.commands import AnyCommand
 from nbdurable.core.facts import (
     AnyFact,
     EntryAppended,
+    InvocationRestored,
     MismatchAccepted,
     NotificationAppended,
     StateRestored,
