@@ -12,7 +12,8 @@ from nbdurable.client.query import Found, Parameters, ask
 from nbdurable.client.questions import Question
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, Proposal
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, InvocationNotFoundError
 

@@ -70,7 +70,7 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.values import ErrorReport, Failure, Result, Success, Target
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
     ConflictError,

@@ -29,7 +29,7 @@ from nbdurable.core.proposals import (
     Refused,
     Stale,
 )
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, HttpError, LinkLostError, NbdurableError
 from nbdurable.invoker.frames import (

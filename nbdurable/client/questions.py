@@ -27,7 +27,8 @@ from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
 from nbdurable.core.state import EngineState, Invocation, ServiceState
 from nbdurable.core.values import ErrorReport, Failure, ObjectId, Target
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.errors import InvocationNotFoundError
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ from nbdurable.core.proposals import (
     PurgeJournal,
     RestartInvocation,
 )
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, LinkLostError
 

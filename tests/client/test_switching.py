@@ -24,7 +24,7 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.values import Success, Target
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.errors import EngineClosedError, LinkLostError
 
 ONE = random_invocation_id(1)
