@@ -79,11 +79,13 @@ if TYPE_CHECKING:
     )
     from nbdurable.server.options import ServeOptions
     from nbdurable.server.serving import Serving, serve
-    from nbdurable.sharing.engine import SharedEngine, open, open_sync
+    from nbdurable.sharing.engine import SharedEngine, open_sync
+    from nbdurable.sharing.engine import open as open
     from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
 __version__ = "0.1.0"
 
+# Without `open` and `logging`: `from nbdurable import *` must not take Python's own away.
 __all__ = [
     "ArrowSerde",
     "BytesSerde",
@@ -154,8 +156,6 @@ __all__ = [
     "gather",
     "getLogger",
     "is_internal_exception",
-    "logging",
-    "open",
     "open_sync",
     "select",
     "serve",
@@ -211,4 +211,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS, *_MODULES})

@@ -88,5 +88,5 @@ async def test_a_held_journal_is_one_sentence_under_the_users_own_line(tmp_path:
     assert shown.returncode == 1
     assert "is held by process" in shown.stderr.splitlines()[-1]
     assert "shut that kernel down" in shown.stderr
-    for ours in ("engine/loop.py", "store/", "IO Error"):
+    for ours in ("nbdurable/engine/", "nbdurable/store/", "IO Error"):
         assert ours not in shown.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import subprocess
 import sys
 
@@ -42,6 +43,15 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_public_names_are_sorted_and_unique() -> None:
     """So that a reader finds one, and a merge cannot add it twice."""
     assert sorted(set(nbdurable.__all__)) == nbdurable.__all__
+
+
+def test_importing_all_names_hides_nothing_of_pythons() -> None:
+    """Cells begin with `from nbdurable import *`; `open` and `logging` were ours from then on."""
+    hidden = {*dir(builtins), *sys.stdlib_module_names} & set(nbdurable.__all__)
+    # A module that few know, and the name that handlers of the official SDK import.
+    assert hidden == {"select"}
+    assert {"open", "logging"} <= set(dir(nbdurable))
+    assert nbdurable.open.__module__.startswith("nbdurable.")
 
 
 def test_an_unknown_name_is_refused_as_python_does() -> None:

@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nbdurable.cli.disk import disk_use, shown_bytes
 from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, terminal, write, write_json, write_table
@@ -37,6 +36,7 @@ from nbdurable.client.picture import (
 )
 from nbdurable.client.questions import Listed
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.store.disk import disk_use, shown_bytes
 
 # As many as a terminal shows without scrolling far.
 LISTED_MAX: Final = 30
@@ -234,9 +234,9 @@ def drawn(picture: Picture) -> Group:
         lines.append(Text(f"… {picture['earlier']} earlier entries", "dim"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for row in picture["rows"]:
-        index, kind, name, when, value = _cells(row)
+        index, kind, name, took, value = _cells(row)
         table.add_row(
-            Text(index, "dim"), _toned(row["tone"], kind), name, Text(when, "dim"), Text(value)
+            Text(index, "dim"), _toned(row["tone"], kind), name, Text(took, "dim"), Text(value)
         )
     asks = [_asked(ask) for ask in picture["asks"] if ask["title"] or ask["context"]]
     todo = [Text(f"to do: {picture['todo']}", "dim")] if picture["todo"] else []

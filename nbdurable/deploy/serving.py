@@ -144,6 +144,7 @@ class Endpoint:
         from hypercorn.config import Config
 
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._complain)
         self._stopping = asyncio.Event()
         served = _Cuttable(self.app)
         config = Config()
@@ -164,6 +165,12 @@ class Endpoint:
         # What will not end in time is cancelled by hypercorn, and its waiting with it.
         with contextlib.suppress(asyncio.CancelledError):
             await serve(served, config, shutdown_trigger=stopped)
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Who connects just when this ends is cancelled, which asyncio takes for a failure."""
+        is_cancelled = isinstance(context.get("exception"), asyncio.CancelledError)
+        if not (self._stopping.is_set() and is_cancelled):
+            loop.default_exception_handler(context)
 
 
 class _Cuttable:

@@ -47,10 +47,6 @@ class Timers:
         """All that were set and have not fired."""
         return frozenset((timer, at_ms) for at_ms, _, timer in self._heap)
 
-    @property
-    def next_at_ms(self) -> int | None:
-        return self._heap[0][0] if self._heap else None
-
     def _arm(self) -> None:
         if self._wake_up is not None:
             self._wake_up.cancel()

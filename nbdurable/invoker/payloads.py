@@ -60,7 +60,7 @@ def _returned(action: Callable[..., Any]) -> type[Any] | None:
     if isinstance(hint, str):
         try:
             hint = typing.get_type_hints(inner).get("return")
-        except Exception:  # noqa: BLE001 - an annotation is an arbitrary expression.
+        except Exception:  # noqa: BLE001 - border: an annotation is an arbitrary expression.
             return None
     return typing.cast("type[Any] | None", hint)
 

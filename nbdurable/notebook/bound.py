@@ -22,11 +22,10 @@ from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import said
 from nbdurable.sdk import Handler, RestateDurableCallFuture, SendHandle, current_context
 from nbdurable.sdk.definition import Definition
+from nbdurable.sdk.handler import stand_for
 
 # None is a value that a handler may be sent.
 _NOTHING: Final = object()
-# Where the SDK finds the handler of a function; `ctx.service_call` looks there.
-_HANDLER_ATTRIBUTE: Final = "__nbdurable_handler__"
 
 
 class BoundDefinition:
@@ -86,7 +85,7 @@ class BoundHandler:
         self._key = key
         self.__doc__ = handler.description
         self.__name__ = handler.name
-        vars(self)[_HANDLER_ATTRIBUTE] = handler
+        stand_for(handler, self)
 
     def __repr__(self) -> str:
         parameter = "" if self._handler.arity == 1 else "…"

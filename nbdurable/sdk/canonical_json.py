@@ -211,7 +211,7 @@ def _writes(value: object, default: Callable[[Any], Any], *, in_model: bool) -> 
                 value, str_keys=True, order="deterministic", enc_hook=_model_to_json
             )
         _dumps(value, default)
-    except Exception:  # noqa: BLE001 - whatever it raises, it cannot be written.
+    except Exception:  # noqa: BLE001 - border: the value is anybody's, and whatever it raises, it cannot be written.
         return False
     return True
 

@@ -164,8 +164,13 @@ def make_handler(
         is_async=inspect.iscoroutinefunction(inspect.unwrap(wrapped)),
         **settings,
     )
-    vars(wrapped)[_HANDLER_ATTRIBUTE] = handler
+    stand_for(handler, wrapped)
     return handler
+
+
+def stand_for(handler: Handler[Any, Any], called: object) -> None:
+    """Let something be named in calls, as `ctx.service_call(called, …)`, for this handler."""
+    vars(called)[_HANDLER_ATTRIBUTE] = handler
 
 
 def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
@@ -240,7 +245,7 @@ def signature_of(fn: Callable[..., Any], local_names: dict[str, Any]) -> inspect
         try:
             # The user's own source, evaluated as inspect.signature would.
             return eval(annotation, names, local_names)  # noqa: S307
-        except Exception:  # noqa: BLE001 - an annotation is an arbitrary expression.
+        except Exception:  # noqa: BLE001 - border: an annotation is an arbitrary expression.
             return inspect.Signature.empty
 
     return signature.replace(

@@ -45,6 +45,7 @@ class _Invocations:
     async def resume(self, request: Request) -> Answer:
         view = await self._view(request)
         revision = await self._revision(request, view, "keep")
+        _check_begun(view, "resume")
         if revision == "keep" and view.status in ("ready", "running"):
             # It runs, which is what was asked for.
             return Answer(200)
@@ -61,6 +62,7 @@ class _Invocations:
 
     async def restart_as_new(self, request: Request) -> Answer:
         view = await self._view(request)
+        _check_begun(view, "restart")
         if not view.is_done:
             raise refused(409, f"The invocation '{view.id}' is still running.")
         last = request.query_params.get("from", "0")
@@ -115,6 +117,12 @@ class _Invocations:
             raise refused(
                 404, f"The requested invocation '{invocation_id}' does not exist"
             ) from None
+
+
+def _check_begun(view: InvocationView, what: str) -> None:
+    if view.status in ("scheduled", "pending"):
+        said = f"The invocation '{view.id}' is {view.status}: there is nothing to {what} yet."
+        raise refused(425, said)
 
 
 def invocation_routes(client: LocalClient) -> list[BaseRoute]:

@@ -1,14 +1,18 @@
 """Absorbing: carry what hot holds over into base, make the projections, and empty hot.
 
-Three steps, each safe to be killed in: one transaction on base, which also moves `absorbed_lsn`;
-a checkpoint of base; emptying hot. Killed before the commit, everything is in hot as before. Killed
-after it, hot holds copies that `absorbed_lsn` tells apart, and recovery removes them.
+Two steps, each safe to be killed in: one transaction on base, which also moves `absorbed_lsn`;
+emptying hot. Killed before the commit, everything is in hot as before. Killed after it, hot holds
+copies that `absorbed_lsn` tells apart, and recovery removes them.
+
+What was committed to base is in its write-ahead log. That is as durable as base, so it is moved
+into base seldom, and by a thread of its own: a checkpoint of one database is in nobody's way who
+writes to another.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import duckdb
@@ -44,6 +48,37 @@ class Switch:
     def turning(self) -> Iterator[None]:
         with self._entrance, self._held:
             yield
+
+
+class Checkpointer:
+    """Mutable: the thread that moves base's log into base, and what it has met."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, work: Callable[[], None]) -> None:
+        assert not self.is_busy, "one checkpoint at a time"
+        self._thread = threading.Thread(target=self._run, args=(work,), name="nbdurable-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until it is idle. Raises what it has met, once."""
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, failure, self._failure = None, self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - border: told to whoever waits for it.
+            self._failure = error
 
 
 def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:

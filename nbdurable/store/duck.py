@@ -21,7 +21,7 @@ from nbdurable.core.records import Row
 from nbdurable.engine.ports import StateRow
 from nbdurable.errors import StoreError
 from nbdurable.store import files
-from nbdurable.store.absorb import Switch, checkpoint, empty_hot, fold_into_base, one
+from nbdurable.store.absorb import Checkpointer, Switch, checkpoint, empty_hot, fold_into_base, one
 from nbdurable.store.blobs import Blobs
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
 from nbdurable.store.instance import (
@@ -32,22 +32,26 @@ from nbdurable.store.instance import (
     translate,
     wants_memory,
 )
-from nbdurable.store.lock import OwnerLock, on_fork
+from nbdurable.store.lock import OwnerLock, on_fork, sync_folder
 from nbdurable.store.migrate import migrate
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
 
 T = TypeVar("T")
 
-# Absorbing 16 MiB of incompressible facts takes 0.3 to 0.5 s; larger ones stall for longer, and
-# smaller ones rewrite the last row group of base more often (duckdb-journal.md, section 3).
-ABSORB_BYTES: Final = 16 * 1024 * 1024
+# What a commit may have to wait for: absorbing 4 MiB takes about 50 ms (DECISIONS 0063).
+ABSORB_BYTES: Final = 4 * 1024 * 1024
+# A checkpoint of base takes 0.1 to 0.5 s however little there is to it, since it writes the last
+# row group again; nobody but the next absorb waits for it. A kill leaves so much to replay.
+CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+# Hot may grow to so many times the above while a checkpoint of base goes on.
+ABSORB_LATE_FACTOR: Final = 4
 # Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
 ABSORB_COMMITS: Final = 5_000
 # Rows fetched at once while loading: all bodies of a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
 
-_HANDLES: Final = ("_appender", "_insert", "_writer", "_reader")
+_HANDLES: Final = ("_appender", "_insert", "_writer", "_reader", "_tidier")
 
 
 def _wall_clock_ms() -> int:
@@ -73,6 +77,7 @@ class DuckStore:
         *,
         absorb_bytes: int = ABSORB_BYTES,
         absorb_commits: int = ABSORB_COMMITS,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
         created_by: str = "nbdurable",
         now_ms: Callable[[], int] = _wall_clock_ms,
         probe: Callable[[str], None] = _no_probe,
@@ -81,6 +86,8 @@ class DuckStore:
         self.lock = OwnerLock(self.folder, now_ms)
         self._absorb_bytes = absorb_bytes
         self._absorb_commits = absorb_commits
+        self._checkpoint_bytes = checkpoint_bytes
+        self._checkpointer = Checkpointer()
         self._created_by = created_by
         self._now_ms = now_ms
         self._probe = probe
@@ -131,6 +138,7 @@ class DuckStore:
             # After a failed append nothing is known of the handles; the next `open` absorbs.
             if self._unusable is None:
                 self.absorb()
+                self._checkpoint_at_last()
         finally:
             self._leave_everything()
 
@@ -168,7 +176,12 @@ class DuckStore:
 
     def wants_absorb(self) -> bool:
         grown_bytes = self._wal_bytes - self._wal_bytes_kept
-        return grown_bytes >= self._absorb_bytes or self._commit_count >= self._absorb_commits
+        # Base is being written to while its checkpoint goes on: absorbing would wait for that.
+        late = ABSORB_LATE_FACTOR if self._checkpointer.is_busy else 1
+        return (
+            grown_bytes >= self._absorb_bytes * late
+            or self._commit_count >= self._absorb_commits * late
+        )
 
     def absorb(self) -> None:
         writer, watch = self._usable()
@@ -183,8 +196,11 @@ class DuckStore:
                         writer.execute(QUERIES["end_read"])
                     self._absorb(writer, watch)
             self._sweep_blobs(writer)
+            if self._base_log_bytes() >= self._checkpoint_bytes:
+                self._checkpointer.start(self._tidy)
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
+        self._checkpointer.wait()
         watch.check()
         rows, first, last = one(writer, "hot_bounds")
         if rows == 0:
@@ -198,8 +214,8 @@ class DuckStore:
             with decoding(self.folder / BASE_FILE):
                 fold_into_base(writer, last)
             self._probe("absorb: committed to base")
-            self._checkpoint_base(writer)
-            self._probe("absorb: base is checkpointed")
+            # The name of a new log must be durable before the facts in it are in no other file.
+            sync_folder(self.folder)
         watch.expect_new_wal()
         with self._switch.turning():
             empty_hot(writer)
@@ -273,6 +289,7 @@ class DuckStore:
         files.make_private(self.folder)
         self._writer = instance.cursor()
         self._reader = instance.cursor()
+        self._tidier = instance.cursor()
         self._appender = self._writer.appender("hot.fact")
         (self._insert,) = self._writer.extract_statements(QUERIES["append_row"])
         self._last_lsn = bounds.last_lsn
@@ -297,6 +314,9 @@ class DuckStore:
 
     def _leave_handles(self) -> None:
         self._unusable = "it is not open"
+        with suppress(duckdb.Error, OSError):
+            # What it has met is met again: its log is still there when the journal is opened.
+            self._checkpointer.wait()
         with self.history.emptied("files"), self._switch.turning():
             if self._instance is not None:
                 # The appender and the statement hold the connection, and it the files.
@@ -314,6 +334,28 @@ class DuckStore:
         self.lock.release()
 
     # -- absorbing ----------------------------------------------------------------------------
+
+    def _base_log_bytes(self) -> int:
+        log = files.wal_of(self.folder / BASE_FILE)
+        return log.stat().st_size if log.exists() else 0
+
+    def _tidy(self) -> None:
+        """On the checkpointer's thread."""
+        try:
+            self._checkpoint_base(self._tidier)
+        except duckdb.Error as error:
+            if not wants_memory(error):
+                raise
+            with self.history.emptied("memory"):
+                self._checkpoint_base(self._tidier)
+
+    def _checkpoint_at_last(self) -> None:
+        """Who closes a journal leaves no log behind: it can be copied, or read by any DuckDB."""
+        writer, _ = self._usable()
+        with self._writing("closing the journal"):
+            self._checkpointer.wait()
+            if self._base_log_bytes():
+                self._checkpoint_base(writer)
 
     def _checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
         if checkpoint(writer, "base"):

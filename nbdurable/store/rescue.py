@@ -25,14 +25,18 @@ _UNREADABLE: Final = ".unreadable"
 
 
 class Readable(NamedTuple):
-    """One database of a copy. `problem` is why it cannot be read whole, None when it can.
+    """One database of a copy.
 
-    What is counted is what can be read all the same: nothing, or all but the write-ahead log.
+    Attributes:
+        problem: Why it cannot be read whole; None when it can.
+        is_without_log: What is counted is all but the write-ahead log; else nothing can be read.
+
     Units: last_at_ms – milliseconds since the epoch; None when nothing can be read.
     """
 
     file: str
     problem: str | None = None
+    is_without_log: bool = False
     log_bytes: int = 0
     fact_count: int = 0
     last_lsn: int | None = None
@@ -74,10 +78,10 @@ def _database(path: Path) -> Readable:
     if log_bytes:
         try:
             with _without(log):
-                return _read(path, log_bytes)._replace(problem=problem)
+                return _read(path, log_bytes)._replace(problem=problem, is_without_log=True)
         except duckdb.Error:
             pass
-    return Readable(path.name, problem, log_bytes)
+    return Readable(path.name, problem, log_bytes=log_bytes)
 
 
 def _read(path: Path, log_bytes: int) -> Readable:
@@ -87,7 +91,14 @@ def _read(path: Path, log_bytes: int) -> Readable:
         connection.execute(f"attach '{quoted}' as aside (read_only)")
         found = connection.execute(QUERIES["readable_facts"]).fetchone()
     assert found is not None
-    return Readable(path.name, None, log_bytes, *found)
+    fact_count, last_lsn, last_at_ms = found
+    return Readable(
+        path.name,
+        log_bytes=log_bytes,
+        fact_count=fact_count,
+        last_lsn=last_lsn,
+        last_at_ms=last_at_ms,
+    )
 
 
 @contextmanager

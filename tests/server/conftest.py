@@ -108,6 +108,11 @@ async def kept(ctx: ObjectSharedContext) -> str | None:
     return await ctx.get("kept")
 
 
+@counter.handler(kind="shared")
+async def has_kept(ctx: ObjectSharedContext) -> bool:
+    return await ctx.get("kept") is not None
+
+
 @counter.handler()
 async def hold(ctx: ObjectContext) -> str:
     """Keep the lock until cancelled or killed."""

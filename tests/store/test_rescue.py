@@ -61,13 +61,16 @@ def test_without_a_log_that_is_damaged_it_is_said_how_far_the_rest_goes(folder: 
     base, hot = readable(copy)
     assert base.problem is None
     assert hot.problem is not None
+    assert hot.is_without_log
     assert (hot.last_lsn or 0) < (whole.last_lsn or 0)
     assert contents(copy) == before
 
 
-def test_of_garbage_nothing_can_be_read(folder: Path) -> None:
-    _, damage = DAMAGES["base is garbage"]
+@pytest.mark.parametrize("name", ["base", "hot"])
+def test_of_garbage_nothing_can_be_read(folder: Path, name: str) -> None:
+    """Not even without its log: to give that up would be in vain."""
+    _, damage = DAMAGES[f"{name} is garbage"]
     damage(folder)
-    base, _ = readable(copy_aside(folder, AT_MS))
-    assert base.problem is not None
-    assert (base.fact_count, base.last_lsn) == (0, None)
+    found = {one.file: one for one in readable(copy_aside(folder, AT_MS))}[f"{name}.duckdb"]
+    assert found.problem is not None
+    assert (found.is_without_log, found.fact_count, found.last_lsn) == (False, 0, None)

@@ -91,7 +91,7 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
                 wake(draft, inv, f"revision {revision} is loaded")
         elif proposal.again or manifest.handler(inv.target.handler) is None:
             staying.append(inv.id)
-        elif _has_failed(inv) or inv.revision not in service.loaded:
+        elif _has_failed(inv) or not draft.state.links_for(inv):
             draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
             moved.append(inv.id)
             if inv.status in ("ready", "backing-off") or inv.paused_by in ("retries", "error"):

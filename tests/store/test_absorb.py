@@ -1,0 +1,135 @@
+"""When absorbing waits, and for what: base is checkpointed while commits go on to hot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_facts import ONE, Log
+
+from nbdurable.errors import StoreError
+from nbdurable.store import duck
+from nbdurable.store.absorb import Checkpointer, checkpoint
+from nbdurable.store.duck import DuckStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DuckStore]:
+    store = DuckStore(tmp_path / "j", absorb_commits=2, checkpoint_bytes=1)
+    store.open()
+    yield store
+    store.close()
+
+
+def base_log(store: DuckStore) -> Path:
+    return store.folder / "base.duckdb.wal"
+
+
+def append(store: DuckStore, log: Log, commit_count: int = 1) -> None:
+    for _ in range(commit_count):
+        store.append([log.epoch()])
+
+
+def test_commits_and_reads_go_on_while_base_is_checkpointed(
+    store: DuckStore, monkeypatch: pytest.MonkeyPatch
+):
+    """And absorbing is asked for late meanwhile, because it would wait."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow_checkpoint(writer, database: str) -> bool:
+        if database == "base":
+            began.set()
+            may_end.wait()
+        return checkpoint(writer, database)
+
+    monkeypatch.setattr(duck, "checkpoint", slow_checkpoint)
+    log = Log()
+    append(store, log)
+    store.absorb()
+    began.wait()
+    append(store, log, 7)
+    assert not store.wants_absorb()
+    append(store, log)
+    assert store.wants_absorb()
+    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+    may_end.set()
+    store.absorb()
+    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+
+
+def test_a_log_of_base_is_kept_until_it_is_worth_a_checkpoint(tmp_path: Path):
+    store, log = DuckStore(tmp_path / "j"), Log()
+    store.open()
+    store.append([log.created(ONE, b"x" * 1_000)])
+    store.absorb()
+    assert base_log(store).stat().st_size > 1_000
+    assert base_log(store).stat().st_mode & 0o077 == 0
+    store.close()
+    assert not base_log(store).exists()
+
+
+def test_what_a_checkpoint_meets_is_told_to_the_next_absorb(
+    store: DuckStore, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody waits for it, yet a disk that is full must stop the engine, not be forgotten."""
+
+    def failing_checkpoint(writer, database: str) -> bool:
+        if database == "base":
+            raise OSError(28, "No space left on device")
+        return checkpoint(writer, database)
+
+    log = Log()
+    append(store, log)
+    with monkeypatch.context() as patched:
+        patched.setattr(duck, "checkpoint", failing_checkpoint)
+        store.absorb()
+        append(store, log)
+        with pytest.raises(StoreError, match="No space left"):
+            store.absorb()
+    store.reopen()
+    assert [row.lsn for row in store.read_rows(1, 99)] == [1, 2]
+
+
+def test_a_checkpointer_tells_what_it_has_met_once():
+    def fail() -> None:
+        raise ValueError("no")
+
+    checkpointer = Checkpointer()
+    checkpointer.wait()
+    checkpointer.start(fail)
+    with pytest.raises(ValueError, match="no"):
+        checkpointer.wait()
+    checkpointer.wait()
+    assert not checkpointer.is_busy
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from store_facts import Log
+from nbdurable.store.duck import DuckStore
+store, log = DuckStore(Path(sys.argv[1])), Log()
+store.open()
+for _ in range(3):
+    store.append([log.epoch(), log.set("n", str(log.last_lsn).encode())])
+    store.absorb()
+os._exit(0)
+"""
+
+
+def test_facts_that_only_the_log_of_base_has_are_there_after_a_kill(tmp_path: Path):
+    path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    script = [sys.executable, "-c", KILLED, str(tmp_path / "j")]
+    subprocess.run(script, check=True, env={"PYTHONPATH": path})
+    store = DuckStore(tmp_path / "j")
+    assert base_log(store).exists()
+    store.open()
+    assert not base_log(store).exists()
+    assert [row.lsn for row in store.read_rows(1, 99)] == [1, 2, 3, 4, 5, 6]
+    assert [row.lsn for row in store.load_state()] == [6]
+    store.close()
