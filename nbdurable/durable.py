@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["approval", "current_context", "sql", "step", "wait"]
+    from nbdurable.notebook.board import Board
+
+__all__ = ["approval", "board", "current_context", "sql", "step", "wait"]
 
 _Parameters = Sequence[object] | Mapping[str, object] | None
+
+
+def board() -> Board:
+    """All runs of this notebook's journal, live in the output of the cell that ends with it."""
+    from nbdurable.notebook.board import Board
+    from nbdurable.notebook.sql import session_here
+
+    return Board(session_here("durable.board()", "nbdurable ls"))
 
 
 @overload

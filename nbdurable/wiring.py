@@ -156,6 +156,11 @@ class DurableEngine(OpenableEngine):
         return self
 
     @property
+    def concurrency(self) -> int | None:
+        """How many attempts it may run at once, whoever has said so."""
+        return self._options.concurrency
+
+    @property
     def client(self) -> LocalClient:
         if self._client is None:
             raise EngineClosedError("the engine is not open; use it inside `async with`")

@@ -184,7 +184,8 @@ class _Call:
 
     def _is_running(self) -> bool:
         view = self._client.wait(self._client.invocation(self._invocation_id))
-        return view.status == "running"
+        # Ready is between two attempts: the engine has moved, and the next one begins.
+        return view.status in ("ready", "running")
 
     def _settle(self, looks_max: int) -> InvocationView | None:
         """The run as the journal has it, once nothing of this call goes on."""

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from nbdurable.batch.cells import Cell, CellRecord, Plan, RecordSerde, StepKey, plan_of
-from nbdurable.errors import CANCELLED_CODE, RetryableError, TerminalError
+from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
 from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
 
@@ -99,20 +99,36 @@ Order = Begin | Restore | Execute | Show | Continue | Finish | End
 
 
 class Desk:
-    """Mutable: a queue of orders. The handler puts, the main thread takes; one attempt only."""
+    """Mutable: a queue of orders. The handler puts, the main thread takes; one attempt at a time.
+
+    Attributes:
+        is_used: An attempt was lost, because the engine moved to another process, and this one goes
+            on where that was: with the kernel as it is, and with the cell that runs in it.
+    """
 
     def __init__(self, run_id: str, cells: Sequence[Cell]) -> None:
         self.run_id = run_id
         self.cells = cells
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.attempt: int | None = None
+        self.is_used = False
+        self._executed: dict[tuple[int, str], Future[CellRecord]] = {}
 
     def open(self, attempt: int) -> bool:
-        """Whether this attempt may have the kernel: a second one would find it half used."""
+        """Whether this attempt may have the kernel: after one that failed it is half used."""
         if self.attempt is not None:
             return False
         self.attempt = attempt
         return True
+
+    def leave(self) -> None:
+        """The attempt is lost, and nothing of it failed: the next one may have the kernel."""
+        self.attempt, self.is_used = None, True
+
+    def has_executed(self, cell: Cell) -> bool:
+        """Whether it ran, or runs, in this kernel."""
+        executed = self._executed.get((cell.position, cell.digest))
+        return executed is not None and not executed.cancelled()
 
     async def restore(self, checkpoint: str) -> str | None:
         order = Restore(checkpoint)
@@ -125,9 +141,12 @@ class Desk:
         await asyncio.wrap_future(order.reply)
 
     async def execute(self, cell: Cell, attempt: int, no_checkpoint: str | None) -> CellRecord:
-        order = Execute(cell, attempt, no_checkpoint)
-        self.orders.put(order)
-        return await asyncio.wrap_future(order.reply)
+        """Its record; of a cell that runs in this kernel already, once it ends."""
+        if not self.has_executed(cell):
+            order = Execute(cell, attempt, no_checkpoint)
+            self._executed[cell.position, cell.digest] = order.reply
+            self.orders.put(order)
+        return await asyncio.wrap_future(self._executed[cell.position, cell.digest])
 
 
 def workflow_of(desk: Desk) -> Workflow:
@@ -143,9 +162,16 @@ def workflow_of(desk: Desk) -> Workflow:
                 "nothing here drives this notebook's kernel: run its papermill command again"
             )
         try:
-            return await _Run(ctx, desk, attempt).drive()
-        finally:
+            out = await _Run(ctx, desk, attempt).drive()
+        except AttemptClosed:
+            # Whether there will be another one is for whoever serves the orders to ask.
+            desk.leave()
+            raise
+        except BaseException:
             desk.orders.put(End())
+            raise
+        desk.orders.put(End())
+        return out
 
     return flow
 
@@ -166,9 +192,10 @@ class _Run:
         for kept in plan.kept:
             # Asked of the journal, not of the plan: what is shown is what is recorded.
             record = again.get(kept.cell.position) or await self._step(kept.key, kept.cell, plan)
-            orders.put(Show(kept.cell, record, restored=kept.cell.position not in again))
+            ran_here = kept.cell.position in again or self._desk.has_executed(kept.cell)
+            orders.put(Show(kept.cell, record, restored=not ran_here))
             stopped = record.stopped
-        if plan.left and plan.kept:
+        if plan.left and plan.kept and not self._desk.is_used:
             counts = [kept.record.execution_count or 0 for kept in plan.kept]
             orders.put(Continue(max(counts) + 1))
         for cell in plan.left:
@@ -194,14 +221,17 @@ class _Run:
         while True:
             plan = plan_of(self._desk.cells, steps, self._unusable)
             why_not = tuple(dict.fromkeys(self._unusable.values()))
-            self._desk.orders.put(Begin(self._attempt, replace(plan, notes=plan.notes + why_not)))
+            if not self._desk.is_used:
+                begin = Begin(self._attempt, replace(plan, notes=plan.notes + why_not))
+                self._desk.orders.put(begin)
             again: dict[int, CellRecord] = {}
             for cell in plan.again:
                 before = plan.checkpoint_before(cell)
                 if before is not None and not await self._restored(before):
                     break
                 count = plan.kept[cell.position].record.execution_count
-                self._desk.orders.put(Continue(count or 1))
+                if not self._desk.is_used:
+                    self._desk.orders.put(Continue(count or 1))
                 key = StepKey(cell.position, cell.digest, self._attempt, again=True)
                 again[cell.position] = await self._step(key, cell, plan)
             else:
@@ -209,6 +239,9 @@ class _Run:
                     return plan, again
 
     async def _restored(self, checkpoint: str) -> bool:
+        if self._desk.is_used:
+            # The kernel has lived through it.
+            return True
         if checkpoint in self._unusable:
             # Only the one before a setup cell gets here: the cell then runs without it.
             return True

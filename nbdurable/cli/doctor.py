@@ -20,7 +20,6 @@ import click
 from rich.text import Text
 
 from nbdurable import __version__
-from nbdurable.cli.disk import disk_use, shown_bytes
 from nbdurable.cli.exits import FAILED, NOT_FOUND, Refusal
 from nbdurable.cli.owner import Reached, is_journal, reached
 from nbdurable.cli.words import common, write_json, write_table
@@ -29,6 +28,7 @@ from nbdurable.engine.clock import WallClock
 from nbdurable.errors import JournalDamagedError, NbdurableError, StoreError
 from nbdurable.settings.model import Settings, read_settings, unknown_variables
 from nbdurable.store import files, rescue
+from nbdurable.store.disk import disk_use, shown_bytes
 from nbdurable.wiring import journal_path
 
 Health = Literal["well", "note", "ill"]

@@ -9,11 +9,13 @@ from typing import Literal, cast
 import click
 
 from nbdurable.cli.asking import destructive, dry_run_option, is_meant
+from nbdurable.cli.exits import FAILED
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import short_id, status_of
 from nbdurable.client.views import InvocationView
+from nbdurable.errors import ConflictError, HttpError, InvocationNotFoundError
 
 Revision = int | Literal["keep", "latest"]
 Deed = Callable[[EngineClient, InvocationView], Awaitable[str | None]]
@@ -39,14 +41,8 @@ def _do(
 
     async def act(at_hand: Reached) -> list[dict[str, str]]:
         client = at_hand.client
-        done = []
-        for view in [await client.find(run) for run in meant]:
-            other = await deed(client, view)
-            now = view if verb == "purge" else await client.invocation(other or view.id)
-            done.append({"id": now.id, "target": now.target, "status": status_of(now)})
-            if not as_json:
-                click.echo(f"{verb} {view.target}: {'is now ' + now.id if other else 'done'}")
-        return done
+        views = [await client.find(run) for run in meant]
+        return [await _done(client, view, verb, deed) for view in views]
 
     meant = runs
     if dry_run or not yes:
@@ -59,6 +55,27 @@ def _do(
     done = ask(journal, act)
     if as_json:
         write_json(done)
+    for one in done:
+        if "refused" in one:
+            click.echo(f"{verb} {one['target']}: {one['refused']}", err=True)
+        elif not as_json:
+            click.echo(f"{verb} {one['target']}: {one['status']} ({short_id(one['id'])})")
+    if any("refused" in one for one in done):
+        raise SystemExit(FAILED)
+
+
+async def _done(
+    client: EngineClient, view: InvocationView, verb: str, deed: Deed
+) -> dict[str, str]:
+    """What became of one run; that it is refused keeps the others from nothing."""
+    try:
+        other = await deed(client, view)
+        if verb == "purge":
+            return {"id": view.id, "target": view.target, "status": "forgotten"}
+        now = await client.invocation(other or view.id)
+    except (ConflictError, HttpError, InvocationNotFoundError) as error:
+        return {"id": view.id, "target": view.target, "refused": str(error)}
+    return {"id": now.id, "target": now.target, "status": status_of(now)}
 
 
 @click.command

@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nbdurable.cli.disk import disk_use, shown_bytes
 from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, terminal, write, write_json, write_table
@@ -37,6 +36,7 @@ from nbdurable.client.picture import (
 )
 from nbdurable.client.questions import Listed
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.store.disk import disk_use, shown_bytes
 
 # As many as a terminal shows without scrolling far.
 LISTED_MAX: Final = 30

@@ -115,7 +115,7 @@ def _greet(engine: DurableEngine, serving: Serving, names: list[str], *, as_json
         return
     click.echo(f"nbdurable {__version__} is up")
     click.echo(f"journal  {engine.path}")
-    click.echo(f"runs     {', '.join(names) or 'no code of its own; see --app'}")
+    click.echo(f"serves   {', '.join(names) or 'no code of its own; see --app'}")
     click.echo(serving.greeting)
     click.echo("Ctrl-C ends it; what runs goes on when the journal is next opened.", err=True)
 

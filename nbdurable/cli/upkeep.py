@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from nbdurable.cli.asking import destructive, is_meant
-from nbdurable.cli.disk import disk_use, shown_bytes
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import DurationType, common, write_json, write_table
 from nbdurable.client.picture import short_id, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.invoker.payloads import ms_of
 from nbdurable.settings.model import found_settings, read_settings, unknown_variables
+from nbdurable.store.disk import disk_use, shown_bytes
 from nbdurable.wiring import journal_path
 
 

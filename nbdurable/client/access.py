@@ -9,20 +9,15 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from nbdurable.client.query import Found, Parameters, ask
-from nbdurable.client.questions import InvocationAndJournal, Question
-from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.client.questions import Question
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, Proposal
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, InvocationNotFoundError
 
 T = TypeVar("T")
-
-# As often as a person can follow; each telling folds the whole journal again.
-WATCH_PER_S_MAX = 20
-
-Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
 
 class Access(Protocol):
@@ -50,10 +45,10 @@ class Access(Protocol):
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         """The outcome, now or when it ends. KeyError when there is none."""
 
-    def watch(self, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]:
-        """Tell what the invocation looks like, now and whenever it changes; returns the end of it.
+    def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
+        """Tell the answer, now and whenever it may be another one; returns the end of it.
 
-        At most WATCH_PER_S_MAX times a second, and the last state is always told.
+        At most `question.asked_per_s_max` times a second, and the last answer is always told.
         """
 
 
@@ -82,29 +77,30 @@ class LocalAccess:
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._engine.attach(invocation_id)
 
-    def watch(self, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]:
-        return self._engine.ask(lambda: watch_on(self._engine, invocation_id, listener)).result()
+    def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
+        return self._engine.ask(lambda: watch_on(self._engine, question, listener)).result()
 
 
-def watch_on(engine: Engine, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]:
+def watch_on(
+    engine: Engine, question: Question[T], listener: Callable[[T], None]
+) -> Callable[[], None]:
     """On the engine's thread, as the listener is."""
     pending = False
-    question = InvocationAndJournal(invocation_id=invocation_id)
 
     def tell() -> None:
         nonlocal pending
         pending = False
         try:
-            view, entries = question.answer(engine)
+            answer = question.answer(engine)
         except InvocationNotFoundError:
             return
-        listener(view, entries)
+        listener(answer)
 
     def changed(invocation_ids: frozenset[InvocationId]) -> None:
         nonlocal pending
-        if invocation_id in invocation_ids and not pending:
+        if not pending and question.is_about(invocation_ids):
             pending = True
-            engine.loop.call_later(1 / WATCH_PER_S_MAX, look)
+            engine.loop.call_later(1 / question.asked_per_s_max, look)
 
     def look() -> None:
         with suppress(EngineClosedError):

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbdurable.client.access import Access, Listener
+from nbdurable.client.access import Access
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.calls import Addressed, CallingClient, refuse_address
 from nbdurable.client.export import export
@@ -70,7 +70,7 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.values import ErrorReport, Failure, Result, Success, Target
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
     ConflictError,
@@ -93,6 +93,9 @@ T = TypeVar("T")
 
 # A seed is stored as a signed number of 64 bits.
 SEED_BITS = 63
+
+
+Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
 
 class EngineClient(CallingClient):
@@ -498,11 +501,17 @@ class EngineClient(CallingClient):
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
 
-        The listener is called on a thread of the engine's or of the link's, at most
-        WATCH_PER_S_MAX times a second, and the last state is always told. Returns the function
-        that ends it.
+        The listener is called on a thread of the engine's or of the link's, at most 20 times a
+        second, and the last state is always told. Returns the function that ends it.
         """
-        return self._access.watch(InvocationId(invocation_id), listener)
+        question = InvocationAndJournal(invocation_id=InvocationId(invocation_id))
+        return self._access.watch(question, lambda seen: listener(*seen))
+
+    def watch_newest(
+        self, listener: Callable[[Listed], None], count_max: int | None = None
+    ) -> Callable[[], None]:
+        """The same of what `newest_invocations` lists, at most twice a second."""
+        return self._access.watch(NewestInvocations(count_max=count_max), listener)
 
     def wait(self, asked: Coroutine[Any, Any, T]) -> T:
         """Run one of the methods above to its end from synchronous code, in any other thread."""

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from nbdurable import errors
-from nbdurable.client.access import Listener
 from nbdurable.client.found_json import found_of, question_json
 from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import Question
-from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import (
     Answer,
@@ -31,9 +29,9 @@ from nbdurable.core.proposals import (
     Refused,
     Stale,
 )
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import AnswerLimits
-from nbdurable.errors import HttpError, LinkLostError, NbdurableError
+from nbdurable.errors import EngineClosedError, HttpError, LinkLostError, NbdurableError
 from nbdurable.invoker.frames import (
     Ask,
     Attach,
@@ -51,7 +49,6 @@ from nbdurable.invoker.frames import (
 T = TypeVar("T")
 
 _AnyAnswer = Done | Invoked | Loaded | Cleaned | Refused | Stale
-_Seen = tuple[InvocationView, tuple[EntryView, ...]]
 
 
 class _Waiting(NamedTuple):
@@ -108,15 +105,13 @@ class LinkedAccess:
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._request(Outcome, lambda id_: Attach(id=id_, invocation_id=invocation_id))
 
-    def watch(self, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]:
+    def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
         def ignore(_: Exception) -> None:
             """Whoever watches is told nothing more, as of an invocation that was purged."""
 
-        def heard(seen: _Seen) -> None:
-            listener(*seen)
-
-        id_ = self._wait(_Waiting(_Seen, heard, ignore, is_watch=True))
-        self._send(Watch(id=id_, invocation_id=invocation_id))
+        raw = msgspec.Raw(encode(question))
+        id_ = self._wait(_Waiting(question.answered, listener, ignore, is_watch=True))
+        self._send(Watch(id=id_, question=raw))
         return lambda: self._leave(id_)
 
     def heard(self, reply: Reply) -> None:
@@ -182,6 +177,9 @@ def _error_of(raised: Raised) -> Exception:
     """As it was raised over there; a class that is not ours, or takes more than a text, is told."""
     if raised.name == KeyError.__name__:
         return KeyError(raised.message)
+    if raised.name == EngineClosedError.__name__:
+        # Theirs, and not that of whoever asks: the next owner's may answer.
+        return LinkLostError(raised.message)
     if raised.name == HttpError.__name__:
         return HttpError(raised.status, raised.message)
     kind = getattr(errors, raised.name, None)

@@ -27,16 +27,25 @@ from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
 from nbdurable.core.state import EngineState, Invocation, ServiceState
 from nbdurable.core.values import ErrorReport, Failure, ObjectId, Target
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.errors import InvocationNotFoundError
 
 T = TypeVar("T")
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """`answered` is the type T again, for whoever has to read an answer from bytes."""
+    """`answered` is the type T again, for whoever has to read an answer from bytes.
+
+    `asked_per_s_max` is how often it is asked again by whoever watches.
+    """
 
     answered: ClassVar[Any]
+    asked_per_s_max: ClassVar[int] = 2
+
+    def is_about(self, changed: frozenset[InvocationId]) -> bool:
+        """Whether its answer may be another since these have changed."""
+        return True
 
     def answer(self, engine: Engine) -> T:
         """On the engine's thread; must not block."""
@@ -152,10 +161,17 @@ class OneInvocation(Question[InvocationView], frozen=True, kw_only=True):
 class InvocationAndJournal(
     Question[tuple[InvocationView, tuple[EntryView, ...]]], frozen=True, kw_only=True
 ):
-    """Both read models, as of the same moment."""
+    """Both read models, as of the same moment.
+
+    Whoever watches it is told as often as a person can follow; each time folds the whole journal.
+    """
 
     answered = tuple[InvocationView, tuple[EntryView, ...]]
+    asked_per_s_max = 20
     invocation_id: InvocationId
+
+    def is_about(self, changed: frozenset[InvocationId]) -> bool:
+        return self.invocation_id in changed
 
     def answer(self, engine: Engine) -> tuple[InvocationView, tuple[EntryView, ...]]:
         inv = _found(engine, self.invocation_id)

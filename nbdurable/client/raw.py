@@ -27,7 +27,8 @@ from nbdurable.core.proposals import (
     Refused,
 )
 from nbdurable.core.values import Failure, Result, Target
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock
 
 T = TypeVar("T")

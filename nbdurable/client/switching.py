@@ -16,7 +16,6 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from nbdurable.client.access import Listener
 from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import Question
 from nbdurable.core.ids import InvocationId
@@ -31,7 +30,7 @@ from nbdurable.core.proposals import (
     PurgeJournal,
     RestartInvocation,
 )
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.ports import AnswerLimits
 from nbdurable.errors import EngineClosedError, LinkLostError
 
@@ -62,7 +61,7 @@ class Reach(Protocol):
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]: ...
 
-    def watch(self, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]: ...
+    def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]: ...
 
 
 class _Wish:
@@ -78,8 +77,8 @@ class _Wish:
 class _Watched:
     """Mutable: one watch, over however many engines."""
 
-    def __init__(self, invocation_id: InvocationId, listener: Listener) -> None:
-        self.invocation_id = invocation_id
+    def __init__(self, question: Question[Any], listener: Callable[[Any], None]) -> None:
+        self.question = question
         self.listener = listener
         self.end: Callable[[], None] = lambda: None
 
@@ -130,9 +129,9 @@ class SwitchingAccess:
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._wish(lambda reach: reach.attach(invocation_id), is_repeatable=True)
 
-    def watch(self, invocation_id: InvocationId, listener: Listener) -> Callable[[], None]:
+    def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
         self.check_alive()
-        watched = _Watched(invocation_id, listener)
+        watched = _Watched(question, listener)
         with self._lock:
             self._watched[watched] = None
             reach = self._reach
@@ -240,7 +239,7 @@ class SwitchingAccess:
         if reach is None:
             return
         try:
-            end = reach.watch(watched.invocation_id, watched.listener)
+            end = reach.watch(watched.question, watched.listener)
         except (LinkLostError, EngineClosedError):
             return
         # Of two that began at once the first one ends.

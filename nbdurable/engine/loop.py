@@ -17,24 +17,20 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from nbdurable.core.actions import (
     AnyAction,
     AssignRevision,
-    DeliverNotification,
     PublishResult,
-    RetryRun,
     SetTimer,
     StartAttempt,
-    StopAttempt,
 )
 from nbdurable.core.draft import Decision
 from nbdurable.core.facts import InvocationCreated
 from nbdurable.core.ids import InvocationId, random_invocation_id
-from nbdurable.core.journal import FailedRun, JournalEntry
 from nbdurable.core.machine import EngineMachine
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import (
@@ -44,7 +40,6 @@ from nbdurable.core.proposals import (
     CleanUp,
     CloseLink,
     ConfigureEngine,
-    FailAttempt,
     LoadCode,
     OpenLink,
     PatchService,
@@ -58,20 +53,20 @@ from nbdurable.core.proposals import (
 from nbdurable.core.records import Record, Row, encode
 from nbdurable.core.restart import prefix_of
 from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
-from nbdurable.core.state import Invocation
-from nbdurable.core.values import ErrorReport, Failure, Result
+from nbdurable.engine.callers import Callers, Outcome, outcome_of
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
+from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error
 from nbdurable.engine.mailbox import Mailbox
+from nbdurable.engine.orders import give
 from nbdurable.engine.ports import Clock, History, Link, Store, Writer
 from nbdurable.engine.recovery import recover
-from nbdurable.engine.starts import attempt_start
+from nbdurable.engine.reopening import Reopening
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.engine.vault import Vault
 from nbdurable.engine.writer import WriterThread
 from nbdurable.errors import (
     EngineClosedError,
-    JournalDamagedError,
     JournalGoneError,
     NbdurableError,
     QueryError,
@@ -79,58 +74,12 @@ from nbdurable.errors import (
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
 BATCH_PROPOSALS_MAX = 256
 # Source: restate-semantics.md, 1.7. What has expired lingers for so long at most.
 CLEANUP_INTERVAL_MS = 3_600_000
-# A store that fails this often in a row is not going to come back by opening it again.
-RECOVERIES_MAX = 3
-
-
-class Outcome(NamedTuple):
-    """The result of an invocation, with its bytes."""
-
-    result: Result
-    payload: bytes
-
-
-class Reply(Protocol[T_contra]):
-    """Who waits for an answer: a `Future`, or what costs less. Called on the engine's thread."""
-
-    def done(self) -> bool: ...
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """False when nobody waits any more; then nothing else is called."""
-
-    def set_result(self, result: T_contra, /) -> None: ...
-
-    def set_exception(self, error: BaseException, /) -> None: ...
-
-
-class _Letter(NamedTuple):
-    proposal: Proposal
-    reply: Reply[Answer] | None
-
-    def answer(self, answer: Answer) -> None:
-        """To one who gave up waiting there is nothing to say."""
-        if self.reply is not None and self.reply.set_running_or_notify_cancel():
-            self.reply.set_result(answer)
-
-    def fail(self, error: BaseException) -> None:
-        if self.reply is None or self.reply.done():
-            return
-        if self.reply.set_running_or_notify_cancel():
-            self.reply.set_exception(error)
-
-
-class _Question(NamedTuple):
-    """Answered between two batches, so that nobody is told what is not durable yet."""
-
-    answer: Callable[[], None]
-    fail: Callable[[BaseException], None]
 
 
 class Engine:
@@ -161,8 +110,8 @@ class Engine:
         self._links: dict[str, Link] = {}
         self._opened: dict[str, OpenLink] = {}
         self._code: dict[tuple[str, str, str], LoadCode] = {}
-        self._waiting: dict[InvocationId, list[Reply[Outcome]]] = {}
-        self._failed_commits = 0
+        self._callers = Callers()
+        self._reopening = Reopening(store)
         self._dead: BaseException | None = None
         self.ready: Future[None] = Future()
         self.feed = Feed()
@@ -192,12 +141,12 @@ class Engine:
 
     def submit(self, proposal: Proposal, reply: Reply[Answer]) -> None:
         """The same, for a reply that is the caller's own."""
-        self._put(_Letter(proposal, reply))
+        self._put(Letter(proposal, reply))
 
     def post(self, proposal: Proposal) -> None:
         """Propose without waiting for the answer, as attempts do."""
         if self._dead is None:
-            self._put(_Letter(proposal, None))
+            self._put(Letter(proposal))
 
     def ask(self, question: Callable[[], T]) -> Future[T]:
         """Run a function on the engine's thread, between two batches; it must not block."""
@@ -215,7 +164,7 @@ class Engine:
             if not reply.done() and reply.set_running_or_notify_cancel():
                 reply.set_exception(error)
 
-        self._put(_Question(answer, fail))
+        self._put(Inquiry(answer, fail))
         return reply
 
     def history(self) -> History:
@@ -254,16 +203,8 @@ class Engine:
 
     def leave(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Forget a caller that no longer waits."""
-
-        def forget() -> None:
-            waiting = self._waiting.get(invocation_id, [])
-            if outcome in waiting:
-                waiting.remove(outcome)
-            if not waiting:
-                self._waiting.pop(invocation_id, None)
-
         with suppress(NbdurableError, RuntimeError):
-            self.ask(forget)
+            self.ask(lambda: self._callers.remove(invocation_id, outcome))
 
     def add_link(self, link: Link) -> Future[None]:
         """To be waited for before `LoadCode` is proposed over it."""
@@ -299,7 +240,7 @@ class Engine:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._mailbox: Mailbox[_Letter | _Question] = Mailbox(self.loop)
+        self._mailbox: Mailbox[Letter | Inquiry] = Mailbox(self.loop)
         self._timers = Timers(self._clock, self._fire, self._look_again_s)
         self._store.open()
         self._writer = self._make_writer(self._store, self.loop)
@@ -343,19 +284,14 @@ class Engine:
     def join(self, invocation_id: InvocationId, outcome: Reply[Outcome]) -> None:
         """Have a reply told the outcome, now or when it ends. KeyError when there is none."""
         if invocation_id in self.machine.state.invocations:
-            self._waiting.setdefault(invocation_id, []).append(outcome)
+            self._callers.add(invocation_id, outcome)
         elif invocation_id not in self.machine.state.completed:
             raise KeyError(invocation_id)
         elif outcome.set_running_or_notify_cancel():
             outcome.set_result(self.outcome(invocation_id))
 
     def outcome(self, invocation_id: InvocationId) -> Outcome:
-        return self._outcome_of(self.machine.state.completed[invocation_id].result)
-
-    def _outcome_of(self, result: Result) -> Outcome:
-        if isinstance(result, Failure):
-            return Outcome(result, b"")
-        return Outcome(result, self.vault.payload(result.value.lsn))
+        return outcome_of(self.machine.state.completed[invocation_id].result, self.vault)
 
     def restart(
         self,
@@ -398,7 +334,7 @@ class Engine:
             "this process was forked from the one that owns the journal; use the engine there"
         )
 
-    def _put(self, letter: _Letter | _Question) -> None:
+    def _put(self, letter: Letter | Inquiry) -> None:
         self.check_alive()
         self._mailbox.put(letter)
         # It may have died in between, with nobody left to look into the mailbox.
@@ -422,19 +358,19 @@ class Engine:
     async def _serve(self) -> None:
         while True:
             taken = await self._mailbox.take()
-            letters = [letter for letter in taken if isinstance(letter, _Letter)]
+            letters = [letter for letter in taken if isinstance(letter, Letter)]
             try:
                 for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
                     await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
                 for question in taken:
-                    if isinstance(question, _Question):
+                    if isinstance(question, Inquiry):
                         question.answer()
             except BaseException as error:
                 for letter in taken:
-                    letter.fail(_as_error(error))
+                    letter.fail(as_error(error))
                 raise
 
-    async def _serve_batch(self, letters: list[_Letter]) -> None:
+    async def _serve_batch(self, letters: list[Letter]) -> None:
         """Decide, commit, act: in this order, whatever happens."""
         now_ms = self._clock.now_ms()
         decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
@@ -444,7 +380,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
-        self._failed_commits = 0
+        self._reopening.succeeded()
         if self._services_changed:
             # Before it is answered, so that whoever was told of a service finds it.
             self._publish_services()
@@ -502,7 +438,7 @@ class Engine:
         self._services_changed = False
 
     async def _recover_from(
-        self, error: Exception, letters: list[_Letter], decisions: list[Decision], last_lsn: int
+        self, error: Exception, letters: list[Letter], decisions: list[Decision], last_lsn: int
     ) -> None:
         """The one recovery path. `last_lsn` is that of the batch whose commit failed.
 
@@ -514,59 +450,36 @@ class Engine:
         self._timers.clear()
         for link in self._links.values():
             link.stop_all("the journal is being recovered")
-        came_through = await self._reopen(error, last_lsn)
-        again: list[_Letter] = []
+        came_through = await self._reopening.reopen(
+            error, last_lsn, leave=self._close_writer, begin=self._next_epoch
+        )
+        again: list[Letter] = []
         for letter, decision in zip(letters, decisions, strict=True):
             if came_through:
                 letter.answer(decision.answer)
             elif not isinstance(letter.proposal, AttemptSteps):
                 again.append(letter)
-        self._publish_results()
         state = self.machine.state
+        self._callers.tell_what_ended(state, self.vault)
         self.feed.tell(frozenset((*state.invocations, *state.completed)))
         proposed = [letter.proposal for letter in again]
         for opened in self._opened.values():
             if opened not in proposed:
-                self._mailbox.put(_Letter(opened, None))
+                self._mailbox.put(Letter(opened))
         for code in self._code.values():
             if code not in proposed:
                 again_loaded = msgspec.structs.replace(code, again=True)
-                self._mailbox.put(_Letter(again_loaded, None))
+                self._mailbox.put(Letter(again_loaded))
         for letter in again:
             self._mailbox.put(letter)
 
-    async def _reopen(self, error: Exception, last_lsn: int) -> bool:
-        """Open the store until it stays open. Returns whether it has what `last_lsn` belongs to."""
-        came_through: bool | None = None
-        while True:
-            self._failed_commits += 1
-            if isinstance(error, JournalGoneError) or self._failed_commits > RECOVERIES_MAX:
-                raise error
-            try:
-                self._writer.close()
-                self._store.reopen()
-                if came_through is None:
-                    # Asked once: after this the lsns are those of the next epoch.
-                    came_through = self._store.last_lsn() >= last_lsn
-                self._writer = self._make_writer(self._store, self.loop)
-                await self._begin_epoch()
-            except Exception as again:  # noqa: BLE001 - border: tried again, then told.
-                error = again
-            else:
-                return came_through
+    def _close_writer(self) -> None:
+        """Of the epoch that is over, whichever that is by then."""
+        self._writer.close()
 
-    def _publish_results(self) -> None:
-        """Answer those who wait for what ended in a commit that was not acted upon."""
-        state = self.machine.state
-        for invocation_id in list(self._waiting):
-            ended = state.completed.get(invocation_id)
-            if ended is not None:
-                self._act(PublishResult(invocation_id=invocation_id, result=ended.result))
-            elif invocation_id not in state.invocations:
-                # It ended and was purged in that commit, or never was: nobody can tell any more.
-                for waiting in self._waiting.pop(invocation_id):
-                    if waiting.set_running_or_notify_cancel():
-                        waiting.set_exception(KeyError(invocation_id))
+    async def _next_epoch(self) -> None:
+        self._writer = self._make_writer(self._store, self.loop)
+        await self._begin_epoch()
 
     def _note(self, proposal: Proposal) -> None:
         """What is joined to this process outlives a recovery in it, so it is proposed again."""
@@ -584,7 +497,7 @@ class Engine:
                 self._code = {key: code for key, code in self._code.items() if key[0] != link}
 
     def _fire(self, timer: Timer) -> None:
-        self._mailbox.put(_Letter(TimerFired(timer=timer), None))
+        self._mailbox.put(Letter(TimerFired(timer=timer)))
 
     def _prefetch(self, decisions: list[Decision]) -> None:
         starting = [
@@ -602,113 +515,29 @@ class Engine:
             case SetTimer(timer=timer, at_ms=at_ms):
                 self._timers.set(timer, at_ms)
             case PublishResult(invocation_id=invocation_id, result=result):
-                waiting = self._waiting.pop(invocation_id, None)
-                if waiting:
-                    self._tell(waiting, result)
+                self._callers.tell(invocation_id, result, self.vault)
             case AssignRevision():
                 link = self._links.get(action.link)
                 if link is not None:
                     link.assign_revision(action.service, action.digest, action.revision)
             case _:
                 link = self._links.get(action.link)
-                if link is not None:
-                    self._order(link, action)
-
-    def _tell(self, waiting: list[Reply[Outcome]], result: Result) -> None:
-        outcome: Outcome | JournalDamagedError
-        try:
-            outcome = self._outcome_of(result)
-        except JournalDamagedError as error:
-            outcome = error
-        for asked in waiting:
-            if not asked.set_running_or_notify_cancel():
-                continue
-            if isinstance(outcome, Outcome):
-                asked.set_result(outcome)
-            else:
-                asked.set_exception(outcome)
-
-    def _order(
-        self, link: Link, action: StartAttempt | DeliverNotification | RetryRun | StopAttempt
-    ) -> None:
-        invocation_id, attempt = action.invocation_id, action.attempt
-        match action:
-            case StartAttempt():
-                inv = self.machine.state.invocations.get(invocation_id)
-                # A later decision of the same batch may have ended it before it began.
-                is_live = inv is not None and (inv.status, inv.attempt, inv.seed) == (
-                    "running",
-                    attempt,
-                    action.seed,
-                )
-                if inv is not None and is_live:
-                    self._start_attempt(link, inv)
-            case DeliverNotification(notification=notification):
-                result, payload = notification.result, None
-                if not isinstance(result, Failure) and result.value.bytes:
-                    try:
-                        payload = self.vault.payload(action.lsn)
-                    except JournalDamagedError as error:
-                        inv = self.machine.state.invocations.get(invocation_id)
-                        # A later decision of the same batch may have begun another life.
-                        if inv is not None and inv.first_lsn < action.lsn:
-                            link.stop_attempt(invocation_id, attempt, "it waits for what is lost")
-                            self._pause_of_loss(inv, attempt, error)
-                        return
-                entry = JournalEntry(action.entry_index, notification, payload)
-                link.deliver(invocation_id, attempt, [entry])
-            case RetryRun(completion_id=completion_id, at_ms=at_ms):
-                link.retry_run(invocation_id, attempt, FailedRun(completion_id, at_ms))
-            case StopAttempt(why=why):
-                link.stop_attempt(invocation_id, attempt, why)
-
-    def _start_attempt(self, link: Link, inv: Invocation) -> None:
-        try:
-            link.start_attempt(attempt_start(self.machine.state, inv, self.vault))
-        except JournalDamagedError as error:
-            self._pause_of_loss(inv, inv.attempt, error)
-
-    def _pause_of_loss(self, inv: Invocation, attempt: int, error: JournalDamagedError) -> None:
-        """What cannot be read pauses who needs it, and names the file; nobody else is harmed."""
-        report = ErrorReport(
-            code=500, message=str(error), type_name="JournalDamagedError", heals_by_retry=False
-        )
-        failed = AttemptSteps(
-            epoch=self.machine.state.epoch,
-            invocation_id=inv.id,
-            seed=inv.seed,
-            attempt=attempt,
-            steps=(FailAttempt(error=report),),
-        )
-        self._mailbox.put(_Letter(failed, None))
+                if link is None:
+                    return
+                instead = give(link, action, self.machine.state, self.vault)
+                if instead is not None:
+                    self._mailbox.put(Letter(instead))
 
     def _die(self, error: BaseException) -> None:
         """Answer everyone who waits, now and from now on, with the reason."""
         if self._dead is not None:
             return
-        self._dead = _as_error(error)
+        self._dead = as_error(error)
         if not self.ready.done():
             self.ready.set_exception(error)
         elif not isinstance(error, EngineClosedError):
             logger.error("the engine stopped: %s", error)
-        for outcomes in self._waiting.values():
-            for outcome in outcomes:
-                if outcome.set_running_or_notify_cancel():
-                    outcome.set_exception(_as_error(error))
-        self._waiting.clear()
+        self._callers.fail_all(self._dead)
         mailbox = getattr(self, "_mailbox", None)
         for letter in mailbox.drain() if mailbox is not None else ():
-            letter.fail(_as_error(error))
-
-
-def _as_error(error: BaseException) -> BaseException:
-    match error:
-        case NbdurableError():
-            return error
-        case asyncio.CancelledError():
-            return EngineClosedError(
-                "the engine was closed before this was answered; open the journal again to see"
-                " whether it happened"
-            )
-        case _:
-            return EngineClosedError(f"the engine stopped: {error!r}")
+            letter.fail(as_error(error))

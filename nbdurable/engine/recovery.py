@@ -27,19 +27,19 @@ def recover(store: Store) -> EngineMachine:
 
 
 def _records(store: Store) -> Iterator[Record]:
-    for row in store.load():
-        try:
+    try:
+        for row in store.load():
             yield decode(row)
-        except UnknownFactError as error:
-            raise JournalVersionError(
-                "The journal holds something that this version of nbdurable does not know"
-                f" ({error}): a newer version wrote it. Nothing is lost; open it with that one."
-            ) from error
-        except ValueError as error:
-            raise JournalDamagedError(
-                f"The journal is damaged: {error}. No fact was changed. Copy the journal folder"
-                " aside, then restore it from a backup, or move it away to begin a new one."
-            ) from error
+    except UnknownFactError as error:
+        raise JournalVersionError(
+            "The journal holds something that this version of nbdurable does not know"
+            f" ({error}): a newer version wrote it. Nothing is lost; open it with that one."
+        ) from error
+    except ValueError as error:
+        raise JournalDamagedError(
+            f"The journal is damaged: {error}. No fact was changed. Copy the journal folder"
+            " aside, then restore it from a backup, or move it away to begin a new one."
+        ) from error
 
 
 def _states(store: Store) -> Iterator[StateRestored]:

@@ -114,10 +114,10 @@ class Attach(Frame, frozen=True, kw_only=True):
 
 
 class Watch(Frame, frozen=True, kw_only=True):
-    """Answered again and again, until it is left."""
+    """A question that is answered again and again, until it is left."""
 
     id: int
-    invocation_id: InvocationId
+    question: msgspec.Raw
 
 
 class Leave(Frame, frozen=True, kw_only=True):

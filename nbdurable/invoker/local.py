@@ -24,6 +24,7 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import context_of
+from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepThreads
 from nbdurable.invoker.wire import Wire, Written
@@ -59,6 +60,8 @@ class LocalLink:
         self.wires = wires
         self.pool = pool or StepThreads(STEP_THREADS_MAX, "nbdurable-step")
         self.always_replay = always_replay
+        # Set while the engine, which says them otherwise, is in another process.
+        self.failures: FailuresHere | None = None
         self.ready: Future[None] = Future()
         self._post = post
         self._offered: dict[tuple[str, str], dict[str, Handler[Any, Any]]] = {}
@@ -146,6 +149,9 @@ class LocalLink:
     # -- for attempts, on the handler thread --------------------------------------------------
 
     def propose(self, steps: AttemptSteps) -> None:
+        failing = self._attempts.get((steps.invocation_id, steps.attempt))
+        if self.failures is not None and failing is not None:
+            self.failures.say(failing.start.target, steps)
         try:
             self._post(steps)
         except (EngineClosedError, LinkLostError, RuntimeError):

@@ -41,16 +41,25 @@ def answer(session: Session, line: str, cell: str | None) -> Any:
     return shown
 
 
-def found_here(query: str, parameters: Parameters | None) -> Found:
-    """Asked of the journal of the notebook that this is called in; warns of what was cut."""
+def session_here(what: str, in_a_script: str) -> Session:
+    """Of the notebook that this is called in.
+
+    Raises:
+        NbdurableError: It is none; the sentence says what to write instead.
+    """
     shell = get_ipython()
     magics = None if shell is None else magics_of(shell)
     if magics is None:
         raise NbdurableError(
-            "durable.sql() asks the journal of a notebook, after %load_ext nbdurable; in a script"
-            " write: await engine.client.query(…)"
+            f"{what} asks the journal of a notebook, after %load_ext nbdurable; in a script"
+            f" write: {in_a_script}"
         )
-    session = magics.session
+    return magics.session
+
+
+def found_here(query: str, parameters: Parameters | None) -> Found:
+    """Asked of the journal of the notebook that this is called in; warns of what was cut."""
+    session = session_here("durable.sql()", "await engine.client.query(…)")
     try:
         found = session.client.wait(session.client.query(query, parameters))
     except NbdurableError as error:

@@ -19,11 +19,12 @@ from nbdurable.errors import (
     InvocationNotReadyError,
     TerminalError,
 )
+from nbdurable.notebook.board import Board
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.replies import approve, reject
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import nearest
-from nbdurable.notebook.widgets.views_html import InvocationTable, Sentence
+from nbdurable.notebook.widgets.views_html import Sentence
 from nbdurable.sdk import DefaultSerde
 
 Verb = Callable[[Session, list[str]], Any]
@@ -49,12 +50,10 @@ HELP: Final = """\
 ID is an id, its beginning, Service/key, or a workflow's key."""
 
 
-def ls(session: Session, words: list[str]) -> InvocationTable:
+def ls(session: Session, words: list[str]) -> Board:
     if words not in ([], ["--all"]):
         raise UsageError("ls takes nothing but --all")
-    count_max = None if words else LISTED_MAX
-    views, count = session.client.wait(session.client.newest_invocations(count_max))
-    return InvocationTable(tuple(views), count - len(views))
+    return Board(session, None if words else LISTED_MAX)
 
 
 def show(session: Session, words: list[str]) -> Handle:

@@ -24,8 +24,7 @@ from uvicorn.server import ServerState
 from nbdurable import __version__
 from nbdurable.client.access import LocalAccess, watch_on
 from nbdurable.client.found_json import found_json
-from nbdurable.client.questions import AnyQuestion
-from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.client.questions import AnyQuestion, Question
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.proposals import (
@@ -279,8 +278,8 @@ class _Joined:
                 self._answer(frame.id, asking)
             case Attach(id=id_, invocation_id=invocation_id):
                 self._answer(id_, self._engine.attach(invocation_id))
-            case Watch(id=id_, invocation_id=invocation_id):
-                self._watch(id_, invocation_id)
+            case Watch(id=id_, question=raw):
+                self._watch(id_, _question.decode(raw))
             case Leave(id=id_):
                 self._leave(id_)
             case Hello():
@@ -318,14 +317,12 @@ class _Joined:
 
         asked.add_done_callback(answered)
 
-    def _watch(self, id_: int, invocation_id: InvocationId) -> None:
-        def listener(view: InvocationView, entries: tuple[EntryView, ...]) -> None:
+    def _watch(self, id_: int, question: Question[Any]) -> None:
+        def listener(answer: object) -> None:
             with suppress(RuntimeError):
-                self._outbox.put((id_, (view, entries)))
+                self._outbox.put((id_, answer))
 
-        self._watching[id_] = self._engine.ask(
-            lambda: watch_on(self._engine, invocation_id, listener)
-        )
+        self._watching[id_] = self._engine.ask(lambda: watch_on(self._engine, question, listener))
 
     def _leave(self, id_: int) -> None:
         waiting = self._waiting.pop(id_, None)

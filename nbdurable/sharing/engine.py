@@ -49,7 +49,7 @@ class SharedEngine(OpenableEngine):
             journal_value_codec=journal_value_codec,
         )
         self._services = self._own.services
-        self._slots = None if options is None else options.concurrency
+        self._logs_failures = logs_failures
         self._listens_after_s = listens_after_s
         self._listening: Listening | None = None
         self._joined: Joined | None = None
@@ -105,7 +105,9 @@ class SharedEngine(OpenableEngine):
             # Whoever owns the journal needs none of this.
             from nbdurable.sharing.joined import Joined
 
-            joined = Joined(self._own, slots=self._slots)
+            joined = Joined(
+                self._own, slots=self._own.concurrency, logs_failures=self._logs_failures
+            )
             self._client = joined.start()
             self._joined = joined
             return

@@ -32,6 +32,7 @@ from nbdurable.errors import (
     NbdurableError,
 )
 from nbdurable.invoker.attached import Attachment
+from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.frames import LINK_PATH
 from nbdurable.server.address import served_at
 from nbdurable.sharing.listening import Listening
@@ -61,6 +62,7 @@ class Joined:
         own: The engine that this process would own; its link runs the handlers either way.
         find: Where the owner is now, if there is one that listens.
         slots: How many attempts may run here at once; None sets no bound.
+        logs_failures: Whether failures of handlers that run here are said to the log.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class Joined:
         find: Callable[[], Place | None] | None = None,
         *,
         slots: int | None = None,
+        logs_failures: bool = True,
     ) -> None:
         self._own = own
         self._find = find or (lambda: place_of(own))
         self._slots = slots
+        self._logs_failures = logs_failures
         self._ready: Future[None] = Future()
         self._attachment: Attachment | None = None
         self._listening: Listening | None = None
@@ -184,6 +188,7 @@ class Joined:
         linked = LinkedAccess(attachment.send)
         self._attachment = attachment
         carrying = asyncio.create_task(attachment.run(linked.heard))
+        hands.failures = FailuresHere() if self._logs_failures else None
         hands.report_to(attachment.post)
         self._access.lead_to(linked)
         if not self._ready.done():
@@ -195,6 +200,7 @@ class Joined:
         finally:
             self._attachment = None
             hands.report_to(report_to_nobody)
+            hands.failures = None
             self._access.lead_to(None)
             linked.lost()
         return True

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -198,7 +197,7 @@ class DuckStore:
                     self._absorb(writer, watch)
             self._sweep_blobs(writer)
             if self._base_log_bytes() >= self._checkpoint_bytes:
-                self._checkpointer.start(partial(self._checkpoint_base, self._tidier))
+                self._checkpointer.start(self._tidy)
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
         self._checkpointer.wait()
@@ -339,6 +338,16 @@ class DuckStore:
     def _base_log_bytes(self) -> int:
         log = files.wal_of(self.folder / BASE_FILE)
         return log.stat().st_size if log.exists() else 0
+
+    def _tidy(self) -> None:
+        """On the checkpointer's thread."""
+        try:
+            self._checkpoint_base(self._tidier)
+        except duckdb.Error as error:
+            if not wants_memory(error):
+                raise
+            with self.history.emptied("memory"):
+                self._checkpoint_base(self._tidier)
 
     def _checkpoint_at_last(self) -> None:
         """Who closes a journal leaves no log behind: it can be copied, or read by any DuckDB."""

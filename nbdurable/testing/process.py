@@ -16,7 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, CloseLink, Proposal
 from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Link, Store
 from nbdurable.errors import EngineClosedError
 from nbdurable.invoker.local import LocalLink

@@ -37,7 +37,7 @@ from nbdurable.core.proposals import (
 from nbdurable.core.records import Record
 from nbdurable.core.state import Invocation
 from nbdurable.core.values import ObjectId, Target
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.errors import EngineClosedError, StoreError
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing.loop import VirtualLoop

@@ -27,7 +27,8 @@ from nbdurable.core.proposals import Timer
 from nbdurable.core.records import CopyOf, Record, Row, decode, encode
 from nbdurable.core.state import EngineState
 from nbdurable.core.values import MISMATCH_CODE, Success
-from nbdurable.engine.loop import Engine, Outcome
+from nbdurable.engine.callers import Outcome
+from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock, Link
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing import invariants as hold

@@ -539,6 +539,34 @@ def test_two_runs_share_a_journal_and_neither_runs_the_others_cells(project):
 
 
 @pytest.mark.kill
+def test_a_run_goes_on_when_the_owner_of_its_journal_ends(project):
+    """Somebody restarts a kernel of the project; hours of a cell elsewhere must not be lost."""
+    project.write(
+        side("a") + "\nx = [1]",
+        side("slow") + "\nimport time\nwhile not os.path.exists('go'): time.sleep(0.02)\nx += [2]",
+        side("b") + "\nx",
+    )
+    with (
+        nbdurable.open_sync(project.folder / ".nbdurable"),
+        contextlib.ExitStack() as stack,
+    ):
+        status = ["completed", "running", "pending"]
+        process, _ = stack.enter_context(papermill_in(project, status))
+        papermill_goes_on = stack.pop_all()
+    with papermill_goes_on:
+        (project.folder / "go").touch()
+        process.communicate()
+    assert process.returncode == 0
+    assert project.ran() == ["a", "slow", "b"]
+    done = project.output()
+    assert (statuses(done), restored(done)) == (["completed"] * 3, [False] * 3)
+    assert texts(done.cells[2]) == ["[1, 2]"]
+    assert [cell.execution_count for cell in done.cells] == [1, 2, 3]
+    [(run, _)] = project.runs()
+    assert (run.succeeded, run.attempt) == (True, 2)
+
+
+@pytest.mark.kill
 def test_interrupting_papermill_stops_the_kernel_and_leaves_a_run_to_resume(project):
     """Ctrl-C: the exit code is papermill's, the status is true, nothing lives on."""
     project.write(*SLOW)

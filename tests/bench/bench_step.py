@@ -1,10 +1,11 @@
 """What a step in sequence costs, as a multiple of the commit it cannot do without.
 
-    python tests/bench/bench_step.py [--steps 300] [--rounds 5]
+    python tests/bench/bench_step.py [--steps 300] [--rounds 5] [--joined]
 
 Both sides run in one process on one disk, in interleaved rounds: a workflow of trivial journaled
 steps, one after another, on the engine as it ships; and bare durable commits of the same two rows
-by a DuckDB Appender. The ratio of the medians is the figure; the target is at most 2.0.
+by a DuckDB Appender. The ratio of the medians is the figure; the target is at most 2.0. With
+`--joined` the engine is in another process and the workflow runs over the attached link.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -91,9 +96,35 @@ class BareCommits:
         return time.monotonic_ns() - begun
 
 
-async def measure(steps: int, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+OWNER = """
+import asyncio, sys, nbdurable
+
+async def main():
+    async with nbdurable.open(sys.argv[1]):
+        print("open", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def owner(journal: Path) -> Iterator[None]:
+    """Another process that has the journal."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, journal], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+
+
+async def measure(steps: int, rounds: int, *, is_joined: bool) -> None:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         bare = BareCommits(Path(folder))
+        if is_joined:
+            stack.enter_context(owner(Path(folder) / "journal"))
         async with nbdurable.open(Path(folder) / "journal", services=[flow]) as engine:
             floor, sides = [], {"async step": False, "def step": True}
             took: dict[str, list[int]] = {name: [] for name in sides}
@@ -117,5 +148,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--joined", action="store_true")
     arguments = parser.parse_args()
-    asyncio.run(measure(arguments.steps, arguments.rounds))
+    asyncio.run(measure(arguments.steps, arguments.rounds, is_joined=arguments.joined))

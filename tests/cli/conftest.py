@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -57,13 +58,11 @@ def start_up(folder: Path) -> Iterator[Callable[..., Up]]:
         process.communicate()
 
 
-@pytest.fixture
-def lived(folder: Path) -> Path:
-    """A journal that nobody has open: of each kind of run one, the oldest first.
-
-    greet (succeeded), fail, Counter/ada (two calls), nap, Payment/order-1, ask.
-    """
-    with nbdurable.open_sync(services=SERVICES) as engine:
+@pytest.fixture(scope="session")
+def journal_of_lives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed journal with a run of each kind; see `lived`."""
+    path = tmp_path_factory.mktemp("lives") / ".nbdurable"
+    with nbdurable.open_sync(path, services=SERVICES) as engine:
         client = engine.client
         client.service_call(greet, "Ada")
         with pytest.raises(nbdurable.TerminalError):
@@ -77,6 +76,16 @@ def lived(folder: Path) -> Path:
         ]
         for one in sent:
             until_it_waits(client, one.invocation_id)
+    return path
+
+
+@pytest.fixture
+def lived(folder: Path, journal_of_lives: Path) -> Path:
+    """A journal that nobody has open: of each kind of run one, the oldest first.
+
+    greet (succeeded), fail, Counter/ada (two calls), nap, Payment/order-1, ask.
+    """
+    shutil.copytree(journal_of_lives, folder / ".nbdurable")
     return folder
 
 

@@ -64,6 +64,15 @@ def test_nothing_is_done_when_one_of_several_is_not_found(reached: Path) -> None
     assert status("order-1") != "completed"
 
 
+def test_what_is_refused_is_said_and_the_rest_is_done(reached: Path) -> None:
+    refused = nbdurable("restart", "order-1", "Greeter/greet", "--json")
+    assert refused.exit_code == 1
+    first, second = json.loads(refused.stdout)
+    assert "not yet completed" in first["refused"]
+    assert status(second["id"]) != "completed"
+    assert "restart Payment/order-1/run: " in refused.stderr
+
+
 def test_a_paused_run_is_resumed(reached: Path) -> None:
     assert nbdurable("pause", "Greeter/nap").exit_code == 0
     assert status("Greeter/nap") == "paused"

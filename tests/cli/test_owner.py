@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +51,38 @@ def test_an_owner_that_answers_is_asked(lived: Path) -> None:
         deadline = time.monotonic() + END_S_MAX
         while len(owner_engine.links) > 1:
             assert time.monotonic() < deadline, "something of a command stays behind"
+
+
+BUSY = """
+import nbdurable
+from support.flows import SERVICES, run
+with nbdurable.open_sync(services=SERVICES) as engine:
+    engine.client.workflow_send(run, "order-1", 100)
+    print("sent", flush=True)
+    while True:
+        pass
+"""
+
+
+def test_a_notebook_that_computes_is_asked_all_the_same(folder: Path) -> None:
+    """The door for a click that its kernel cannot hear."""
+    path = os.pathsep.join(filter(None, sys.path))
+    busy = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert busy.stdout is not None
+    assert busy.stdout.readline() == "sent\n"
+    try:
+        until_served(folder / ".nbdurable")
+        assert nbdurable("approve", "order-1", "approved").exit_code == 0
+        attached = nbdurable("attach", "order-1")
+        assert (attached.exit_code, attached.stdout) == (0, '"captured 100"\n')
+    finally:
+        busy.kill()
+        busy.communicate()
 
 
 def test_a_command_waits_for_another_that_has_the_journal_for_a_moment(lived: Path) -> None:

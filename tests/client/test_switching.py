@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbdurable.client.questions import AllServices
+from nbdurable.client.questions import AllInvocations, AllServices
 from nbdurable.client.switching import SwitchingAccess
 from nbdurable.core.attempt import ref_of
 from nbdurable.core.ids import random_invocation_id
@@ -24,7 +24,7 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.values import Success, Target
-from nbdurable.engine.loop import Outcome
+from nbdurable.engine.callers import Outcome
 from nbdurable.errors import EngineClosedError, LinkLostError
 
 ONE = random_invocation_id(1)
@@ -62,8 +62,8 @@ class Engine:
     def attach(self, invocation_id: Any) -> Future[Any]:
         return self._asked(invocation_id)
 
-    def watch(self, invocation_id: Any, listener: Any) -> Callable[[], None]:
-        watched = (invocation_id, listener)
+    def watch(self, question: Any, listener: Any) -> Callable[[], None]:
+        watched = (question, listener)
         self.watched.append(watched)
         return lambda: self.watched.remove(watched) if watched in self.watched else None
 
@@ -170,7 +170,7 @@ def test_code_that_was_loaded_is_loaded_again_before_anything_else(access: Switc
 def test_a_watch_goes_on_at_the_next_engine_and_ends_once(access: SwitchingAccess):
     first, second = Engine(), Engine()
     access.lead_to(first)
-    end = access.watch(ONE, lambda view, entries: None)
+    end = access.watch(AllInvocations(), lambda views: None)
     assert len(first.watched) == 1
     first.dies(access)
     access.lead_to(second)

@@ -1205,7 +1205,7 @@ async def test_a_number_as_a_key_is_an_error_where_it_was_written(opened: Opened
     async with opened(obj, service, store=store) as engine:
         sent = await engine.client.service_send(handle, None)
         view = await until_status(engine, sent.invocation_id, "paused")
-        assert "cannot be recorded" in str(view.failure)
+        assert "a key is a text" in str(view.failure)
         with pytest.raises(nbdurable.HttpError):
             await engine.client.object_call(add, 5, 1)  # type: ignore[arg-type]
     async with opened(obj, service, store=store) as engine:

@@ -361,7 +361,7 @@ def test_a_client_that_goes_away_cancels_nothing(served: Served):
         served.until(is_there)
     engine = served.engine.opened.engine
     # Nobody waits for it any more, and it goes on.
-    served.until(lambda: engine.ask(lambda: invocation_id not in engine._waiting).result())
+    served.until(lambda: engine.ask(lambda: invocation_id not in engine._callers).result())
     assert served.post("/PaymentWorkflow/gone/approve", "true").status == 200
     done = served.ingress("GET", f"/restate/attach/{invocation_id}")
     assert done.json["approved"] is True

@@ -18,6 +18,7 @@ import nbdurable
 from nbdurable import (
     Context,
     EngineOptions,
+    InvocationRetryPolicy,
     JournalGoneError,
     JournalHeldError,
     NbdurableError,
@@ -29,6 +30,7 @@ from nbdurable import (
     WorkflowContext,
 )
 from nbdurable.sharing import joined as joining
+from nbdurable.sharing.engine import SharedEngine
 from nbdurable.wiring import DurableEngine
 
 
@@ -151,6 +153,26 @@ async def test_concurrency_of_one_that_joins_is_what_it_takes_at_once(journal: P
                 assert await first.client.attach(one.invocation_id) == [2, key]
             assert first.engine.machine.state.occupied == {}
             assert list(first.engine.machine.state.slots.values()) == [1]
+
+
+async def test_failures_are_said_where_the_handler_runs(
+    journal: Path, caplog: pytest.LogCaptureFixture
+):
+    """The engine may be in a notebook's kernel, whose log nobody reads who has started a script."""
+    service = Service("S", invocation_retry_policy=InvocationRetryPolicy(max_attempts=2))
+
+    @service.handler()
+    async def fail(ctx: Context) -> None:
+        raise ValueError("a bug")
+
+    kernel = SharedEngine(journal, logs_failures=False)
+    async with kernel, nbdurable.open(journal, services=[service]) as script:
+        sent = await script.client.service_send(fail, None)
+        while (await script.client.invocation(sent.invocation_id)).status != "paused":
+            pass
+    (said,) = [record for record in caplog.records if record.name == "nbdurable.failures"]
+    assert said.getMessage().startswith("S/fail failed and is tried again as its retry policy says")
+    assert "ValueError: a bug" in said.getMessage()
 
 
 async def test_what_only_the_owner_can_do_says_where_it_is(journal: Path):

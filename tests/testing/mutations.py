@@ -245,7 +245,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     act = Engine._act
 
     def look_up(self: Any, action: Any) -> None:
-        if isinstance(action, PublishResult) and action.invocation_id in self._waiting:
+        if isinstance(action, PublishResult) and action.invocation_id in self._callers:
             self.outcome(action.invocation_id)
         act(self, action)
 

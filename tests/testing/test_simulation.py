@@ -22,6 +22,7 @@ from nbdurable.core.commands import AnyCommand
 from nbdurable.core.facts import (
     AnyFact,
     EntryAppended,
+    InvocationRestored,
     MismatchAccepted,
     NotificationAppended,
     StateRestored,
@@ -39,6 +40,7 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 # What simulations do not bring about, or seldom, and why.
 UNREACHED_FACTS = {
     "LinkOpened": "the one process on the stage has its engine beside it",
+    InvocationRestored.__name__: "read at recovery, never appended",
     StateRestored.__name__: "read at recovery, never appended",
     MismatchAccepted.__name__: "the code on the stage never changes, but for restarts",
 }

@@ -40,11 +40,7 @@ class JournalWidget(anywidget.AnyWidget):
 
     def view_mime(self) -> dict[str, Any]:
         """What makes a front end draw this widget; empty where there is none to draw it."""
-        bundle: Any = self._repr_mimebundle_()
-        data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {
-            mime: value for mime, value in (data or {}).items() if mime.startswith("application/")
-        }
+        return view_mime_of(self)
 
     def _hear(self, _widget: object, content: object, _buffers: object) -> None:
         match content:
@@ -54,3 +50,9 @@ class JournalWidget(anywidget.AnyWidget):
                 self._on_reject(ask_id, message)
             case _:
                 pass
+
+
+def view_mime_of(widget: anywidget.AnyWidget) -> dict[str, Any]:
+    bundle: Any = widget._repr_mimebundle_()
+    data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle
+    return {mime: value for mime, value in (data or {}).items() if mime.startswith("application/")}

@@ -1,0 +1,66 @@
+"""What is in the engine's mailbox: proposals and questions, each with whoever waits for its answer.
+
+An answer is given once, on the engine's thread. To one who gave up waiting there is nothing to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from nbdurable.core.proposals import Answer, Proposal
+from nbdurable.errors import EngineClosedError, NbdurableError
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Reply(Protocol[T_contra]):
+    """Who waits for an answer: a `Future`, or what costs less."""
+
+    def done(self) -> bool: ...
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False when nobody waits any more; then nothing else is called."""
+
+    def set_result(self, result: T_contra, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
+class Letter(NamedTuple):
+    """A proposal. Attempts and timers wait for no answer."""
+
+    proposal: Proposal
+    reply: Reply[Answer] | None = None
+
+    def answer(self, answer: Answer) -> None:
+        if self.reply is not None and self.reply.set_running_or_notify_cancel():
+            self.reply.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        if self.reply is None or self.reply.done():
+            return
+        if self.reply.set_running_or_notify_cancel():
+            self.reply.set_exception(error)
+
+
+class Inquiry(NamedTuple):
+    """Answered between two batches, so that nobody is told what is not durable yet."""
+
+    answer: Callable[[], None]
+    fail: Callable[[BaseException], None]
+
+
+def as_error(error: BaseException) -> BaseException:
+    """Why there will be no answer, for whoever waits for one."""
+    match error:
+        case NbdurableError():
+            return error
+        case asyncio.CancelledError():
+            return EngineClosedError(
+                "the engine was closed before this was answered; open the journal again to see"
+                " whether it happened"
+            )
+        case _:
+            return EngineClosedError(f"the engine stopped: {error!r}")
