@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from support.joined import JoinedEngine
@@ -12,6 +13,7 @@ from nbdurable.wiring import DurableEngine
 
 LINKS = {
     "attached": JoinedEngine,
+    "attached, always replaying": partial(JoinedEngine, always_replay=True),
     "local": durable,
     "local, always replaying": replaying,
 }

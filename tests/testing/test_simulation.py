@@ -39,6 +39,7 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 
 # What simulations do not bring about, or seldom, and why.
 UNREACHED_FACTS = {
+    "InvocationRestored": "read at recovery, never appended",
     "LinkOpened": "the one process on the stage has its engine beside it",
     InvocationRestored.__name__: "read at recovery, never appended",
     StateRestored.__name__: "read at recovery, never appended",
