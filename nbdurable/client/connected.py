@@ -14,9 +14,10 @@ import json
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
+from nbdurable.client.calls import Addressed, refuse_address
 from nbdurable.client.found_json import FOUND_TYPE, found_of, question_json
 from nbdurable.client.http import ERROR_STATUS_MIN, HttpClient, new_httpx_client, quoted
 from nbdurable.client.query import Found, Parameters
@@ -44,6 +45,9 @@ ADMIN_PORT: Final = 9070
 _NOT_FOUND, _CONFLICT, _NOT_READY = 404, 409, 470
 _ALREADY_INVOKED: Final = "the workflow method was already invoked"
 _JSON: Final = {"content-type": "application/json"}
+
+# A target as Restate takes it in a body.
+Named: TypeAlias = dict[str, str]
 
 
 class ConnectedClient(HttpClient):
@@ -77,17 +81,25 @@ class ConnectedClient(HttpClient):
         return await self._result(f"restate/invocation/{quoted(invocation_id)}", "output", serde)
 
     async def workflow_attach(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """Wait for the result of a workflow's run."""
-        of, output_serde = _run_of(workflow, key)
+        of, output_serde = _run_of(workflow, key, scope)
         return await self._result(of, "attach", serde or output_serde)
 
     async def workflow_output(
-        self, workflow: str | HandlerType[Any, Any], key: str, serde: Serde[Any] | None = None
+        self,
+        workflow: str | HandlerType[Any, Any],
+        key: str,
+        serde: Serde[Any] | None = None,
+        scope: str | None = None,
     ) -> Any:
         """The result of a workflow's run if there is one by now."""
-        of, output_serde = _run_of(workflow, key)
+        of, output_serde = _run_of(workflow, key, scope)
         return await self._result(of, "output", serde or output_serde)
 
     # -- people's verbs -----------------------------------------------------------------------
@@ -149,13 +161,18 @@ class ConnectedClient(HttpClient):
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _result(self, of: str, verb: str, serde: Serde[Any]) -> Any:
-        response = await self._client.get(f"{of}/{verb}")
+    async def _result(self, of: str | Named, verb: str, serde: Serde[Any]) -> Any:
+        response = await self._ask(of, verb)
         if verb == "attach" and _is_no_result(response):
             # Said of an invocation that never was, and by a handler that found nothing.
-            response = await self._client.get(f"{of}/output")
+            response = await self._ask(of, "output")
         self._raise_for(response)
         return await self._wire.read(serde, response.content)
+
+    async def _ask(self, of: str | Named, verb: str) -> httpx.Response:
+        if isinstance(of, str):
+            return await self._client.get(f"{of}/{verb}")
+        return await self._client.post(f"restate/{verb}", json=of)
 
     async def _tell(self, invocation_id: str, verb: str) -> None:
         response = await self._admin.patch(f"invocations/{quoted(invocation_id)}/{verb}")
@@ -317,12 +334,19 @@ def admin_url_of(ingress: str) -> str:
     return urlunsplit((split.scheme, f"{shown}:{ADMIN_PORT}", "", "", ""))
 
 
-def _run_of(workflow: str | HandlerType[Any, Any], key: str) -> tuple[str, Serde[Any]]:
-    if isinstance(workflow, str):
-        return f"restate/workflow/{quoted(workflow)}/{quoted(key)}", DEFAULT_SERDE
-    handler = handler_from_callable(workflow)
-    path = f"restate/workflow/{quoted(handler.service_tag.name)}/{quoted(key)}"
-    return path, handler.handler_io.output_serde
+def _run_of(
+    workflow: str | HandlerType[Any, Any], key: str, scope: str | None
+) -> tuple[str | Named, Serde[Any]]:
+    """By a path, or by what is posted: no path of Restate's has a scope."""
+    refuse_address(Addressed(key, scope=scope))
+    name, serde = workflow, cast("Serde[Any]", DEFAULT_SERDE)
+    if not isinstance(name, str):
+        handler = handler_from_callable(name)
+        name, serde = handler.service_tag.name, handler.handler_io.output_serde
+    if scope is None:
+        return f"restate/workflow/{quoted(name)}/{quoted(key)}", serde
+    named = {"target": "workflow", "workflowName": name, "workflowKey": key, "scope": scope}
+    return named, serde
 
 
 def _is_no_result(response: httpx.Response) -> bool:

@@ -22,7 +22,13 @@ def _entry_type(class_name: str) -> str:
 
 
 class Command(
-    msgspec.Struct, frozen=True, kw_only=True, tag=_entry_type, tag_field="type", omit_defaults=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag=_entry_type,
+    tag_field="type",
+    omit_defaults=True,
+    gc=False,
 ):
     """`compared` names the fields that replay holds against the recorded entry."""
 

@@ -37,8 +37,8 @@ from nbdurable.core.values import (
 )
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    pass
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
+    """Like a `Value`, but told from others by its tag."""
 
 
 EndedBy = Literal["output", "killed", "cancelled", "retries"]

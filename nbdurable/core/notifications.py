@@ -9,7 +9,13 @@ from nbdurable.core.values import PayloadRef, Result, Success
 
 
 class Notification(
-    msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type", omit_defaults=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag=True,
+    tag_field="type",
+    omit_defaults=True,
+    gc=False,
 ):
     result: Result
 

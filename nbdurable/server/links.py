@@ -9,8 +9,8 @@ never unpickled. When the socket closes the link is closed, and its attempts are
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -105,22 +105,18 @@ class LinkConnection(WebSocketsSansIOProtocol):
 
 
 class Links:
-    """An application of ASGI for WebSockets; on the loop of its server.
-
-    Mutable: how many have joined, so that each has a name of its own.
-    """
+    """An application of ASGI for WebSockets. Stateless; on the loop of its server."""
 
     def __init__(self, engine: Engine, guard: Guard) -> None:
         self._engine = engine
         self._guard = guard
-        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refuse(scope)
         if refusal is not None:
             await _refuse(refusal, send)
             return
-        link = _Joined(self._engine, receive, send, self._numbers)
+        link = _Joined(self._engine, receive, send)
         try:
             await link.live()
         except _Left:
@@ -183,14 +179,11 @@ class _Left(Exception):
 class _Joined:
     """Mutable: one process that has joined, for as long as its socket is open."""
 
-    def __init__(
-        self, engine: Engine, receive: Receive, send: Send, numbers: itertools.count[int]
-    ) -> None:
+    def __init__(self, engine: Engine, receive: Receive, send: Send) -> None:
         self._engine = engine
         self._access = LocalAccess(engine)
         self._receive = receive
         self._send = send
-        self._numbers = numbers
         self._loop = asyncio.get_running_loop()
         self._outbox: Mailbox[Down | tuple[int, object]] = Mailbox(self._loop)
         # What is not answered yet, by the id of its request.
@@ -200,7 +193,8 @@ class _Joined:
     async def live(self) -> None:
         """Be welcomed, carry frames both ways until the socket closes, and end the link."""
         hello = await self._hello()
-        link = RemoteLink(f"attached-{hello.pid}-{next(self._numbers)}", self._outbox)
+        # A process that comes back is another link: what ends the old one must not end this.
+        link = RemoteLink(f"attached-{hello.pid}-{secrets.token_hex(3)}", self._outbox)
         self._link = link
         await asyncio.wrap_future(self._engine.add_link(link))
         sending: asyncio.Task[None] | None = None

@@ -5,11 +5,12 @@ Opening is not held up by it: what it takes to listen is imported here, and only
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from typing import TYPE_CHECKING
 
-from nbdurable.errors import NbdurableError
+from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.wiring import DurableEngine
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ class Listening:
         return f"<Listening {self._serving or 'not yet'}>"
 
     def start(self) -> None:
+        # Before the engine, which ends at exit as well if nobody has closed it.
+        atexit.register(self.close)
         self._thread.start()
 
     def close(self) -> None:
         """Those who have joined look for the next owner at once."""
+        atexit.unregister(self.close)
         self._closing.set()
         self._thread.join()
         if self._serving is not None:
@@ -54,6 +58,9 @@ class Listening:
 
             serving = Serving(self._opened)
             serving.start()
+        except EngineClosedError:
+            # It was over before anybody could have joined it.
+            return
         except (NbdurableError, OSError) as error:
             # The engine works all the same, for this process.
             logger.warning("other processes cannot join this engine: %s", error)

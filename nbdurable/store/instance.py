@@ -8,6 +8,7 @@ was found. No DuckDB exception leaves this package; `translate` makes ours of th
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,12 @@ QUESTION_MEMORY_LIMIT: Final = "96MiB"
 # What a query sorts beside its memory, it must not take from the disk that commits go to.
 SPILL_LIMIT: Final = "512MiB"
 
+# DuckDB has one limit for all, and whoever finds nothing left below it fails, be it a commit or a
+# checkpoint, which takes its database with it. So queries are stopped before: in what cannot be
+# written to disk (what a sort holds can, and makes room by itself), and in what was written there.
+HELD_BYTES_MAX: Final = 128 * 1024 * 1024
+SPILLED_BYTES_MAX: Final = 384 * 1024 * 1024
+
 _SETTINGS: Final = {
     "memory_limit": MEMORY_LIMIT,
     "max_temp_directory_size": SPILL_LIMIT,
@@ -56,6 +63,8 @@ _SETTINGS: Final = {
 }
 
 # Rows decoded at once while verifying.
+# With this every sentence of DuckDB's about memory ends, e.g. "failed to pin block of size …".
+_MEMORY_USED: Final = re.compile(r"\([\d.]+ \w+/[\d.]+ \w+ used\)")
 _VERIFY_ROWS: Final = 2_048
 
 
@@ -83,6 +92,8 @@ class Instance:
         # Whose settings cannot be changed once the configuration is locked.
         self._questions: list[duckdb.DuckDBPyConnection] = []
         self._has_history = False
+        self._watch = self.cursor()
+        self._watching = threading.Lock()
 
     def attach(self) -> None:
         """Attach what was verified, for good; from then on nothing else can be reached."""
@@ -163,6 +174,16 @@ class Instance:
             with suppress(duckdb.Error):
                 cursor.execute(QUERIES["end_read"])
             self._questions.append(cursor)
+
+    def is_crowded(self) -> bool:
+        """Whether queries have taken as much memory as they may. From any thread."""
+        try:
+            with self._watching:
+                held_bytes, spilled_bytes = one(self._watch, "memory_in_use")
+        except duckdb.Error:
+            # Not even this can be found out.
+            return True
+        return held_bytes > HELD_BYTES_MAX or spilled_bytes > SPILLED_BYTES_MAX
 
     def prepare_history(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Make the views of SQL users, if they are not there. At first use: it takes 0.1 s."""
@@ -261,8 +282,11 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def wants_memory(error: duckdb.Error) -> bool:
-    """Whether it has failed for want of memory; a commit says so in other words than the rest."""
-    return isinstance(error, duckdb.OutOfMemoryException) or "failed to allocate" in str(error)
+    """Whether it has failed for want of memory, whatever it was doing when it found none."""
+    return (
+        isinstance(error, duckdb.OutOfMemoryException)
+        or _MEMORY_USED.search(str(error)) is not None
+    )
 
 
 def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,9 +24,9 @@ from nbdurable.store import gate
 from nbdurable.store.absorb import Switch, checkpoint
 from nbdurable.store.blobs import MARK, Blobs
 from nbdurable.store.instance import (
-    MEMORY_LIMIT,
+    HELD_BYTES_MAX,
     QUESTIONS_MAX,
-    SPILL_LIMIT,
+    SPILLED_BYTES_MAX,
     Instance,
     translate,
     wants_memory,
@@ -33,12 +34,14 @@ from nbdurable.store.instance import (
 from nbdurable.store.sql import QUERIES
 
 Parameters = Sequence[object] | Mapping[str, object]
-Why = Literal["time", "asker", "memory", "files"]
+Why = Literal["time", "limit", "asker", "memory", "files"]
 
 # A snapshot this old is in the way of a checkpoint, whoever it belongs to.
 TIME_LIMIT_MS_MAX: Final = 30_000
 # Rows made into Python objects at once.
 _FETCH_ROWS: Final = 512
+# A query takes some 0.5 MiB per millisecond, at most.
+_LOOK_EVERY_S: Final = 0.02
 # DuckDB forgets an interruption that comes between two statements, so it is repeated.
 _INTERRUPT_EVERY_S: Final = 0.02
 # DuckDB looks for interruptions between two vectors; one expression may take longer than this.
@@ -56,6 +59,11 @@ _PLAIN_TYPES: Final = re.compile(
 _PINS: Final = ("pin_hot", "base_meta")
 
 _REASONS: Final[dict[Why, str]] = {
+    "limit": (
+        f"The query needs more memory than it may have ({HELD_BYTES_MAX >> 20} MiB, and"
+        f" {SPILLED_BYTES_MAX >> 20} MiB on disk). Sort or group less: narrow it with where, or"
+        " select fewer columns."
+    ),
     "asker": "The query was interrupted.",
     "memory": (
         "The query was interrupted, because the engine needed the memory that it had taken. Ask for"
@@ -160,6 +168,14 @@ class History:
                 cursor.execute(QUERIES[name]).fetchall()
         yield Blobs(self.folder)
 
+    def is_crowded(self) -> bool:
+        """Whether those inside have taken as much memory as they may."""
+        try:
+            return self._attached().is_crowded()
+        except StoreError:
+            # The journal is being left, and they are interrupted for that.
+            return False
+
     def wake(self) -> None:
         with self._turn:
             self._turn.notify_all()
@@ -230,9 +246,9 @@ class Question:
     @contextmanager
     def _answered(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Blobs]]:
         """The statement is under way, and its errors are ours."""
-        timekeeper = threading.Thread(target=self._keep_time, name="nbdurable-query", daemon=True)
+        watcher = threading.Thread(target=self._keep_watch, name="nbdurable-query", daemon=True)
         self._cursor: duckdb.DuckDBPyConnection | None = None
-        timekeeper.start()
+        watcher.start()
         try:
             with self._history.inside(self) as cursor:
                 try:
@@ -245,19 +261,24 @@ class Question:
                             yield cursor, blobs
                 finally:
                     # Before the cursor is closed: nobody may interrupt what is not there.
-                    self._end(timekeeper)
+                    self._end(watcher)
         finally:
-            self._end(timekeeper)
+            self._end(watcher)
 
-    def _end(self, timekeeper: threading.Thread) -> None:
+    def _end(self, watcher: threading.Thread) -> None:
         self._has_ended.set()
         self._ends.set()
-        timekeeper.join()
+        watcher.join()
         self._cursor = None
 
-    def _keep_time(self) -> None:
-        if not self._ends.wait(self._limits.time_ms / 1000):
-            self.interrupt("time")
+    def _keep_watch(self) -> None:
+        """It ends when its time is over, and when it takes what the engine itself may need."""
+        ends_at = time.monotonic() + self._limits.time_ms / 1000
+        while not self._ends.wait(_LOOK_EVERY_S):
+            if time.monotonic() >= ends_at:
+                self.interrupt("time")
+            elif self._cursor is not None and self._history.is_crowded():
+                self.interrupt("limit")
         while not self._has_ended.wait(_INTERRUPT_EVERY_S):
             if self._cursor is not None:
                 self._cursor.interrupt()
@@ -269,11 +290,7 @@ class Question:
         except duckdb.Error as error:
             self.raise_if_interrupted()
             if wants_memory(error):
-                raise QueryError(
-                    f"The query needs more memory than it may have ({MEMORY_LIMIT}, and"
-                    f" {SPILL_LIMIT} on disk). Sort or group less: narrow it with where, or select"
-                    " fewer columns."
-                ) from None
+                raise QueryError(_REASONS["limit"]) from None
             if isinstance(error, gate.USERS_ERRORS):
                 with suppress(duckdb.Error):
                     # What has failed takes no more statements, and the names are asked for by one.

@@ -1,19 +1,23 @@
 """What a call over HTTP costs: calls per second at 100 in flight, beside an echo that does nothing.
 
-    python tests/bench/bench_http.py [--calls 2000] [--in-flight 100] [--rounds 5] [--url URL ...]
+    python tests/bench/bench_http.py [--calls 2000] [--in-flight 100] [--rounds 5] [--restate]
 
 One process serves, another calls, over kept connections, in interleaved rounds: a bare Starlette
 application on uvicorn that sends its body back; a handler that returns at once, by call and by
-send; and an exclusive handler that reads and writes state, over 20 keys. With `--url` the first of
-those handlers is called elsewhere too, e.g. on a Restate server that has `Greeter/greet`.
+send; and an exclusive handler that reads and writes state, over 20 keys. With `--restate` the first
+and the last are also called on a real Restate server from npm, as it comes, with the same handlers
+on restate-sdk in a process of their own. With `--url URL` the first is called wherever it is.
 
-The figure is the ratio between the medians of two columns of one run. CPU is the serving process's.
+The figure is the ratio between the medians of two columns of one run. CPU is the serving process's,
+or of both where two serve. All share the cores of this machine, so compare within one run only.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import os
 import socket
 import statistics
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -73,6 +78,36 @@ async def serve() -> None:
     await echoing
 
 
+@contextlib.contextmanager
+def restate() -> Iterator[tuple[str, list[int]]]:
+    """A real server with those handlers: its address, and the processes that serve."""
+    from support.cluster import RestateServer
+    from support.npm import installed
+
+    command = [sys.executable, str(Path(__file__).with_name("on_restate_sdk.py"))]
+    with (
+        tempfile.TemporaryDirectory() as programs,
+        tempfile.TemporaryDirectory() as folder,
+        RestateServer(
+            functools.cache(lambda name: installed(name, Path(programs))),
+            Path(folder),
+            # As it comes: what tests set is smaller.
+            RESTATE_DEFAULT_NUM_PARTITIONS="24",
+            RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE="2GiB",
+        ) as server,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as serving,
+    ):
+        assert serving.stdin is not None
+        assert serving.stdout is not None
+        server.register(f"http://127.0.0.1:{serving.stdout.readline().strip()}")
+        yield server.ingress_url, [server.pid, serving.pid]
+        # The server first: the other waits for its open streams.
+        server.kill()
+        serving.stdin.close()
+
+
 # -- calling ------------------------------------------------------------------------------------
 
 
@@ -81,6 +116,7 @@ class Load(NamedTuple):
     url: str
     path: str
     body: bytes
+    pids: Sequence[int]
     key_count: int = 0
 
 
@@ -91,12 +127,12 @@ class Measured(NamedTuple):
     cpu_us: float
 
 
-async def put_under(load: Load, calls: int, in_flight: int, pid: int | None) -> Measured:
+async def put_under(load: Load, calls: int, in_flight: int) -> Measured:
     took: list[float] = []
-    begun, cpu = time.perf_counter(), cpu_s(pid)
+    begun, cpu = time.perf_counter(), cpu_s(load.pids)
     per_connection = calls // in_flight
     await asyncio.gather(*(call(load, n, per_connection, took) for n in range(in_flight)))
-    elapsed_s, spent_s = time.perf_counter() - begun, cpu_s(pid) - cpu
+    elapsed_s, spent_s = time.perf_counter() - begun, cpu_s(load.pids) - cpu
     took.sort()
     return Measured(
         len(took) / elapsed_s,
@@ -131,50 +167,78 @@ async def call(load: Load, number: int, count: int, took: list[float]) -> None:
     writer.close()
 
 
-def cpu_s(pid: int | None) -> float:
-    """User and system time of a process so far; 0 for one that is not ours to ask."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_s(pids: Sequence[int]) -> float:
+    """User and system time of processes so far; 0 of those that are not ours to ask."""
+    ticks = 0
+    for pid in pids:
+        said = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+        fields = said.rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(calls: int, in_flight: int, rounds: int, urls: list[str]) -> None:
+def measure(calls: int, in_flight: int, rounds: int, urls: list[str], *, beside: bool) -> None:
     command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as serving:
+    with contextlib.ExitStack() as running:
+        there = running.enter_context(restate()) if beside else None
+        serving = running.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
         assert serving.stdout is not None
         assert serving.stdin is not None
         echo_url, ingress_url = serving.stdout.readline().split()
+        ours = [serving.pid]
         loads = [
-            Load("echo", echo_url, "/echo", b'"ada"'),
-            Load("call", ingress_url, "/Greeter/greet", b'"ada"'),
-            Load("send", ingress_url, "/Greeter/greet/send", b'"ada"'),
-            Load("object", ingress_url, "/Counter/{key}/add", b"1", key_count=20),
-            *(Load(f"call {url}", url, "/Greeter/greet", b'"ada"') for url in urls),
+            Load("echo", echo_url, "/echo", b'"ada"', ours),
+            Load("call", ingress_url, "/Greeter/greet", b'"ada"', ours),
+            Load("send", ingress_url, "/Greeter/greet/send", b'"ada"', ours),
+            Load("object", ingress_url, "/Counter/{key}/add", b"1", ours, key_count=20),
+            *(Load(f"call {url}", url, "/Greeter/greet", b'"ada"', ()) for url in urls),
         ]
+        if there is not None:
+            url, theirs = there
+            loads += [
+                Load("call, restate", url, "/Greeter/greet", b'"ada"', theirs),
+                Load("object, restate", url, "/Counter/{key}/add", b"1", theirs, key_count=20),
+            ]
         found: dict[str, list[Measured]] = {load.name: [] for load in loads}
+        # Once for nothing: connections, caches and code are there from then on.
+        for load in loads:
+            asyncio.run(put_under(load, calls, in_flight))
         for _ in range(rounds):
             for load in loads:
-                pid = None if load.url in urls else serving.pid
-                found[load.name].append(asyncio.run(put_under(load, calls, in_flight, pid)))
+                found[load.name].append(asyncio.run(put_under(load, calls, in_flight)))
         serving.stdin.close()
+    print(f"load average of this machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     print(f"{'':32}  calls/s   p50 ms   p99 ms   CPU us")
-    for name, measured in found.items():
-        medians = [statistics.median(column) for column in zip(*measured, strict=True)]
-        print(f"{name:32}" + "".join(f"{median:9.1f}" for median in medians))
+    medians = {
+        name: [statistics.median(column) for column in zip(*measured, strict=True)]
+        for name, measured in found.items()
+    }
+    for name, columns in medians.items():
+        print(f"{name:32}" + "".join(f"{median:9.1f}" for median in columns))
+    for name in ("call", "object"):
+        if f"{name}, restate" in medians:
+            print(f"{name}: {medians[name][0] / medians[f'{name}, restate'][0]:.2f} times as many")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--restate", action="store_true")
     parser.add_argument("--calls", type=int, default=2_000)
     parser.add_argument("--in-flight", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--url", action="append", default=[], dest="urls")
     arguments = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parent.parent))
     if arguments.serve:
         asyncio.run(serve())
     else:
-        measure(arguments.calls, arguments.in_flight, arguments.rounds, arguments.urls)
+        measure(
+            arguments.calls,
+            arguments.in_flight,
+            arguments.rounds,
+            arguments.urls,
+            beside=arguments.restate,
+        )

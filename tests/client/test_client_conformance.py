@@ -299,6 +299,20 @@ async def test_a_workflow_runs_once_and_can_be_waited_for_by_its_key(client_of: 
         assert await client.workflow_output(run, key) == [key, 7, "yes"]
 
 
+# Restate refuses scopes (400) until its virtual queues are enabled.
+@pytest.mark.parametrize("client_of", [*CLIENTS, "connected"], indirect=True)
+async def test_a_workflow_of_a_scope_is_waited_for_by_its_scope(client_of: Any, key: str):
+    async with client_of() as client:
+        await client.generic_send("Flow", "run", b"7", key, scope="t")
+        with pytest.raises(InvocationNotReadyError):
+            await client.workflow_output(run, key, scope="t")
+        with pytest.raises(InvocationNotFoundError):
+            await client.workflow_output(run, key)
+        await client.generic_call("Flow", "approve", b'"yes"', key, scope="t")
+        for workflow in (run, "Flow"):
+            assert await client.workflow_attach(workflow, key, scope="t") == [key, 7, "yes"]
+
+
 # -- people's verbs -------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -201,3 +203,26 @@ async def test_a_journal_that_is_deleted_is_not_begun_anew_by_those_who_joined(j
         await second.client.services()
     assert not await asyncio.to_thread(journal.exists)
     await second.__aexit__(None, None, None)
+
+
+UNCLOSED = """
+import sys, nbdurable
+engine = nbdurable.open_sync(sys.argv[1]).__enter__()
+print("owner" if engine.opened.is_owner else "joined", engine.client.services())
+"""
+
+
+@pytest.mark.parametrize("how", ["owner", "joined"])
+async def test_a_process_that_closes_nothing_ends_without_a_word(journal: Path, how: str):
+    """As scripts and kernels do; what is left to itself must not complain, nor hang."""
+    if how == "joined":
+        async with nbdurable.open(journal):
+            ended = await asyncio.to_thread(ended_script, journal)
+    else:
+        ended = await asyncio.to_thread(ended_script, journal)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{how} []\n", "")
+
+
+def ended_script(journal: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", UNCLOSED, journal]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

@@ -69,6 +69,13 @@ select
 from pending
 order by lsn;
 
+-- name: memory_in_use
+-- What can neither be dropped nor written to disk, and what has been written there.
+select
+    cast(coalesce(sum(memory_usage_bytes) filter (tag = 'ALLOCATOR'), 0) as bigint) as held_bytes,
+    cast(sum(temporary_storage_bytes) as bigint) as spilled_bytes
+from duckdb_memory();
+
 -- name: begin_read
 -- One snapshot for the statements that follow, which cannot write by mistake.
 begin transaction read only;
