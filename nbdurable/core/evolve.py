@@ -75,7 +75,7 @@ from nbdurable.core.state import (
     Status,
     Waiter,
 )
-from nbdurable.core.values import ObjectId, Result, Success
+from nbdurable.core.values import ObjectId, Result, Success, with_shared_names
 
 
 def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
@@ -136,7 +136,10 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
                 state.completed[fact.invocation_id], last_lsn=lsn, journal_purged=True
             )
         case InvocationRestored():
-            state.completed[fact.completed.id] = fact.completed
+            target = with_shared_names(fact.completed.target)
+            state.completed[fact.completed.id] = msgspec.structs.replace(
+                fact.completed, target=target
+            )
         case _:
             invocation = state.invocations[fact.invocation_id]
             invocation.last_lsn = lsn
@@ -304,7 +307,7 @@ def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
 def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -> None:
     inv = Invocation(
         id=fact.invocation_id,
-        target=fact.target,
+        target=with_shared_names(fact.target),
         status="scheduled",
         argument=msgspec.structs.replace(fact.argument, lsn=lsn),
         seed=fact.seed,
