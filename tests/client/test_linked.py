@@ -9,7 +9,7 @@ import pytest
 
 from nbdurable import errors
 from nbdurable.client.linked import LinkedAccess
-from nbdurable.client.questions import AllInvocations, AllServices
+from nbdurable.client.questions import AllInvocations, AllServices, InvocationAndJournal
 from nbdurable.core.ids import random_invocation_id
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.proposals import Done, KillInvocation, Refused
@@ -74,7 +74,8 @@ def test_who_gives_up_says_so_and_hears_nothing_more(access: LinkedAccess, sent:
 
 def test_a_watch_is_told_again_and_again_until_it_ends(access: LinkedAccess, sent: list[Any]):
     seen: list[Any] = []
-    end = access.watch(ONE, lambda view, entries: seen.append(entries))
+    question = InvocationAndJournal(invocation_id=ONE)
+    end = access.watch(question, lambda both: seen.append(both[1]))
     (watching,) = sent
     assert isinstance(watching, Watch)
     view = {
