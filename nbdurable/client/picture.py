@@ -186,7 +186,7 @@ def tone_of(view: InvocationView) -> Tone:
         return "ok" if view.succeeded else "bad"
     if _is_stuck(view):
         return "bad"
-    if view.open_promises or view.is_asleep or not view.is_code_loaded:
+    if view.open_promises or view.open_awakeables or view.is_asleep or not view.is_code_loaded:
         return "waits"
     return _TONES.get(view.status, "quiet")
 
@@ -200,6 +200,8 @@ def status_of(view: InvocationView) -> str:
         return "its code is not loaded"
     if view.open_promises and not _is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
+    if view.open_awakeables and not _is_stuck(view):
+        return "waits for an answer"
     if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
         return f"sleeps until {clock_time(view.wakes_at_ms)}"
     return view.status.replace("-", " ")
@@ -212,7 +214,7 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return ""
     if not view.is_code_loaded:
         return view.how_to_load
-    if view.open_promises and not _is_stuck(view):
+    if (view.open_promises or view.open_awakeables) and not _is_stuck(view):
         return f"{surface.command} approve {name}"
     if view.status == "paused" and view.mismatch is not None:
         accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""

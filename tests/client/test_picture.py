@@ -9,6 +9,8 @@ from nbdurable.client.picture import (
     TERMINAL,
     duration,
     picture_of,
+    status_of,
+    tone_of,
     what_to_do,
 )
 
@@ -43,3 +45,20 @@ def test_each_surface_names_its_own_verbs():
     assert what_to_do(waiting) == "%durable approve Payment/order-456"
     assert what_to_do(waiting, TERMINAL) == "nbdurable approve Payment/order-456"
     assert "cell" not in what_to_do(view_of(status="paused"), TERMINAL)
+
+
+def test_who_waits_for_an_answer_says_so_and_who_is_stuck_says_that_first():
+    """An approval of a service is an awakeable; and an answer does not heal a mismatch."""
+    asking = view_of(open_awakeables=("sign_1x",), status="suspended")
+    assert status_of(asking) == "waits for an answer"
+    assert what_to_do(asking) == "%durable approve Payment/order-456"
+    paused = view_of(open_promises=("approved",), status="paused", mismatch="acceptable")
+    assert (status_of(paused), tone_of(paused)) == ("paused", "bad")
+    assert "%durable accept Payment/order-456" in what_to_do(paused)
+    assert "nbdurable resume --accept Payment/order-456" in what_to_do(paused, TERMINAL)
+
+
+def test_how_a_run_was_ended_is_no_failure_of_its_own():
+    for by in ("killed", "cancelled"):
+        ended = view_of(status="completed", succeeded=False, completed_by=by, completed_at_ms=5)
+        assert status_of(ended) == by
