@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -47,9 +48,14 @@ OUTPUTS = """(id) => {
 class Lab:
     """One notebook, open in one page."""
 
-    def __init__(self, page: Page, folder: Path):
+    def __init__(self, page: Page, folder: Path, open_beside: Callable[..., Page]):
         self.page = page
         self.folder = folder
+        self._open_beside = open_beside
+
+    def beside(self, notebook: nbformat.NotebookNode, name: str) -> "Lab":
+        """Another notebook of the same project, in a page and with a kernel of its own."""
+        return Lab(self._open_beside(notebook, name), self.folder, self._open_beside)
 
     def run(self, *cell_ids: str) -> None:
         for cell_id in cell_ids:
@@ -101,20 +107,25 @@ def lab(tmp_path, theme, notebook):
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
     work, own = tmp_path / "work", tmp_path / "jupyter"
     work.mkdir()
-    nbformat.write(notebook, work / "notebook.ipynb")
     server, url = _start_server(work, own, theme)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-            try:
+
+            def open_page(shown: nbformat.NotebookNode, name: str) -> Page:
+                nbformat.write(shown, work / f"{name}.ipynb")
                 page = browser.new_page(viewport={"width": 1280, "height": 1000})
                 page.set_default_timeout(WAIT_MS_MAX)
-                page.goto(f"{url}lab/tree/notebook.ipynb")
+                # A workspace of its own: two pages with the same one would take turns.
+                page.goto(f"{url}lab/workspaces/{name}/tree/{name}.ipynb")
                 page.wait_for_function(
                     "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
                     "?.connectionStatus === 'connected'"
                 )
-                yield Lab(page, tmp_path)
+                return page
+
+            try:
+                yield Lab(open_page(notebook, "notebook"), tmp_path, open_page)
             finally:
                 browser.close()
     finally:

@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.running import durable, replaying, until
 
+import nbdurable
 from nbdurable import Context, Service
 from nbdurable.core.attempt import Phase
 from nbdurable.core.proposals import WriteOutput
@@ -94,6 +96,26 @@ async def test_output_is_seen_while_the_handler_goes_on():
         await until(engine, sent.invocation_id, lambda _, e: e[0].output == "at work\n")
         finish.set()
         await engine.client.attach(sent.invocation_id)
+
+
+async def test_sql_finds_what_was_printed(tmp_path: Path):
+    """Whole, where a view is cut."""
+    async with nbdurable.open(tmp_path / "journal", services=[service]) as engine:
+        sent = await engine.client.service_send(talk, None)
+        await engine.client.attach(sent.invocation_id)
+        found = await engine.client.query(
+            "select stream, value_utf8, after_journal_entry_index from output where id = ?"
+            " order by lsn",
+            [sent.invocation_id],
+        )
+    assert [row[1] for row in found.rows] == [
+        "before\n",
+        "in a step\n",
+        "in another\n",
+        "between\n",
+        "after\n",
+    ]
+    assert [row[0] for row in found.rows] == ["stdout", "stdout", "stdout", "stderr", "stdout"]
 
 
 # -- one attempt's ------------------------------------------------------------------------------
