@@ -171,7 +171,7 @@ def test_curl_says_what_a_restate_server_is_told(
 def curled(line: str) -> Any:
     """What one line of a shell prints, which is JSON unless it is nothing."""
     ran = subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, check=True, timeout=END_S_MAX
+        ["/bin/sh", "-c", line], capture_output=True, text=True, check=True, timeout=END_S_MAX
     )
     return json.loads(ran.stdout) if ran.stdout else None
 

@@ -70,6 +70,7 @@ from nbdurable.errors import (
     JournalGoneError,
     NbdurableError,
     QueryError,
+    StoreError,
 )
 
 logger = logging.getLogger("nbdurable")
@@ -376,7 +377,13 @@ class Engine:
         decisions = [self._decide(letter.proposal, now_ms) for letter in letters]
         records = [record for decision in decisions for record in decision.records]
         try:
-            await self._commit(self._rows(records))
+            rows = self._rows(records)
+        except StoreError as error:
+            # Of anything else that fails there, deciding it again would fail again, for ever.
+            await self._recover_from(error, letters, decisions, records[-1].lsn)
+            return
+        try:
+            await self._commit(rows)
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
