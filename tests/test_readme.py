@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,7 +114,7 @@ def test_the_command_line_does_what_is_shown(
         monkeypatch.setenv(f"NBDURABLE_{name}", "127.0.0.1:0")
     (flows,) = python_blocks("On the command line")
     Path("flows.py").write_text(flows)
-    up, commands = shell_blocks("On the command line")
+    up, commands, *_ = shell_blocks("On the command line")
     serving = start_apart(*shlex.split(up)[1:])
     try:
         until_served(tmp_path / ".nbdurable")
@@ -122,10 +124,56 @@ def test_the_command_line_does_what_is_shown(
         serving.communicate(timeout=END_S_MAX)
     assert [one.exit_code for one in shown] == [0] * 7
     assert shown[0].stdout == '"Hello, World!"\n'
-    assert "Payment/order-456/run" in shown[2].stdout
+    assert "PaymentWorkflow/order-456/run" in shown[2].stdout
     assert "approved" in shown[3].stdout
     assert shown[5].stdout == '"captured 100"\n'
-    assert "Payment/order-456/run" in shown[6].stdout
+    assert "PaymentWorkflow/order-456/run" in shown[6].stdout
+
+
+def test_curl_says_what_a_restate_server_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line as it stands, by curl itself, but for the ports."""
+    assert shutil.which("curl"), "the README's lines need curl; write: apt-get install curl"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
+    ingress, admin = free_ports(2)
+    for name, port in (("INGRESS", ingress), ("ADMIN", admin)):
+        monkeypatch.setenv(f"NBDURABLE_{name}", f"127.0.0.1:{port}")
+    (flows,) = python_blocks("On the command line")
+    Path("flows.py").write_text(flows)
+    _, _, up, curls = shell_blocks("On the command line")
+    lines = curls.replace(":8080", f":{ingress}").replace(":9070", f":{admin}").splitlines()
+    serving = start_apart(*shlex.split(up)[1:])
+    try:
+        until_served(tmp_path / ".nbdurable")
+        said = [curled(line) for line in lines]
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=END_S_MAX)
+    # A send is answered before it has run, so the count that is read may be without it.
+    assert said[6] in (5, 6)
+    assert {said[2], said[3]} == {said[0]} == {"Hello, World!"}
+    assert said[4] == 5
+    assert [said[sent]["status"] for sent in (1, 5, 7)] == ["Accepted"] * 3
+    assert said[8]["code"] == 470
+    assert said[9:13] == [None, "captured 100", None, "captured 50"]
+    services = {service["name"]: service["ty"] for service in said[13]["services"]}
+    assert services == {
+        "Greeter": "Service",
+        "Counter": "VirtualObject",
+        "PaymentWorkflow": "Workflow",
+    }
+    found = {row["target"]: row["status"] for row in said[14]["rows"]}
+    assert found["PaymentWorkflow/order-789/run"] == "completed"
+
+
+def curled(line: str) -> Any:
+    """What one line of a shell prints, which is JSON unless it is nothing."""
+    ran = subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, check=True, timeout=END_S_MAX
+    )
+    return json.loads(ran.stdout) if ran.stdout else None
 
 
 def shell_blocks(after: str) -> list[str]:

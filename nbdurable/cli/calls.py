@@ -14,10 +14,13 @@ from typing import Final, NamedTuple
 import click
 
 from nbdurable.cli.exits import FAILED, OK, WAITING
+from nbdurable.cli.looking import paused_note
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import DurationType, common, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
+from nbdurable.client.picture import status_of
+from nbdurable.client.views import InvocationView
 from nbdurable.core.manifest import HandlerManifest
 from nbdurable.errors import HttpError, TerminalError
 from nbdurable.sdk.serde import BytesSerde
@@ -162,7 +165,7 @@ def attach(
         client = at_hand.client
         view = await client.find(run)
         if not view.is_done and (now or not view.is_code_loaded):
-            why = view.status if view.is_code_loaded else view.how_to_load
+            why = status_of(view) if view.is_code_loaded else view.how_to_load
             click.echo(f"{view.target} has no result yet: {why}", err=True)
             return WAITING
         return await _wait(client, view.id, timeout, as_json=as_json)
@@ -185,7 +188,7 @@ async def _wait(
     """Print the result, and return the exit code that says what it is."""
     try:
         async with asyncio.timeout(None if patience is None else patience.total_seconds()):
-            result: bytes = await client.attach(invocation_id, BytesSerde()) or b""
+            result = await _result_or_pause(client, invocation_id)
     except TimeoutError:
         click.echo(f"{invocation_id} has no result yet", err=True)
         return WAITING
@@ -196,11 +199,38 @@ async def _wait(
         else:
             click.echo(f"[{error.status_code}] {error.message}", err=True)
         return FAILED
+    if isinstance(result, InvocationView):
+        click.echo(paused_note(result), err=True)
+        return WAITING
     if as_json:
         write_json({"id": invocation_id, "result": _readable(result)})
     elif result:
         click.echo(result)
     return OK
+
+
+async def _result_or_pause(client: EngineClient, invocation_id: str) -> bytes | InvocationView:
+    """What the run returned; or the run, once it is paused, and no result comes by itself."""
+    loop = asyncio.get_running_loop()
+    changes = asyncio.Queue[InvocationView]()
+
+    def changed(view: InvocationView, _: object) -> None:
+        """On a thread of the client's."""
+        if view.status == "paused":
+            loop.call_soon_threadsafe(changes.put_nowait, view)
+
+    end = await asyncio.to_thread(client.watch, invocation_id, changed)
+    attaching = asyncio.ensure_future(client.attach(invocation_id, BytesSerde()))
+    pausing = asyncio.ensure_future(changes.get())
+    try:
+        await asyncio.wait({attaching, pausing}, return_when=asyncio.FIRST_COMPLETED)
+        if attaching.done():
+            return attaching.result() or b""
+        return pausing.result()
+    finally:
+        attaching.cancel()
+        pausing.cancel()
+        await asyncio.to_thread(end)
 
 
 async def _send(

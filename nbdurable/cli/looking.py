@@ -132,7 +132,7 @@ def show(run: str, trace: bool, journal: Path | None, as_json: bool) -> None:
 def watch(run: str, journal: Path | None, as_json: bool) -> None:
     """Follow a run live until it is over. Ctrl-C stops looking; the run goes on.
 
-    Exits with 0 when it succeeded, 1 when it failed, 3 when it is not over.
+    Exits with 0 when it succeeded, 1 when it failed, 3 when it is not over, or is paused.
     """
     try:
         view = ask(journal, partial(_follow, run=run, as_json=as_json))
@@ -147,6 +147,11 @@ def code_of(view: InvocationView) -> int:
     if not view.is_done:
         return WAITING
     return OK if view.succeeded else FAILED
+
+
+def paused_note(view: InvocationView) -> str:
+    """What whoever waits for a paused run is told: it does not go on by itself."""
+    return f"{view.target} is paused: {what_to_do(view, TERMINAL)}"
 
 
 async def _follow(at_hand: Reached, run: str, *, as_json: bool) -> InvocationView:
@@ -172,6 +177,9 @@ async def _follow(at_hand: Reached, run: str, *, as_json: bool) -> InvocationVie
             picture = picture_of(view, entries, client.now_ms(), surface=TERMINAL)
             show_next(picture, (view, entries))
             if view.is_done:
+                return view
+            if view.status == "paused":
+                click.echo(paused_note(view), err=True)
                 return view
             if at_hand.owner is None:
                 # Nobody but us has the journal, and we have no code: nothing would ever change.

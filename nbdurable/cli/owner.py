@@ -138,10 +138,12 @@ class _Linked:
 
     @classmethod
     async def to(cls, own: DurableEngine, place: Place) -> _Linked:
-        """Raises LinkLostError when nobody answers there."""
+        """Raises LinkLostError when nobody answers there, NbdurableError when we are refused."""
         access = SwitchingAccess(asyncio.get_running_loop())
         program = " ".join(sys.argv)[:_PROGRAM_CHARS_MAX]
-        attachment = await Attachment.open(place.url, place.headers, own.link, program=program)
+        attachment = await Attachment.open(
+            place.url, place.headers, own.link, token_file=place.token_file, program=program
+        )
         linked = LinkedAccess(attachment.send)
         carrying = asyncio.create_task(attachment.run(linked.heard))
 

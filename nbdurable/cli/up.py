@@ -64,7 +64,8 @@ def up(
             "ingress": ingress,
             "admin": admin,
             "token_file": token_file,
-            "no_token": no_token,
+            # What is typed wins over what is set, also where the two are one question.
+            "no_token": False if token_file is not None else no_token,
             "idle_exit": idle_exit,
         }
     )

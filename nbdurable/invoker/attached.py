@@ -15,11 +15,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, assert_never
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from nbdurable import __version__
 from nbdurable.core.proposals import AttemptSteps, Proposal
@@ -57,6 +58,8 @@ PING_EVERY_S: Final = 20.0
 PONG_S_MAX: Final = 60.0
 # With this code the owner refuses for good, and says why.
 REFUSED_CODE: Final = 4400
+# Of HTTP, before there is a link: it answers, so to wait and ask again would change nothing.
+_REFUSED: Final = frozenset({401, 403})
 
 
 class Attachment:
@@ -80,6 +83,7 @@ class Attachment:
         headers: Mapping[str, str],
         hands: LocalLink,
         *,
+        token_file: Path | None = None,
         program: str = "",
         slots: int | None = None,
     ) -> Attachment:
@@ -87,7 +91,7 @@ class Attachment:
 
         Raises:
             LinkLostError: Nobody is there, or nobody who answers.
-            NbdurableError: The owner refuses, and says why.
+            NbdurableError: The owner refuses, or does not take the token of `token_file`.
         """
         try:
             socket = await connect(
@@ -105,6 +109,8 @@ class Attachment:
                 logger=logger,
             )
         except (OSError, TimeoutError, InvalidHandshake) as error:
+            if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSED:
+                raise _not_let_in(url, error.response.status_code, token_file) from None
             raise LinkLostError(f"the owner of the journal does not answer: {error}") from None
         attachment = cls(socket, hands)
         hello = Hello(
@@ -205,6 +211,15 @@ class Attachment:
 
 def _bytes(message: str | bytes) -> bytes:
     return message.encode() if isinstance(message, str) else message
+
+
+def _not_let_in(url: str, status: int, token_file: Path | None) -> NbdurableError:
+    shown = "no token" if token_file is None else f"the token in {token_file}"
+    return NbdurableError(
+        f"the owner of the journal answers at {url}, and does not let us in with {shown}"
+        f" ({status}). The file may have been changed since it was started: put the token back, or"
+        " restart the owner"
+    )
 
 
 def _lost(error: ConnectionClosed | TimeoutError) -> NbdurableError:

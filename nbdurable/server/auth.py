@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nbdurable.errors import NbdurableError
 from nbdurable.server.options import ServeOptions, is_loopback
 from nbdurable.store.lock import write_private
 
@@ -143,18 +144,36 @@ def _refuse_size(header_count: int) -> Refusal | None:
 
 
 def kept_token(file: Path) -> str:
-    """The token in this file, made when it is first asked for; readable by its owner only."""
-    with _making:
-        if file.exists():
-            # Somebody may have copied the folder, or made it readable, since.
-            file.chmod(0o600)
-            token = file.read_text(encoding="ascii").strip()
-            if token:
-                return token
-        token = new_token()
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(file, token.encode())
-        return token
+    """The token in this file, made when it is first asked for; readable by its owner only.
+
+    Raises:
+        NbdurableError: The file cannot be read or made, or holds what cannot be a token.
+    """
+    try:
+        with _making:
+            return _kept_or_made(file)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except UnicodeDecodeError:
+        why = "it holds something else than ASCII text"
+    raise NbdurableError(
+        f"the token file {file} cannot be used: {why}. Name another one with token_file, or remove"
+        " it, and a new token is made"
+    )
+
+
+def _kept_or_made(file: Path) -> str:
+    if file.exists():
+        token = file.read_text(encoding="ascii").strip()
+        # Somebody may have copied the folder, or made it readable, since. What cannot be read is
+        # nothing of ours, and is left as it is.
+        file.chmod(0o600)
+        if token:
+            return token
+    token = new_token()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(file, token.encode())
+    return token
 
 
 def new_token() -> str:

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from nbdurable.client.access import LocalAccess
@@ -49,10 +50,11 @@ JOIN_S_MAX: Final = 10.0
 
 
 class Place(NamedTuple):
-    """Where the owner takes links, and what it wants to be shown."""
+    """Where the owner takes links, what it wants to be shown, and the file that this is from."""
 
     url: str
     headers: Mapping[str, str]
+    token_file: Path | None = None
 
 
 class Joined:
@@ -181,7 +183,12 @@ class Joined:
         program = " ".join(sys.argv)[:200]
         try:
             attachment = await Attachment.open(
-                place.url, place.headers, hands, program=program, slots=self._slots
+                place.url,
+                place.headers,
+                hands,
+                token_file=place.token_file,
+                program=program,
+                slots=self._slots,
             )
         except LinkLostError:
             return False
@@ -233,6 +240,7 @@ def place_of(own: DurableEngine) -> Place | None:
         return None
     try:
         headers = served.headers()
-    except OSError:
+    except (OSError, ValueError):
+        # The file of its token is gone, or is no text any more.
         return None
-    return Place(served.admin.replace("http", "ws", 1) + LINK_PATH, headers)
+    return Place(served.admin.replace("http", "ws", 1) + LINK_PATH, headers, served.token_file)

@@ -48,6 +48,30 @@ def test_a_run_is_watched_until_somebody_approves_it() -> None:
     assert out.splitlines()[-1] == "Payment/order-1/run succeeded"
 
 
+@pytest.mark.parametrize("verb", ["attach", "watch", "call"])
+def test_who_waits_for_a_paused_run_is_told_what_to_do(verb: str) -> None:
+    nbdurable("send", "Payment/order-1/run", "100")
+    words = ("Payment/order-1/run", "100") if verb == "call" else ("order-1",)
+    waiting = start_apart(verb, *words)
+    assert nbdurable("pause", "order-1").exit_code == 0
+    _, err = waiting.communicate(timeout=END_S_MAX)
+    assert waiting.returncode == 3
+    assert "Payment/order-1/run is paused: " in err
+    assert "nbdurable resume Payment/order-1" in err
+
+
+def test_who_does_not_wait_is_told_the_status_that_is_listed() -> None:
+    nbdurable("send", "Payment/order-1/run", "100")
+    watching = start_apart("watch", "order-1")
+    assert watching.stdout is not None
+    while "waits for" not in (line := watching.stdout.readline()):
+        assert line, watching.communicate()[1]
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=END_S_MAX)
+    looked = nbdurable("attach", "order-1", "--now")
+    assert (looked.exit_code, "waits for 'approved'" in looked.stderr) == (3, True)
+
+
 def test_who_stops_looking_leaves_the_run_alone() -> None:
     sent = nbdurable("send", "Greeter/nap", "3")
     watching = start_apart("watch", sent.stdout.strip(), "--json")

@@ -98,3 +98,28 @@ def test_the_journal_may_be_named(lived: Path, monkeypatch: pytest.MonkeyPatch) 
     assert nbdurable("ls", "--journal", str(lived / ".nbdurable")).exit_code == 0
     monkeypatch.setenv("NBDURABLE_HOME", str(lived / ".nbdurable"))
     assert nbdurable("ls").exit_code == 0
+
+
+def test_an_owner_that_does_not_take_the_token_is_told_apart_from_one_that_is_silent(
+    lived: Path,
+) -> None:
+    token = lived / ".nbdurable" / "token"
+    with package.open_sync():
+        until_served(lived / ".nbdurable")
+        token.write_text("another")
+        refused = nbdurable("ls")
+        assert refused.exit_code == 1
+        assert str(token) in refused.stderr
+        assert "401" in refused.stderr
+
+
+def test_a_token_that_is_no_text_is_no_traceback(
+    lived: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBDURABLE_OWNER_WAIT", "0s")
+    with package.open_sync():
+        until_served(lived / ".nbdurable")
+        (lived / ".nbdurable" / "token").write_bytes(b"\xff")
+        refused = nbdurable("ls")
+    assert refused.exit_code == 75
+    assert "Traceback" not in refused.stderr

@@ -62,6 +62,25 @@ def test_without_a_token_the_bare_line_works(start_up: Callable[..., Up]) -> Non
     assert up.post("/Greeter/greet", '"Ada"').status == 200
 
 
+def test_a_token_file_that_is_named_wins_over_no_token_that_is_set(
+    folder: Path, start_up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBDURABLE_NO_TOKEN", "true")
+    up = start_up("--token-file", "token")
+    assert up.said["token_file"] == str(folder / "token")
+    (folder / "token").write_text("another")
+    assert up.post("/Greeter/greet", '"Ada"').status == 401
+
+
+def test_no_token_wins_over_a_token_file_that_is_set(
+    start_up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBDURABLE_TOKEN_FILE", "token")
+    up = start_up("--no-token")
+    assert up.said["token_file"] is None
+    assert up.post("/Greeter/greet", '"Ada"').status == 200
+
+
 def test_it_ends_by_itself_when_nobody_needs_it(
     start_up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
 ) -> None:

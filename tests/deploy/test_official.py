@@ -57,6 +57,8 @@ from nbdurable import (
     is_internal_exception,
     select,
 )
+from nbdurable.deploy import restate_app
+from nbdurable.deploy.endpoint import App
 
 MANIFEST = b"application/vnd.restate.endpointmanifest.v4+json"
 
@@ -103,6 +105,18 @@ async def test_a_cluster_discovers_the_same_services_with_the_same_options():
     assert found["Counter"]["handlers"][0]["ty"] == "SHARED"
     kinds = {handler["name"]: handler["ty"] for handler in found["Flow"]["handlers"]}
     assert kinds == {"run": "WORKFLOW", "approve": "SHARED"}
+
+
+async def test_restate_app_is_the_official_application_itself():
+    """One call, for whoever has no other use for the `App` between."""
+    greeter = Service("Greeter")
+
+    @greeter.handler()
+    async def greet(ctx: Context, name: str) -> str: ...
+
+    app = restate_app([greeter])
+    assert not isinstance(app, App)
+    assert list(await discovered(app)) == ["Greeter"]
 
 
 def serving(handle: Any) -> Any:

@@ -147,6 +147,18 @@ def test_a_token_is_made_once_and_for_its_owner_only(tmp_path: Path):
     assert len(kept_token(tmp_path / "token")) >= 40
 
 
+def test_a_token_file_that_cannot_be_one_is_named(tmp_path: Path):
+    (tmp_path / "text").write_bytes("clé".encode())
+    with pytest.raises(NbdurableError, match=r"text cannot be used: .* ASCII"):
+        kept_token(tmp_path / "text")
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(NbdurableError, match="cannot be used: Is a directory"):
+        kept_token(tmp_path)
+    assert tmp_path.stat().st_mode == mode
+    with pytest.raises(NbdurableError, match="cannot be used: File exists"):
+        kept_token(tmp_path / "text" / "below")
+
+
 def test_without_a_token_it_listens_on_loopback_only():
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.com"):  # noqa: S104 - what is refused.
         with pytest.raises(NbdurableError, match="loopback only"):
