@@ -300,7 +300,7 @@ def kept_for(completion_ms: int | None, journal_ms: int | None) -> Kept:
 
 
 class Completed(Value, frozen=True, kw_only=True):
-    """What is kept of an invocation that has ended: some 600 bytes and its key, while it is retained.
+    """What is kept of an invocation that has ended: some 600 bytes and its key, while retained.
 
     The rest is in its journal. All of it is in the facts by which it began and ended.
     """
