@@ -27,6 +27,7 @@ from nbdurable.errors import (
     HttpError,
     InvocationNotFoundError,
     InvocationNotReadyError,
+    LinkLostError,
     QueryError,
     TerminalError,
 )
@@ -43,6 +44,8 @@ T = TypeVar("T")
 # Restate's; the admin API of an engine that is served elsewhere has to be named.
 ADMIN_PORT: Final = 9070
 _NOT_FOUND, _CONFLICT, _NOT_READY = 404, 409, 470
+# Restate says 400 of what it cannot parse, and 500 of a table or an id that is none.
+_WRONG_QUERY: Final = frozenset({400, 500})
 _ALREADY_INVOKED: Final = "the workflow method was already invoked"
 _JSON: Final = {"content-type": "application/json"}
 
@@ -128,12 +131,16 @@ class ConnectedClient(HttpClient):
     ) -> None:
         payload = self._wire.write(serde, value, "awakeable's value").payload
         path = f"restate/awakeables/{quoted(awakeable_id)}/resolve"
-        self._raise_for(await self._client.post(path, content=payload, headers=_JSON))
+        self._raise_for(
+            await self._request(self._client, "POST", path, content=payload, headers=_JSON)
+        )
 
     async def reject_awakeable(self, awakeable_id: str, message: str) -> None:
         path = f"restate/awakeables/{quoted(awakeable_id)}/reject"
         headers = {"content-type": "text/plain"}
-        self._raise_for(await self._client.post(path, content=message, headers=headers))
+        self._raise_for(
+            await self._request(self._client, "POST", path, content=message, headers=headers)
+        )
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -146,20 +153,49 @@ class ConnectedClient(HttpClient):
 
         Raises:
             QueryError: It is refused, wrong, or too much; the text says which.
+            HttpError: Not the query was refused: the token is wrong, for example.
         """
-        response = await self._admin.post(
+        response = await self._request(
+            self._admin,
+            "POST",
             "query",
             content=question_json(sql, parameters),
             # Restate reads the first alone, and wants it to be nothing but this.
             headers=[*_JSON.items(), ("accept", "application/json"), ("accept", FOUND_TYPE)],
         )
-        if response.status_code >= ERROR_STATUS_MIN:
+        code = response.status_code
+        if code in _WRONG_QUERY:
             raise QueryError(_message_of(response))
+        if code >= ERROR_STATUS_MIN:
+            raise HttpError(code, _message_of(response), response.text)
         if response.headers.get("content-type", "").startswith(FOUND_TYPE):
             return found_of(response.content)
         return _found_of_rows(json.loads(response.content)["rows"])
 
     # -- inside -------------------------------------------------------------------------------
+
+    async def _request(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        **more: Any,
+    ) -> httpx.Response:
+        """Raises LinkLostError when nobody answers, or not to the end."""
+        import httpx
+
+        try:
+            return await super()._request(client, method, path, **more)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise LinkLostError(
+                f"nobody answers at {client.base_url} ({_why(error)}), so nothing was asked: start"
+                " the server, or correct the URL"
+            ) from error
+        except httpx.TransportError as error:
+            raise LinkLostError(
+                f"{client.base_url} went away before it had answered ({_why(error)}): what was"
+                " asked may have happened or not. Look, and ask again if it has not"
+            ) from error
 
     async def _result(self, of: str | Named, verb: str, serde: Serde[Any]) -> Any:
         response = await self._ask(of, verb)
@@ -171,11 +207,12 @@ class ConnectedClient(HttpClient):
 
     async def _ask(self, of: str | Named, verb: str) -> httpx.Response:
         if isinstance(of, str):
-            return await self._client.get(f"{of}/{verb}")
-        return await self._client.post(f"restate/{verb}", json=of)
+            return await self._request(self._client, "GET", f"{of}/{verb}")
+        return await self._request(self._client, "POST", f"restate/{verb}", json=of)
 
     async def _tell(self, invocation_id: str, verb: str) -> None:
-        response = await self._admin.patch(f"invocations/{quoted(invocation_id)}/{verb}")
+        path = f"invocations/{quoted(invocation_id)}/{verb}"
+        response = await self._request(self._admin, "PATCH", path)
         if response.status_code < ERROR_STATUS_MIN:
             return
         message = _message_of(response)
@@ -351,6 +388,10 @@ def _run_of(
 
 def _is_no_result(response: httpx.Response) -> bool:
     return response.status_code == _NOT_FOUND and _message_of(response) == "not found"
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _message_of(response: httpx.Response) -> str:

@@ -130,9 +130,21 @@ class HttpClient(CallingClient):
             headers["x-restate-limit-key"] = to.limit_key
         delay = None if send_delay is None else {"delay": f"{ms_of(send_delay)}ms"}
         path = "/".join(quoted(segment) for segment in segments)
-        response = await self._client.post(path, content=payload, headers=headers, params=delay)
+        response = await self._request(
+            self._client, "POST", path, content=payload, headers=headers, params=delay
+        )
         self._raise_for(response)
         return response
+
+    async def _request(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        **more: Any,
+    ) -> httpx.Response:
+        """What httpx raises goes through, for code that was written for the official client."""
+        return await client.request(method, path, **more)
 
     def _raise_for(self, response: httpx.Response) -> None:
         """As the official client does: whatever went wrong, and wherever, is an HttpError."""

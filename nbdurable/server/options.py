@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from nbdurable.errors import NbdurableError
+from nbdurable.settings.said import settings_here
 
 # Restate's bound for one message (restate-semantics.md, 1.7).
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 
 
+def _token_file_here() -> Path | None:
+    settings = settings_here()
+    return None if settings is None else settings.token_file
+
+
+def _origins_here() -> tuple[str, ...]:
+    settings = settings_here()
+    return () if settings is None else settings.allowed_origins
+
+
+def _hosts_here() -> tuple[str, ...]:
+    settings = settings_here()
+    return () if settings is None else settings.allowed_hosts
+
+
+def _body_bytes_here() -> int:
+    settings = settings_here()
+    return BODY_BYTES_MAX if settings is None else int(settings.body_limit)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
     """What is not said is the safe choice: loopback, a free port, a token.
+
+    The last four are then as the environment or `pyproject.toml` says. The first five are not: what
+    is set of them is meant for `up`, and a notebook beside it must not want the same port.
 
     Attributes:
         host: An address to listen on. What is not loopback can be reached by others.
@@ -24,6 +48,7 @@ class ServeOptions:
         admin_host: Where the admin API listens, if not on `host`.
         has_token: False lets everybody on this machine in, and is refused elsewhere.
         token_file: Where the token is kept, if not with the journal; made when it is missing.
+            None is with the journal.
         allowed_origins: Pages that may call from a browser, e.g. `http://localhost:8888`.
         allowed_hosts: Names under which this machine is called, besides its addresses.
         body_bytes_max: A request may have this many; one more is a 413.
@@ -34,10 +59,10 @@ class ServeOptions:
     admin_port: int = 0
     admin_host: str | None = None
     has_token: bool = True
-    token_file: Path | None = None
-    allowed_origins: tuple[str, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    body_bytes_max: int = BODY_BYTES_MAX
+    token_file: Path | None = field(default_factory=_token_file_here)
+    allowed_origins: tuple[str, ...] = field(default_factory=_origins_here)
+    allowed_hosts: tuple[str, ...] = field(default_factory=_hosts_here)
+    body_bytes_max: int = field(default_factory=_body_bytes_here)
 
     def __post_init__(self) -> None:
         if "*" in self.allowed_origins or "*" in self.allowed_hosts:

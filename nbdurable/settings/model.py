@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(
         None, description="where the token is; the journal's by default"
     )
-    no_token: bool = Field(False, description="let everybody on this machine in")  # noqa: FBT003 - a default.
+    no_token: bool = Field(False, description="`up` lets everybody on this machine in")  # noqa: FBT003 - a default.
     allowed_origins: tuple[str, ...] = Field(
         (), description='pages that may call from a browser: ["http://localhost:8888"]'
     )

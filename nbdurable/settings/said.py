@@ -26,7 +26,7 @@ def home() -> Path:
     said = os.environ.get(HOME)
     if said:
         return Path(said)
-    settings = _settings()
+    settings = settings_here()
     return Path(JOURNAL_FOLDER) if settings is None else settings.home
 
 
@@ -37,8 +37,21 @@ def options_here(call: EngineOptions | None) -> EngineOptions:
         SettingsError: A variable or the file says what cannot be.
     """
     call = call or EngineOptions()
-    settings = _settings()
+    settings = settings_here()
     return call if settings is None else settings.engine_options(call)
+
+
+def settings_here() -> Settings | None:
+    """None when nobody says anything, which is found out without reading how it would be said.
+
+    Raises:
+        SettingsError: A variable or the file says what cannot be.
+    """
+    if not _is_anything_said():
+        return None
+    from nbdurable.settings.model import read_settings
+
+    return read_settings()
 
 
 def pyproject() -> Path | None:
@@ -58,14 +71,6 @@ def is_planted(file: Path, uid: int) -> bool:
     """
     everybody_may = file.parent.stat().st_mode & stat.S_IWOTH
     return bool(everybody_may) and file.stat().st_uid not in (uid, 0)
-
-
-def _settings() -> Settings | None:
-    if not _is_anything_said():
-        return None
-    from nbdurable.settings.model import read_settings
-
-    return read_settings()
 
 
 def _is_anything_said() -> bool:

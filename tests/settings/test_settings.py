@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.command import until_served
+from support.http import JSON, ask
 
 import nbdurable
-from nbdurable import EngineOptions, InvocationRetryPolicy
+from nbdurable import EngineOptions, InvocationRetryPolicy, ServeOptions
 from nbdurable.core.settings import DEFAULT_SETTINGS
 from nbdurable.errors import SettingsError
 from nbdurable.invoker.options import settings_of
@@ -175,3 +177,30 @@ def test_what_is_shown_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelled_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBDURABLE_RETRY_MAX_ATEMPTS", "3")
     assert unknown_variables() == ["NBDURABLE_RETRY_MAX_ATEMPTS"]
+
+
+def test_serving_is_as_is_said_here_where_a_call_leaves_it_open(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBDURABLE_BODY_LIMIT", "10")
+    monkeypatch.setenv("NBDURABLE_INGRESS", "127.0.0.1:1")
+    monkeypatch.setenv("NBDURABLE_NO_TOKEN", "true")
+    project(
+        folder, 'token_file = "mine"', 'allowed_hosts = ["a"]', 'allowed_origins = ["http://b"]'
+    )
+    options = ServeOptions(allowed_hosts=("c",))
+    assert options.body_bytes_max == 10
+    assert options.token_file == folder / "mine"
+    assert options.allowed_origins == ("http://b",)
+    assert options.allowed_hosts == ("c",)
+    # These are for `up`: two notebooks cannot have one port, and code says that it has no token.
+    assert (options.ingress_port, options.has_token) == (0, True)
+
+
+def test_the_listener_of_an_opened_engine_is_as_is_said_here(folder: Path) -> None:
+    project(folder, 'token_file = "mine"', "body_limit = 10")
+    with nbdurable.open_sync():
+        served = until_served(folder / ".nbdurable")
+        assert served.token_file == folder / "mine"
+        headers = {**served.headers(), **JSON}
+        assert ask(served.admin, "POST", "/query", headers, "12345678901").status == 413
