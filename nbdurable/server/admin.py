@@ -14,8 +14,10 @@ import logging
 import re
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
-from starlette.routing import BaseRoute, Router
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Router
 
 from nbdurable.errors import (
     ConflictError,
@@ -47,6 +49,7 @@ logger = logging.getLogger("nbdurable.server")
 VERSION_MIN: Final = 2
 VERSION_MAX: Final = 4
 _VERSIONED: Final = re.compile(r"/v(\d{1,4})(?=/|$)")
+_NOT_ALLOWED: Final = 405
 _METHODS: Final = b"GET, POST, PATCH, PUT, DELETE"
 
 
@@ -80,12 +83,14 @@ class Admin:
         spoken = _Spoken(send, more)
         try:
             body = await read_body(headers, receive, self._body_bytes_max)
-            await self._router(_bare(scope), _read(body, receive), spoken)
+            # In an app, Starlette raises what it would else answer itself, in plain text.
+            await self._router({**_bare(scope), "app": self}, _read(body, receive), spoken)
         except asyncio.CancelledError:
             # Serving ends, or nobody is there any more to hear it.
             answer = admin_error(503, "the engine is closing; ask again when it has been opened")
         except Exception as error:  # noqa: BLE001 - border: only what it is leaves.
-            answer = answer_of(error)
+            is_method = isinstance(error, HTTPException) and error.status_code == _NOT_ALLOWED
+            answer = self._not_allowed(_bare(scope)) if is_method else answer_of(error)
         if answer is not None and not spoken.began:
             await closing_if_unread(answer, headers).send(send, more)
 
@@ -95,6 +100,11 @@ class Admin:
         refusal = self._guard.refuse(headers, header_count)
         if refusal is not None:
             return admin_error(*refusal)
+        try:
+            # Starlette would read U+FFFD there, which is another key than the one that is meant.
+            unquote_to_bytes(scope["query_string"]).decode()
+        except UnicodeDecodeError as error:
+            return admin_error(400, f"the query of the URL is not UTF-8: {error.reason}")
         match = _VERSIONED.match(scope["path"])
         if match is None or VERSION_MIN <= int(match[1]) <= VERSION_MAX:
             return None
@@ -103,6 +113,16 @@ class Admin:
             f"Unsupported Admin API version V{match[1]}. This server supports versions between"
             f" V{VERSION_MIN} and V{VERSION_MAX}.",
         )
+
+    def _not_allowed(self, scope: Scope) -> Answer:
+        """Starlette names the methods of the first route alone, and a path may have several."""
+        here = [each for each in self._router.routes if each.matches(scope)[0] is not Match.NONE]
+        methods = {method for each in here for method in getattr(each, "methods", None) or ()}
+        allowed = ", ".join(sorted(methods))
+        answer = admin_error(
+            _NOT_ALLOWED, f"{scope['path']} does not take {scope['method']}; it takes {allowed}"
+        )
+        return answer._replace(headers=(*answer.headers, (b"allow", allowed.encode())))
 
 
 class _Spoken:
@@ -127,6 +147,8 @@ def answer_of(error: Exception) -> Answer:
             return error.answer
         case HttpError(status_code=code, message=message):
             return admin_error(code, message)
+        case HTTPException(status_code=code, detail=detail):
+            return admin_error(code, detail)
         case ConflictError() | InvocationNotFoundError() | QueryError():
             return admin_error(error.code, str(error))
         case EngineClosedError():

@@ -37,6 +37,11 @@ CONNECTIONS_MIN: Final = 64
 
 _LOOK_EVERY_S: Final = 1.0
 
+# What uvicorn warns of is the doing of whoever connects, token or not, and they are told. Whoever
+# wants to read it too sets the level of this logger.
+_logger = logging.getLogger("nbdurable.server.uvicorn")
+_logger.setLevel(logging.ERROR)
+
 # uvicorn knows statuses up to 599; handlers may fail with any code, and Restate sends it.
 for _code in range(600, 1_000):
     STATUS_LINE.setdefault(_code, b"HTTP/1.1 %d \r\n" % _code)
@@ -120,7 +125,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Requests of the user's own are nothing to log into their notebook.
         self.access_log = False
-        self.logger = logging.getLogger("nbdurable.server")
+        self.logger = _logger
         # While a head is awaited: since when, and how much of it there is.
         self._head_since: float | None = None
         self._head_bytes = 0

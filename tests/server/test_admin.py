@@ -62,12 +62,18 @@ def test_what_is_nowhere_is_not_found(served: Served, path: str):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/services"), ("GET", f"/invocations/{NOBODY}"), ("POST", "/health")],
+    [("POST", "/services"), ("GET", f"/invocations/{NOBODY}"), ("POST", "/v4/health")],
 )
 def test_another_method_is_not_allowed(served: Served, method: str, path: str):
     reply = served.admin(method, path)
     assert reply.status == 405
     assert "allow" in reply.headers
+    assert f"does not take {method}" in message_of(reply)
+
+
+def test_all_methods_of_a_path_are_allowed(served: Served):
+    reply = served.admin("DELETE", "/services/Greeter")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, PATCH")
 
 
 def test_kafka_is_empty(served: Served):
@@ -328,6 +334,12 @@ def test_an_edit_without_sense_is_refused(served: Served, path: str, content: An
     reply = send_json(served, "POST", path, content)
     assert reply.status == status
     assert message_of(reply)
+
+
+def test_a_key_that_is_no_text_is_nobody_s(served: Served):
+    reply = served.admin("GET", "/services/Counter/state?object_key=%ff")
+    assert reply.status == 400
+    assert "not UTF-8" in message_of(reply)
 
 
 def test_state_is_shown_of_a_key(served: Served):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -107,6 +108,21 @@ def test_what_is_no_request_is_answered_with_400_and_closed(served: Served, garb
     assert is_well(served)
 
 
+def test_what_is_no_request_is_not_logged(served: Served, caplog: pytest.LogCaptureFixture):
+    """A port scan has shown no token, and must not write into somebody's notebook."""
+    broken = (
+        b"GET /link HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    )
+    with caplog.at_level(logging.INFO):
+        for url in (served.serving.ingress_url, served.serving.admin_url):
+            for garbage in (b"\x00" * 40 + b"\r\n\r\n", broken + b"\r\n"):
+                with Raw(url) as client:
+                    client.send(garbage)
+                    client.socket.shutdown(socket.SHUT_WR)
+                    assert client.rest().startswith(b"HTTP/1.1 4")
+    assert caplog.messages == []
+
+
 def test_an_offer_of_another_protocol_is_not_taken_up(served: Served):
     offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n"
     with Raw(served.serving.ingress_url) as client:
@@ -158,7 +174,18 @@ def test_a_stranger_s_body_is_not_read(guarded: Served):
 
 
 @pytest.mark.parametrize(
-    "body", [b'"\xff\xfe"', b"[" * 200_000, b'{"a":' * 50_000, b"\x00", b"1 2", b'"\n"']
+    "body",
+    [
+        b'"\xff\xfe"',
+        b"[" * 200_000,
+        b'{"a":' * 50_000,
+        b"\x00",
+        b"1 2",
+        b'"\n"',
+        # Valid JSON, of which Python makes no `int`.
+        b"1" * 5_000,
+        b"[-%s]" % (b"9" * 4_301),
+    ],
 )
 def test_what_is_not_json_is_a_400(served: Served, body: bytes):
     headers = {"content-type": "application/json"}
@@ -168,7 +195,10 @@ def test_what_is_not_json_is_a_400(served: Served, body: bytes):
     assert admin.status in (400, 422)
 
 
-@pytest.mark.parametrize("body", [b"NaN", b'"\\ud800"', b"1e999"])
+@pytest.mark.parametrize(
+    "body",
+    [b"NaN", b'"\\ud800"', b"1e999", b"1" * 4_300, b"0." + b"1" * 5_000, b'"%s"' % (b"1" * 5_000)],
+)
 def test_what_python_reads_as_json_is_json(served: Served, body: bytes):
     """A handler is asked in the end, so nothing that it reads is refused before."""
     reply = served.ingress("POST", "/Greeter/greet", {"content-type": "application/json"}, body)

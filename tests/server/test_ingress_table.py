@@ -223,11 +223,17 @@ AWAKEABLES = [
 ]
 # Restate answers 500 to the first ones, with a backtrace of its own to some; to the last 202.
 DIFFERENT = [
-    post("/Greeter/greet", 400, f"{INVALID}the body is not JSON: …", content_type=JSON, sent="xx"),
+    post(
+        "/Greeter/greet",
+        400,
+        f"{INVALID}the body is not JSON that can be read: …",
+        content_type=JSON,
+        sent="xx",
+    ),
     post(
         "/Greeter/greet/send",
         400,
-        f"{INVALID}the body is not JSON: …",
+        f"{INVALID}the body is not JSON that can be read: …",
         content_type=JSON,
         sent='{"a":',
     ),

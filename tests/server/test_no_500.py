@@ -98,7 +98,17 @@ BODIES = st.one_of(
     st.none(),
     st.binary(max_size=20),
     JSON_VALUES.map(lambda value: json.dumps(value).encode()),
-    st.sampled_from([b"[" * 100_000, b"\xff\xfe", b"{", b'"\\ud800"', b"NaN", b"1e999999"]),
+    st.sampled_from(
+        [
+            b"[" * 100_000,
+            b"\xff\xfe",
+            b"{",
+            b'"\\ud800"',
+            b"NaN",
+            b"1e999999",
+            b"[%s]" % (b"7" * 5_000),
+        ]
+    ),
 )
 HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=12)
 HEADERS = st.fixed_dictionaries(
