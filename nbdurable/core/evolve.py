@@ -56,6 +56,7 @@ from nbdurable.core.facts import (
     StateEdited,
     StateEditQueued,
     StateRestored,
+    kept_for,
 )
 from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
 from nbdurable.core.limits import counters
@@ -136,9 +137,11 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
                 state.completed[fact.invocation_id], last_lsn=lsn, journal_purged=True
             )
         case InvocationRestored():
-            target = with_shared_names(fact.completed.target)
-            state.completed[fact.completed.id] = msgspec.structs.replace(
-                fact.completed, target=target
+            was = fact.completed
+            state.completed[was.id] = msgspec.structs.replace(
+                was,
+                target=with_shared_names(was.target),
+                kept=kept_for(was.completion_retention_ms, was.journal_retention_ms),
             )
         case _:
             invocation = state.invocations[fact.invocation_id]
@@ -517,8 +520,7 @@ def _complete(
         completed_by=fact.by,
         created_at_ms=inv.created_at_ms,
         completed_at_ms=at_ms,
-        completion_retention_ms=inv.completion_retention_ms,
-        journal_retention_ms=inv.journal_retention_ms,
+        kept=kept_for(inv.completion_retention_ms, inv.journal_retention_ms),
         first_lsn=inv.first_lsn,
         last_lsn=lsn,
     )

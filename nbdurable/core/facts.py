@@ -9,6 +9,7 @@ never change what one means; add a field with a default, or a new fact.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -285,8 +286,21 @@ class InvocationCompleted(InvocationFact, frozen=True, kw_only=True):
     entry_index: int | None = None
 
 
+class Kept(Value, frozen=True, kw_only=True):
+    """How long after its end a result and a journal are kept; None: until somebody purges it."""
+
+    completion_ms: int | None = None
+    journal_ms: int | None = None
+
+
+@lru_cache
+def kept_for(completion_ms: int | None, journal_ms: int | None) -> Kept:
+    """One for all that are kept for as long."""
+    return Kept(completion_ms=completion_ms, journal_ms=journal_ms)
+
+
 class Completed(Value, frozen=True, kw_only=True):
-    """What is kept of an invocation that has ended: some 650 bytes, for as long as it is retained.
+    """What is kept of an invocation that has ended: some 600 bytes and its key, while retained.
 
     The rest is in its journal. All of it is in the facts by which it began and ended.
     """
@@ -306,8 +320,7 @@ class Completed(Value, frozen=True, kw_only=True):
     completed_by: EndedBy
     created_at_ms: int
     completed_at_ms: int
-    completion_retention_ms: int | None = None
-    journal_retention_ms: int | None = None
+    kept: Kept = Kept()
     first_lsn: int
     last_lsn: int
     journal_purged: bool = False
@@ -318,6 +331,14 @@ class Completed(Value, frozen=True, kw_only=True):
     @property
     def object(self) -> ObjectId | None:
         return self.target.object
+
+    @property
+    def completion_retention_ms(self) -> int | None:
+        return self.kept.completion_ms
+
+    @property
+    def journal_retention_ms(self) -> int | None:
+        return self.kept.journal_ms
 
     @property
     def status(self) -> Literal["completed"]:

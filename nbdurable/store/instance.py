@@ -199,8 +199,10 @@ class Instance:
         return [*self._cursors, self._connection]
 
     def close(self) -> None:
+        """A question that cannot be interrupted keeps its cursor, and the files, until it ends."""
         for handle in self.handles():
-            handle.close()
+            with suppress(duckdb.ResourceInUseException):
+                handle.close()
         self._cursors.clear()
 
     def _attach(self, database: str, options: str, path: Path | None = None) -> None:
