@@ -1,25 +1,23 @@
-"""The client of code without asyncio, derived from the asynchronous one: each method is the same.
+"""The clients of code without asyncio: each method is an asynchronous client's, waited for.
 
-The one place where a synchronous twin could be written, and where none is.
+No method is written twice, nor are its types: `waited()` gives both. The one for `connect()` stands
+beside what it is derived from, in `connected`.
 """
 
-# What is derived has the types of what it is derived from, which no annotation can say.
 from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from nbdurable.client.base import RestateClient, RestateScopedClient
+from nbdurable.client.engine import EngineClient
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.blocking import discard
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-# These return a client, which has to be derived as well.
-_CLIENT_OF_A_PART = ("scope", "without_codec")
 
 
 class Waits(Protocol):
@@ -27,8 +25,82 @@ class Waits(Protocol):
         """Run something to its end from synchronous code, in any other thread."""
 
 
-class SyncClient:
-    """Has the methods of the asynchronous client; each waits and returns the value itself.
+def waited(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """The same method of a synchronous client, which returns the value itself."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(self: Derived, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        asked: Coroutine[Any, Any, T] = getattr(self._client, name)(*args, **kwargs)
+        if _is_on_a_loop():
+            discard(asked)
+            raise ContextMisuseError(
+                f"{name}() of the synchronous client blocks, and this code runs on an"
+                " event loop, which would stand still; in an `async def` use nbdurable.open() and"
+                f" write: await client.{name}(…), and in a handler: await ctx.…"
+            )
+        return self._waits.wait(asked)
+
+    return call
+
+
+def same(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """The same method of a synchronous client, where there is nothing to wait for."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(self: Derived, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = getattr(self._client, name)(*args, **kwargs)
+        return result
+
+    return call
+
+
+class Derived:
+    """Of an asynchronous client, and of who can wait for what that returns."""
+
+    def __init__(self, waits: Waits, client: RestateClient | RestateScopedClient) -> None:
+        self._waits = waits
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._client!r}>"
+
+
+class SyncScopedClient(Derived):
+    """Calls and sends within one scope."""
+
+    service_call = waited(RestateScopedClient.service_call)
+    service_send = waited(RestateScopedClient.service_send)
+    object_call = waited(RestateScopedClient.object_call)
+    object_send = waited(RestateScopedClient.object_send)
+    workflow_call = waited(RestateScopedClient.workflow_call)
+    workflow_send = waited(RestateScopedClient.workflow_send)
+
+
+class SyncRestateClient(Derived):
+    """Calls and sends, by handler or by name."""
+
+    _client: RestateClient
+
+    def scope(self, scope: str) -> SyncScopedClient:
+        """Return a client whose calls and sends stay within a scope."""
+        return SyncScopedClient(self._waits, self._client.scope(scope))
+
+    service_call = waited(RestateClient.service_call)
+    service_send = waited(RestateClient.service_send)
+    object_call = waited(RestateClient.object_call)
+    object_send = waited(RestateClient.object_send)
+    workflow_call = waited(RestateClient.workflow_call)
+    workflow_send = waited(RestateClient.workflow_send)
+    generic_call = waited(RestateClient.generic_call)
+    generic_send = waited(RestateClient.generic_send)
+
+
+class SyncClient(SyncRestateClient):
+    """Has the methods of an engine's client; each waits and returns the value itself.
 
     ```python
     with nbdurable.open_sync(services=[greeter]) as engine:
@@ -36,47 +108,43 @@ class SyncClient:
     ```
     """
 
-    def __init__(
-        self,
-        client: Waits,
-        derived_from: RestateClient | RestateScopedClient | None = None,
-    ) -> None:
-        """`derived_from` is whose methods these are, if not the client's: a scope's, for one."""
-        self._waits = client
-        self._client = client if derived_from is None else derived_from
+    def __init__(self, client: EngineClient) -> None:
+        super().__init__(client, client)
 
-    def __repr__(self) -> str:
-        return f"<SyncClient of {self._client!r}>"
-
-    def __dir__(self) -> list[str]:
-        return [name for name in dir(self._client) if not name.startswith("_")]
-
-    def __getattr__(self, name: str) -> Any:
-        """The asynchronous client's method of this name, waited for."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        attribute = getattr(self._client, name)
-        if inspect.iscoroutinefunction(attribute):
-            return _waited_for(self._waits, attribute)
-        if name in _CLIENT_OF_A_PART:
-            return lambda *args: SyncClient(self._waits, attribute(*args))
-        return attribute
-
-
-def _waited_for(client: Waits, method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        asked = method(*args, **kwargs)
-        if _is_on_a_loop():
-            discard(asked)
-            raise ContextMisuseError(
-                f"{method.__name__}() of the synchronous client blocks, and this code runs on an"
-                " event loop, which would stand still; in an `async def` use nbdurable.open() and"
-                f" write: await client.{method.__name__}(…), and in a handler: await ctx.…"
-            )
-        return client.wait(asked)
-
-    return call
+    attach = waited(EngineClient.attach)
+    output = waited(EngineClient.output)
+    workflow_attach = waited(EngineClient.workflow_attach)
+    workflow_output = waited(EngineClient.workflow_output)
+    cancel = waited(EngineClient.cancel)
+    kill = waited(EngineClient.kill)
+    pause = waited(EngineClient.pause)
+    resume = waited(EngineClient.resume)
+    accept_mismatch = waited(EngineClient.accept_mismatch)
+    restart_as_new = waited(EngineClient.restart_as_new)
+    purge = waited(EngineClient.purge)
+    purge_journal = waited(EngineClient.purge_journal)
+    clean_up = waited(EngineClient.clean_up)
+    resolve_awakeable = waited(EngineClient.resolve_awakeable)
+    reject_awakeable = waited(EngineClient.reject_awakeable)
+    resolve_promise = waited(EngineClient.resolve_promise)
+    reject_promise = waited(EngineClient.reject_promise)
+    resolve_signal = waited(EngineClient.resolve_signal)
+    reject_signal = waited(EngineClient.reject_signal)
+    now_ms = same(EngineClient.now_ms)
+    invocations = waited(EngineClient.invocations)
+    newest_invocations = waited(EngineClient.newest_invocations)
+    invocation = waited(EngineClient.invocation)
+    journal = waited(EngineClient.journal)
+    last_error = waited(EngineClient.last_error)
+    services = waited(EngineClient.services)
+    query = waited(EngineClient.query)
+    export = waited(EngineClient.export)
+    find = waited(EngineClient.find)
+    watch = same(EngineClient.watch)
+    watch_newest = same(EngineClient.watch_newest)
+    register = waited(EngineClient.register)
+    wait = same(EngineClient.wait)
+    operator = same(EngineClient.operator)
 
 
 def _is_on_a_loop() -> bool:
