@@ -21,7 +21,7 @@ from nbdurable.client.calls import Addressed, refuse_address
 from nbdurable.client.found_json import FOUND_TYPE, found_of, question_json
 from nbdurable.client.http import ERROR_STATUS_MIN, HttpClient, new_httpx_client, quoted
 from nbdurable.client.query import Found, Parameters
-from nbdurable.client.sync import SyncRestateClient, waited
+from nbdurable.client.waited import SyncRestateClient, waited
 from nbdurable.errors import (
     ConflictError,
     HttpError,

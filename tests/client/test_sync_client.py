@@ -32,7 +32,7 @@ from nbdurable import (
 )
 from nbdurable.client.base import RestateScopedClient
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.sync import SyncScopedClient
+from nbdurable.client.waited import SyncScopedClient
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
