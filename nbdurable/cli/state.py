@@ -60,7 +60,10 @@ def get(of: ObjectId, name: str | None, journal: Path | None, as_json: bool) -> 
     if name is not None:
         if name not in values:
             raise Refusal(f"{of} has nothing under '{name}'", NOT_FOUND)
-        click.echo(values[name])
+        if as_json:
+            write_json(readable(values[name]))
+        else:
+            click.echo(values[name])
     elif as_json:
         write_json({name: readable(value) for name, value in values.items()})
     else:
