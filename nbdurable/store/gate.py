@@ -171,7 +171,7 @@ def _nearest(name: str, names: list[str]) -> list[str]:
 
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:  # noqa: ANN401 - JSON.
     try:
-        found = connection.execute("select json_serialize_sql($sql)", {"sql": sql}).fetchall()
+        found = connection.execute(QUERIES["serialize_query"], {"sql": sql}).fetchall()
         parsed = json.loads(found[0][0])
     except RecursionError:
         raise QueryError("The query is nested too deeply; take it apart with `with`.") from None
