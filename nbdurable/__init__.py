@@ -35,7 +35,7 @@ from nbdurable.errors import (
 
 if TYPE_CHECKING:
     from nbdurable.client.base import RestateClient, RestateClientSendHandle
-    from nbdurable.client.connected import ConnectedClient, connect
+    from nbdurable.client.connected import ConnectedClient, SyncConnectedClient, connect
     from nbdurable.client.http import create_client
     from nbdurable.client.sync import SyncClient
     from nbdurable.deploy.endpoint import app
@@ -140,6 +140,7 @@ __all__ = [
     "SharedEngine",
     "StoreError",
     "SyncClient",
+    "SyncConnectedClient",
     "SyncDurableEngine",
     "TerminalError",
     "VirtualObject",
@@ -179,6 +180,7 @@ _ROOMS = {
     "SyncDurableEngine": "nbdurable.wiring",
     "app": "nbdurable.deploy.endpoint",
     "ConnectedClient": "nbdurable.client.connected",
+    "SyncConnectedClient": "nbdurable.client.connected",
     "connect": "nbdurable.client.connected",
     "create_client": "nbdurable.client.http",
     "create_test_harness": "nbdurable.harness",

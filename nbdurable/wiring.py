@@ -43,12 +43,18 @@ if TYPE_CHECKING:
     from nbdurable.store.lock import OwnerLock
 
 PICKLE_KEY_FILE = "pickle.key"
+_PROGRAM_CHARS_MAX = 200
 _SERVED_NOWHERE: dict[str, object] = {"ingress": None, "admin": None, "token_file": None}
 
 
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Where the journal is: `path`, else NBDURABLE_HOME, else ./.nbdurable."""
     return Path(path or home()).absolute()
+
+
+def this_program() -> str:
+    """What others are told that this process runs; cut, because it may have any number of words."""
+    return " ".join(sys.argv)[:_PROGRAM_CHARS_MAX]
 
 
 class OpenableEngine(abc.ABC):
@@ -121,15 +127,18 @@ class DurableEngine(OpenableEngine):
         store: Store | None = None,
         clock: Clock | None = None,
         options: EngineOptions | None = None,
+        is_settled: bool = False,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     ) -> None:
+        """As `open`, and `is_settled`: what is said here is in the options, and not asked again."""
         self._path = journal_path(path)
         self.services = list(by_name(services).values())
         self._store = store
         self._clock = clock or WallClock()
         # A store of the caller's own is no project's, so no project says how it is run.
-        self._options = options_here(options) if store is None else options or EngineOptions()
+        is_said = is_settled or store is not None
+        self._options = options or EngineOptions() if is_said else options_here(options)
         self._settings = settings_of(self._options)
         self._cleanup_interval_ms = cleanup_interval_ms(self._options) or CLEANUP_INTERVAL_MS
         self._logs_failures = logs_failures
@@ -181,7 +190,7 @@ class DurableEngine(OpenableEngine):
             JournalVersionError: A newer version wrote it; nothing was modified.
         """
         store = self._store or self._duck_store()
-        owner = f"pid {os.getpid()}: {' '.join(sys.argv)[:200]}"
+        owner = f"pid {os.getpid()}: {this_program()}"
         engine = Engine(
             store,
             self._clock,

@@ -35,6 +35,12 @@ def test_the_papermill_engine_can_be_loaded_without_the_engine() -> None:
     assert set() == loaded & {"duckdb", "IPython", "nbdurable.engine.loop"}
 
 
+def test_a_client_of_another_machine_is_had_without_the_engine() -> None:
+    """What calls a server needs none, and would wait twice as long for its first line."""
+    loaded = modules_after("import nbdurable; nbdurable.connect")
+    assert set() == loaded & {"duckdb", "nbdurable.client.engine"}
+
+
 @pytest.mark.parametrize("name", nbdurable.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(nbdurable, name) is not None

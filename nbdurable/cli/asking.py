@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from nbdurable.cli.words import write_json
+
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
@@ -17,13 +19,16 @@ def destructive(command: Callable[..., Any]) -> Callable[..., Any]:
     return dry_run_option(yes_option(command))
 
 
-def is_meant(deeds: Sequence[str], *, dry_run: bool) -> bool:
+def is_meant(deeds: Sequence[str], *, dry_run: bool, as_json: bool) -> bool:
     """Whether to go on: never in a dry run, and else when the person says so.
 
     Raises:
         Abort: They say no.
         UsageError: There is nobody to ask.
     """
+    if dry_run and as_json:
+        write_json({"would": deeds})
+        return False
     if dry_run:
         for deed in deeds:
             click.echo(f"would {deed}")

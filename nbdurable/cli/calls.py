@@ -16,7 +16,8 @@ import click
 from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.looking import paused_note
 from nbdurable.cli.owner import Reached, ask
-from nbdurable.cli.words import DurationType, common, write_json
+from nbdurable.cli.registered import known_service
+from nbdurable.cli.words import DurationType, common, readable, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import status_of
@@ -203,7 +204,7 @@ async def _wait(
         click.echo(paused_note(result), err=True)
         return WAITING
     if as_json:
-        write_json({"id": invocation_id, "result": _readable(result)})
+        write_json({"id": invocation_id, "result": readable(result)})
     elif result:
         click.echo(result)
     return OK
@@ -251,11 +252,7 @@ async def _send(
 
 async def _handler(client: EngineClient, target: Called) -> HandlerManifest:
     """Raises HttpError 404 for what is not there, with what is."""
-    services = {service.name: service for service in await client.services()}
-    service = services.get(target.service)
-    if service is None:
-        names = ", ".join(sorted(services)) or "none"
-        raise HttpError(404, f"there is no service '{target.service}'; there are: {names}")
+    service = await known_service(client, target.service)
     handler = service.handler(target.handler)
     if handler is None:
         names = ", ".join(one.name for one in service.handlers)
@@ -308,11 +305,3 @@ def _named(headers: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--header {header!r}: write NAME=VALUE")
         named[name.lower()] = value
     return named
-
-
-def _readable(result: bytes) -> object:
-    """JSON as it is; what is none, as text."""
-    try:
-        return json.loads(result)
-    except ValueError:
-        return result.decode(errors="replace")

@@ -25,8 +25,14 @@ from nbdurable.cli.owner import Reached, is_journal, reached
 from nbdurable.cli.words import common, write_json, write_table
 from nbdurable.client.picture import clock_time
 from nbdurable.engine.clock import WallClock
-from nbdurable.errors import JournalDamagedError, NbdurableError, StoreError
-from nbdurable.settings.model import Settings, read_settings, unknown_variables
+from nbdurable.errors import JournalDamagedError, NbdurableError, SettingsError, StoreError
+from nbdurable.settings.model import (
+    Settings,
+    default_settings,
+    read_settings,
+    unknown_variables,
+)
+from nbdurable.settings.said import HOME
 from nbdurable.store import files, rescue
 from nbdurable.store.disk import disk_use, shown_bytes
 from nbdurable.wiring import journal_path
@@ -62,12 +68,17 @@ def doctor(copy_aside: bool, journal: Path | None, as_json: bool) -> None:
 
     Exits with 1 when something is ill.
     """
-    settings = read_settings({"home": journal})
+    wrong: SettingsError | None = None
+    try:
+        settings = read_settings({"home": journal})
+    except SettingsError as error:
+        # It is asked what is wrong, and this may not be all.
+        wrong, settings = error, default_settings(journal)
     path = journal_path(settings.home)
     if copy_aside:
         findings = list(_aside(path))
     else:
-        findings = [*_around(), *_of_the_folder(path)]
+        findings = [_versions(), _set(wrong), *_of_the_folder(path)]
         if is_journal(path):
             findings += asyncio.run(_of_the_journal(settings))
     if as_json:
@@ -84,17 +95,24 @@ def doctor(copy_aside: bool, journal: Path | None, as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
-def _around() -> Iterator[Finding]:
-    """What is the same for every journal."""
+def _versions() -> Finding:
     versions = [f"nbdurable {__version__}", f"Python {platform.python_version()}"]
     versions += [f"{name} {version(name)}" for name in _NEIGHBOURS]
-    yield Finding("versions", "well", f"{', '.join(versions)} on {platform.platform()}")
+    return Finding("versions", "well", f"{', '.join(versions)} on {platform.platform()}")
+
+
+def _set(wrong: SettingsError | None) -> Finding:
+    """What is set, and whether it is understood."""
+    if wrong is not None:
+        todo = (
+            f"correct it; looked at with defaults, the journal too: {HOME} or --journal names one"
+        )
+        return Finding("settings", "ill", str(wrong), todo)
     unknown = unknown_variables()
     if unknown:
         names = ", ".join(unknown)
-        yield Finding("settings", "ill", f"{names}: no such setting", "nbdurable config shows all")
-    else:
-        yield Finding("settings", "well", "all that is set is known; `nbdurable config` shows it")
+        return Finding("settings", "ill", f"{names}: no such setting", "nbdurable config shows all")
+    return Finding("settings", "well", "all that is set is known; `nbdurable config` shows it")
 
 
 def _of_the_folder(path: Path) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ OK: Final = 0
 # The run failed; or the command itself did, in a way that no other code says.
 FAILED: Final = 1
 USAGE: Final = 2
-# The run is not over: suspended, waiting, or still at work when we stopped looking.
+# The run is not over: paused, suspended, waiting, or still at work when we stopped looking.
 WAITING: Final = 3
 NOT_FOUND: Final = 4
 # EX_TEMPFAIL of sysexits.h: the journal has an owner who does not answer; try again later.

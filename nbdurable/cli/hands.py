@@ -49,7 +49,7 @@ def _do(
         # The journal is not held while somebody thinks; then those are meant that were shown.
         views = ask(journal, find)
         deeds = [f"{verb} {view.target} ({short_id(view.id)}, {status_of(view)})" for view in views]
-        if not is_meant(deeds, dry_run=dry_run):
+        if not is_meant(deeds, dry_run=dry_run, as_json=as_json):
             return
         meant = tuple(view.id for view in views)
     done = ask(journal, act)

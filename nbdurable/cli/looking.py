@@ -16,6 +16,7 @@ from rich.text import Text
 
 from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.owner import Reached, ask
+from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import common, terminal, write, write_json, write_table
 from nbdurable.client.picture import (
     GLYPHS,
@@ -34,7 +35,7 @@ from nbdurable.client.picture import (
     what_to_do,
     when,
 )
-from nbdurable.client.questions import Listed
+from nbdurable.client.questions import STATUS_WORDS, Listed
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.store.disk import disk_use, shown_bytes
 
@@ -53,7 +54,12 @@ Seen = tuple[InvocationView, tuple[EntryView, ...]]
 
 @click.command
 @click.option("--all", "shows_all", is_flag=True, help=f"Not only the newest {LISTED_MAX}.")
-@click.option("--status", multiple=True, help="Only those in this status; may be repeated.")
+@click.option(
+    "--status",
+    type=click.Choice(STATUS_WORDS),
+    multiple=True,
+    help="Only those in this status; may be repeated.",
+)
 @click.option("--service", multiple=True, help="Only those of this service; may be repeated.")
 @common
 def ls(
@@ -65,11 +71,12 @@ def ls(
 ) -> None:
     """List runs, newest first, and what to do about each.
 
-    A status is Restate's word (running, suspended, backing-off, paused, completed …), or
-    succeeded, failed or unfinished.
+    A status is Restate's word, or succeeded, failed or unfinished.
     """
 
     async def look(at_hand: Reached) -> tuple[Listed, str]:
+        for name in service:
+            await known_service(at_hand.client, name)
         count_max = None if shows_all else LISTED_MAX
         listed = await at_hand.client.newest_invocations(
             count_max, services=service, statuses=status

@@ -68,6 +68,6 @@ def main() -> None:
     r"""Durable execution in notebooks: look at runs, answer them, serve them.
 
     \b
-    Exit codes: 0 done, 1 the run failed, 2 usage, 3 the run is suspended or waits,
+    Exit codes: 0 done, 1 the run failed, 2 usage, 3 the run is paused or waits,
     4 not found, 75 the journal has an owner who does not answer.
     """

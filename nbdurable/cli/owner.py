@@ -8,7 +8,6 @@ is just coming or going is waited for; one that does not answer is told of, with
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,12 +23,11 @@ from nbdurable.invoker.attached import Attachment
 from nbdurable.server.address import ServedAt, served_at
 from nbdurable.settings.model import Settings, read_settings
 from nbdurable.sharing.joined import Place, place_of
-from nbdurable.wiring import DurableEngine, journal_path
+from nbdurable.wiring import DurableEngine, journal_path, this_program
 
 T = TypeVar("T")
 
 _LOOK_AGAIN_S: Final = 0.05
-_PROGRAM_CHARS_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,9 @@ async def reached(settings: Settings) -> AsyncIterator[Reached]:
             " one with `nbdurable up`, a script or a notebook",
             NOT_FOUND,
         )
-    own = DurableEngine(path, options=settings.engine_options(), logs_failures=False)
+    own = DurableEngine(
+        path, options=settings.engine_options(), is_settled=True, logs_failures=False
+    )
     linked: _Linked | None = None
     try:
         served, linked = await _way_to(own, settings.owner_wait.total_seconds())
@@ -140,9 +140,12 @@ class _Linked:
     async def to(cls, own: DurableEngine, place: Place) -> _Linked:
         """Raises LinkLostError when nobody answers there, NbdurableError when we are refused."""
         access = SwitchingAccess(asyncio.get_running_loop())
-        program = " ".join(sys.argv)[:_PROGRAM_CHARS_MAX]
         attachment = await Attachment.open(
-            place.url, place.headers, own.link, token_file=place.token_file, program=program
+            place.url,
+            place.headers,
+            own.link,
+            token_file=place.token_file,
+            program=this_program(),
         )
         linked = LinkedAccess(attachment.send)
         carrying = asyncio.create_task(attachment.run(linked.heard))

@@ -9,10 +9,22 @@ import click
 
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json, write_table
+from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import clock_time
 from nbdurable.client.questions import Deployment
+from nbdurable.core.manifest import ServiceManifest
+from nbdurable.errors import HttpError
 
 _NOWHERE = "not loaded"
+
+
+async def known_service(client: EngineClient, name: str) -> ServiceManifest:
+    """Raises HttpError 404 for one that is not there, with those that are."""
+    known = {service.name: service for service in await client.services()}
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise HttpError(404, f"there is no service '{name}'; there are: {names}")
+    return known[name]
 
 
 @click.command

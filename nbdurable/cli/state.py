@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from nbdurable.cli.asking import destructive, is_meant
 from nbdurable.cli.exits import NOT_FOUND, Refusal
 from nbdurable.cli.owner import Reached, ask
-from nbdurable.cli.words import common, write_json, write_table
+from nbdurable.cli.registered import known_service
+from nbdurable.cli.words import common, readable, write_json, write_table
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.questions import StateView
 from nbdurable.core.values import ObjectId
@@ -60,9 +60,12 @@ def get(of: ObjectId, name: str | None, journal: Path | None, as_json: bool) -> 
     if name is not None:
         if name not in values:
             raise Refusal(f"{of} has nothing under '{name}'", NOT_FOUND)
-        click.echo(values[name])
+        if as_json:
+            write_json(readable(values[name]))
+        else:
+            click.echo(values[name])
     elif as_json:
-        write_json({name: _readable(value) for name, value in values.items()})
+        write_json({name: readable(value) for name, value in values.items()})
     else:
         rows = [(name, value.decode(errors="replace")) for name, value in values.items()]
         write_table(("NAME", "VALUE"), rows)
@@ -144,8 +147,10 @@ def _edit(
     found = ask(journal, look)
     values = change(found.values)
     # The journal is not held while somebody thinks.
-    if (dry_run or not yes) and not is_meant(_deeds(of, found.values, values), dry_run=dry_run):
-        return
+    if dry_run or not yes:
+        deeds = _deeds(of, found.values, values)
+        if not is_meant(deeds, dry_run=dry_run, as_json=as_json):
+            return
 
     async def edit(at_hand: Reached) -> None:
         version = None if force else found.version
@@ -159,7 +164,7 @@ def _edit(
 
     ask(journal, edit)
     if as_json:
-        write_json({name: _readable(value) for name, value in values.items()})
+        write_json({name: readable(value) for name, value in values.items()})
     else:
         click.echo(f"{of} holds {', '.join(values) or 'nothing'}")
 
@@ -178,20 +183,10 @@ def _deeds(of: ObjectId, before: dict[str, bytes], after: dict[str, bytes]) -> l
 
 
 async def _state(client: EngineClient, of: ObjectId) -> StateView:
-    known = {service.name: service for service in await client.services()}
-    service = known.get(of.service)
-    if service is None:
-        raise Refusal(f"there is no service '{of.service}'; `nbdurable services`", NOT_FOUND)
+    service = await known_service(client, of.service)
     if service.type == "service":
         raise click.UsageError(f"{of.service} is a service, which has no keys and no state")
     return await client.operator().state(of)
-
-
-def _readable(value: bytes) -> Any:  # noqa: ANN401 - any value.
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value.decode(errors="replace")
 
 
 def _shown(value: bytes) -> str:

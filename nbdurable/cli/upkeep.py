@@ -52,7 +52,7 @@ def gc(
     old = ask(journal, look)
     deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]
     # The journal is not held while somebody thinks.
-    if (dry_run or not yes) and not is_meant(deeds, dry_run=dry_run):
+    if (dry_run or not yes) and not is_meant(deeds, dry_run=dry_run, as_json=as_json):
         return
     purged_count = ask(journal, forget)
     use = disk_use(path)

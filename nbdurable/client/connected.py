@@ -21,7 +21,7 @@ from nbdurable.client.calls import Addressed, refuse_address
 from nbdurable.client.found_json import FOUND_TYPE, found_of, question_json
 from nbdurable.client.http import ERROR_STATUS_MIN, HttpClient, new_httpx_client, quoted
 from nbdurable.client.query import Found, Parameters
-from nbdurable.client.sync import SyncClient
+from nbdurable.client.waited import SyncRestateClient, waited
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -244,6 +244,23 @@ class ConnectedClient(HttpClient):
         raise HttpError(code, message, response.text)
 
 
+class SyncConnectedClient(SyncRestateClient):
+    """The same for code without asyncio: each method waits and returns the value itself."""
+
+    attach = waited(ConnectedClient.attach)
+    output = waited(ConnectedClient.output)
+    workflow_attach = waited(ConnectedClient.workflow_attach)
+    workflow_output = waited(ConnectedClient.workflow_output)
+    cancel = waited(ConnectedClient.cancel)
+    kill = waited(ConnectedClient.kill)
+    pause = waited(ConnectedClient.pause)
+    resume = waited(ConnectedClient.resume)
+    purge = waited(ConnectedClient.purge)
+    resolve_awakeable = waited(ConnectedClient.resolve_awakeable)
+    reject_awakeable = waited(ConnectedClient.reject_awakeable)
+    query = waited(ConnectedClient.query)
+
+
 class Connection:
     """What `connect()` gives. `async with` gives a `ConnectedClient`, `with` one that waits.
 
@@ -284,7 +301,7 @@ class Connection:
         for client in opened:
             await client.aclose()
 
-    def __enter__(self) -> SyncClient:
+    def __enter__(self) -> SyncConnectedClient:
         thread = _LoopThread()
         try:
             client = thread.wait(self.__aenter__())
@@ -292,7 +309,7 @@ class Connection:
             thread.close()
             raise
         self._thread = thread
-        return SyncClient(thread, client)
+        return SyncConnectedClient(thread, client)
 
     def __exit__(
         self,

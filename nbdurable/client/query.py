@@ -7,10 +7,12 @@ hold; joins with a user's files are done in a connection of the user's own.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from nbdurable.engine.ports import ANSWER_LIMITS, Answer, AnswerLimits, History
+from nbdurable.engine.ports import ANSWER_LIMITS, Answer, AnswerLimits, History, Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +69,23 @@ async def ask(
     """
     question = history.ask(sql, parameters, limits)
     try:
-        return Found(*await asyncio.to_thread(question.answer))
+        return Found(*await asyncio.wrap_future(_answering(question)))
     except asyncio.CancelledError:
         question.interrupt()
         raise
+
+
+def _answering(question: Question) -> Future[Answer]:
+    """On a daemon: asyncio and the interpreter wait for threads of a pool when they end."""
+    answering: Future[Answer] = Future()
+    # From now on it cannot be cancelled, only interrupted.
+    answering.set_running_or_notify_cancel()
+
+    def answer() -> None:
+        try:
+            answering.set_result(question.answer())
+        except BaseException as error:  # noqa: BLE001 - border: the awaiting side gets it.
+            answering.set_exception(error)
+
+    threading.Thread(target=answer, name="nbdurable-answer", daemon=True).start()
+    return answering

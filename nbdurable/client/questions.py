@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -25,7 +25,7 @@ from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import RestartInvocation
 from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
-from nbdurable.core.state import EngineState, Invocation, ServiceState
+from nbdurable.core.state import EngineState, Invocation, ServiceState, Status
 from nbdurable.core.values import ErrorReport, Failure, ObjectId, Target
 from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
@@ -301,6 +301,10 @@ def _listed(
 ) -> Listed:
     newest = heapq.nlargest(len(found) if count_max is None else count_max, found, key=_first_lsn)
     return Listed([invocation_view(state, inv) for inv in newest], len(found))
+
+
+# What may be asked for: Restate's words, and ours for how a run stands.
+STATUS_WORDS: Final = (*get_args(Status), "succeeded", "failed", "unfinished")
 
 
 def _words(inv: Invocation | Completed) -> tuple[str, str]:

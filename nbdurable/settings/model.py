@@ -36,6 +36,7 @@ from nbdurable.durations import parse_duration, show_duration
 from nbdurable.errors import SettingsError
 from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy
 from nbdurable.settings.said import (
+    HOME,
     JOURNAL_FOLDER,
     PREFIX,
     PYPROJECT,
@@ -262,6 +263,12 @@ def read_settings(command_line: Mapping[str, object] | None = None) -> Settings:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{_file()} cannot be read: {error}") from None
+
+
+def default_settings(home: Path | None = None) -> Settings:
+    """Where what is said cannot be read: the journal that is named, and defaults."""
+    named = home or Path(os.environ.get(HOME) or JOURNAL_FOLDER)
+    return Settings.model_construct(home=named)
 
 
 def found_settings(command_line: Mapping[str, object] | None = None) -> list[Found]:

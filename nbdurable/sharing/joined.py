@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -38,7 +37,7 @@ from nbdurable.invoker.frames import LINK_PATH
 from nbdurable.server.address import served_at
 from nbdurable.sharing.listening import Listening
 from nbdurable.store.lock import is_held, let_go_in_child, on_fork
-from nbdurable.wiring import DurableEngine, report_to_nobody
+from nbdurable.wiring import DurableEngine, report_to_nobody, this_program
 
 logger = logging.getLogger("nbdurable")
 
@@ -180,14 +179,13 @@ class Joined:
         if place is None:
             return False
         hands = self._own.link
-        program = " ".join(sys.argv)[:200]
         try:
             attachment = await Attachment.open(
                 place.url,
                 place.headers,
                 hands,
                 token_file=place.token_file,
-                program=program,
+                program=this_program(),
                 slots=self._slots,
             )
         except LinkLostError:

@@ -133,7 +133,7 @@ def checkpoint(writer: duckdb.DuckDBPyConnection, database: str) -> bool:
     again. FORCE CHECKPOINT would wait for the reader without an end.
     """
     try:
-        writer.execute(f"checkpoint {database}")
+        writer.execute(QUERIES[f"checkpoint_{database}"])
     except duckdb.TransactionException:
         return False
     return True

@@ -30,9 +30,6 @@ from nbdurable.store.files import BASE_FILE, HOT_FILE, UNFINISHED, Format
 from nbdurable.store.lock import sync_folder
 from nbdurable.store.sql import HISTORY, QUERIES
 
-# Files that DuckDB 1.5 can read too: a way back from the 2.0 series, at no cost measured.
-STORAGE_VERSION: Final = "v1.5.0"
-
 # DuckDB's default is 80 % of the machine, which belongs to the notebook.
 MEMORY_LIMIT: Final = "256MiB"
 # With more at once they would only take memory from each other.
@@ -83,11 +80,7 @@ class Instance:
         self._folder = folder
         spill = str(folder / files.SPILL_FOLDER)
         self._connection = duckdb.connect(":memory:", config={**_SETTINGS, "temp_directory": spill})
-        self._connection.execute("pragma disable_checkpoint_on_shutdown")
-        # On by default in a notebook, where it would be printed into somebody's cell.
-        self._connection.execute("set enable_progress_bar = false")
-        # Else what SQL shows of a journal would depend on where it is looked at.
-        self._connection.execute("set global TimeZone = 'UTC'")
+        self._connection.execute(QUERIES["begin_instance"])
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         # Whose settings cannot be changed once the configuration is locked.
         self._questions: list[duckdb.DuckDBPyConnection] = []
@@ -100,24 +93,21 @@ class Instance:
         self.attach_to_migrate()
         for _ in range(QUESTIONS_MAX):
             cursor = self.cursor()
-            cursor.execute(f"set operator_memory_limit = '{QUESTION_MEMORY_LIMIT}'")
+            cursor.execute(QUERIES["limit_question"], {"memory_limit": QUESTION_MEMORY_LIMIT})
             self._questions.append(cursor)
-        self._connection.execute("set enable_external_access = false")
-        self._connection.execute("set lock_configuration = true")
+        self._connection.execute(QUERIES["lock_instance"])
 
     def attach_to_migrate(self) -> None:
         for database in files.DATABASES:
-            self._attach(database, f"(storage_version '{STORAGE_VERSION}')")
+            self._attach(f"attach_{database}", self._folder / files.DATABASES[database])
 
     def copy_to(self, folder: Path) -> None:
         """Both databases, as they are with their write-ahead logs, to files of the same names."""
         for database, file in files.DATABASES.items():
-            self._attach(database, "(read_only)")
-            self._attach("copy", f"(storage_version '{STORAGE_VERSION}')", folder / file)
-            self._connection.execute(f"copy from database {database} to copy")
-            self._connection.execute("checkpoint copy")
-            self._connection.execute("detach copy")
-            self._connection.execute(f"detach {database}")
+            self._attach(f"read_{database}", self._folder / file)
+            self._attach("attach_copy", folder / file)
+            for query in (f"copy_{database}", "leave_copy", f"detach_{database}"):
+                self._connection.execute(QUERIES[query])
 
     def verify(self, expected: Format) -> Bounds:
         """Read both databases without writing: they belong together, and hot can be absorbed.
@@ -131,11 +121,11 @@ class Instance:
         for database, file in files.DATABASES.items():
             if not (self._folder / file).exists():
                 raise files.damaged(self._folder / file, "it is missing")
-            self._attach(database, "(read_only)")
+            self._attach(f"read_{database}", self._folder / file)
         bounds = self._bounds(expected)
         self._check_pending()
         for database in files.DATABASES:
-            self._connection.execute(f"detach {database}")
+            self._connection.execute(QUERIES[f"detach_{database}"])
         return bounds
 
     def create(self, database: str, begun: Format) -> None:
@@ -143,7 +133,7 @@ class Instance:
         path = self._folder / (files.DATABASES[database] + UNFINISHED)
         for leftover in (path, files.wal_of(path)):
             leftover.unlink(missing_ok=True)
-        self._attach(database, f"(storage_version '{STORAGE_VERSION}')", path)
+        self._attach(f"attach_{database}", path)
         self._connection.execute(QUERIES[f"create_{database}"])
         self._connection.execute(
             QUERIES[f"begin_{database}"],
@@ -153,8 +143,8 @@ class Instance:
                 "created_at_ms": begun.created_at_ms,
             },
         )
-        self._connection.execute(f"checkpoint {database}")
-        self._connection.execute(f"detach {database}")
+        for query in (f"checkpoint_{database}", f"detach_{database}"):
+            self._connection.execute(QUERIES[query])
         path.chmod(0o600)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -199,15 +189,15 @@ class Instance:
         return [*self._cursors, self._connection]
 
     def close(self) -> None:
+        """A question that cannot be interrupted keeps its cursor, and the files, until it ends."""
         for handle in self.handles():
-            handle.close()
+            with suppress(duckdb.ResourceInUseException):
+                handle.close()
         self._cursors.clear()
 
-    def _attach(self, database: str, options: str, path: Path | None = None) -> None:
-        path = path or self._folder / files.DATABASES[database]
-        quoted = str(path).replace("'", "''")
+    def _attach(self, query: str, path: Path) -> None:
         with reading(path):
-            self._connection.execute(f"attach '{quoted}' as {database} {options}")
+            self._connection.execute(QUERIES[query], {"path": str(path)})
 
     def _bounds(self, expected: Format) -> Bounds:
         base, hot = self._folder / BASE_FILE, self._folder / HOT_FILE

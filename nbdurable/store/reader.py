@@ -8,6 +8,7 @@ when the engine needs their memory, or the files.
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -336,7 +337,20 @@ class Question:
 
 def _columns(cursor: duckdb.DuckDBPyConnection) -> tuple[tuple[str, ...], tuple[str, ...]]:
     columns = cursor.description or []
-    return tuple(str(c[0]) for c in columns), tuple(str(c[1]) for c in columns)
+    return _told_apart([str(c[0]) for c in columns]), tuple(str(c[1]) for c in columns)
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Two of one name are `a` and `a_1`, as in DuckDB's data frames: a row may become a dict."""
+    told: list[str] = []
+    taken = set(names)
+    for name in names:
+        free = name
+        if name in told:
+            free = next(n for i in itertools.count(1) if (n := f"{name}_{i}") not in taken)
+            taken.add(free)
+        told.append(free)
+    return tuple(told)
 
 
 def _names_files(cell: object) -> bool:

@@ -87,8 +87,7 @@ def _database(path: Path) -> Readable:
 def _read(path: Path, log_bytes: int) -> Readable:
     """Raises duckdb.Error when it cannot be read."""
     with duckdb.connect(":memory:", config={"memory_limit": MEMORY_LIMIT}) as connection:
-        quoted = str(path).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as aside (read_only)")
+        connection.execute(QUERIES["read_aside"], {"path": str(path)})
         found = connection.execute(QUERIES["readable_facts"]).fetchone()
     assert found is not None
     fact_count, last_lsn, last_at_ms = found

@@ -47,6 +47,26 @@ def test_what_is_ill_says_what_to_do(lived: Path, monkeypatch: pytest.MonkeyPatc
     assert nbdurable("doctor").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("retry_max_atempts = 3", "there is no such setting"),
+        ("idle_exit = 5", "idle_exit in"),
+        ("idle_exit = ", "cannot be read"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_finding_and_the_rest_is_looked_at(
+    lived: Path, line: str, said: str
+) -> None:
+    (lived / "pyproject.toml").write_text(f"[tool.nbdurable]\n{line}\n")
+    found = findings()
+    assert ill(found) == {"settings"}
+    assert said in found["settings"]["says"]
+    assert found["settings"]["todo"]
+    assert found["runs"]["says"].startswith("7, of which 3")
+    assert nbdurable("ls").exit_code == 2
+
+
 KILLED = """
 import os, signal, nbdurable
 from nbdurable import Service

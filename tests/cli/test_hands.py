@@ -115,10 +115,30 @@ def test_a_mismatch_is_accepted_so_that_what_is_recorded_stands(folder: Path) ->
             pass
         name = "paint"
         nbdurable("approve", "monday")
-        while '"paused"' not in watched.stdout.readline():
-            pass
+        out, told = watched.communicate(timeout=END_S_MAX)
+        assert '"paused"' in out
+        assert watched.returncode == 3
+        assert "nbdurable resume --accept Report/monday" in told
         assert "recorded" in nbdurable("show", "monday").stdout
         assert nbdurable("resume", "monday", "--accept").exit_code == 0
         assert engine.client.attach(sent.invocation_id) == "made and approved"
-        watched.communicate(timeout=END_S_MAX)
-        assert watched.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "would"),
+    [
+        (("kill", "order-1"), "kill Payment/order-1/run ("),
+        (("pause", "order-1"), "pause Payment/order-1/run ("),
+        (("state", "clear", "Counter/ada"), "clear n of Counter/ada, which is 3"),
+        (("gc", "--older-than", "0s"), "forget "),
+        (("gc",), None),
+    ],
+)
+def test_what_would_be_done_is_json_for_programs(
+    lived: Path, words: tuple[str, ...], would: str | None
+) -> None:
+    planned = nbdurable(*words, "--dry-run", "--json")
+    deeds = json.loads(planned.stdout)["would"]
+    assert planned.exit_code == 0
+    assert all(deed.startswith(str(would)) for deed in deeds)
+    assert bool(deeds) == (would is not None)

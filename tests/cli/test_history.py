@@ -23,6 +23,11 @@ def test_a_select_is_answered_as_a_table_or_as_json(reached: Path) -> None:
     assert rows[-1] == {"target": "Greeter/ask", "status": "ready"}
 
 
+def test_no_column_is_lost_to_another_of_its_name(reached: Path) -> None:
+    rows = json.loads(nbdurable("sql", "select 1 as a, 2 as a", "--json").stdout)
+    assert rows == [{"a": 1, "a_1": 2}]
+
+
 def test_it_may_come_from_a_file_or_from_standard_input(reached: Path) -> None:
     (reached / "q.sql").write_text(TARGETS)
     assert nbdurable("sql", "@q.sql").stdout == nbdurable("sql", "-", typed=TARGETS).stdout

@@ -84,3 +84,13 @@ def test_on_a_terminal_a_run_is_drawn_in_colours(
     assert "Greeter/greet" in watched.stdout
     assert "\x1b" in nbdurable("ls").stdout
     assert "\x1b" not in plain
+
+
+def test_what_no_run_can_be_is_no_empty_list(reached: Path) -> None:
+    nonsense = nbdurable("ls", "--status", "nonsense")
+    assert (nonsense.exit_code, "'backing-off'" in nonsense.stderr) == (2, True)
+    nobody = nbdurable("ls", "--service", "Greeter", "--service", "Nope")
+    assert nobody.exit_code == 4
+    assert "there are: Counter, Greeter, Payment" in nobody.stderr
+    failed = json.loads(nbdurable("ls", "--status", "failed", "--json").stdout)
+    assert [view["handler"] for view in failed] == ["fail"]

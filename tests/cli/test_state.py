@@ -7,6 +7,8 @@ from pathlib import Path
 
 from support.command import nbdurable
 
+import nbdurable as package
+
 
 def test_state_is_shown_whole_or_by_name(reached: Path) -> None:
     assert json.loads(nbdurable("state", "get", "Counter/ada", "--json").stdout) == {"n": 3}
@@ -14,6 +16,19 @@ def test_state_is_shown_whole_or_by_name(reached: Path) -> None:
     assert nbdurable("state", "get", "Counter/ada", "m").exit_code == 4
     assert nbdurable("state", "get", "Nobody/ada").exit_code == 4
     assert nbdurable("state", "get", "Greeter/ada").exit_code == 2
+
+
+def test_a_value_that_is_no_json_is_text_to_programs(folder: Path) -> None:
+    shelf = package.VirtualObject("Shelf")
+
+    @shelf.handler()
+    async def put(ctx: package.ObjectContext) -> None:
+        ctx.set("raw", b"so", serde=package.BytesSerde())
+
+    with package.open_sync(services=[shelf]) as engine:
+        engine.client.object_call(put, "one", None)
+    assert nbdurable("state", "get", "Shelf/one", "raw").stdout == "so\n"
+    assert nbdurable("state", "get", "Shelf/one", "raw", "--json").stdout == '"so"\n'
 
 
 def test_state_is_changed_when_it_is_meant(reached: Path) -> None:

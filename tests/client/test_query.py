@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Self
 from uuid import UUID
 
 import pyarrow as pa
@@ -19,7 +21,8 @@ import nbdurable
 from nbdurable import Context, EngineClosedError, Service
 from nbdurable.client.found_arrow import stream_of, table_of
 from nbdurable.client.found_json import found_json, found_of, question_json, rows_json
-from nbdurable.client.query import Found
+from nbdurable.client.query import Found, ask
+from nbdurable.engine.ports import Answer
 from nbdurable.errors import QueryError
 
 greeter = Service("Greeter")
@@ -91,6 +94,46 @@ async def test_whoever_waits_no_longer_interrupts(tmp_path: Path):
             await asking
         await until_asked(engine, 0)
         assert (await engine.client.query("select 1")).rows == [(1,)]
+
+
+class StuckQuestion:
+    """Whatever is done to it, it is not answered before the test ends."""
+
+    def __init__(self) -> None:
+        self.ends = threading.Event()
+        self.begun = threading.Event()
+
+    def ask(self, *_: object) -> Self:
+        return self
+
+    def answer(self) -> Answer:
+        self.begun.set()
+        self.ends.wait()
+        return Answer((), (), [], None)
+
+    def interrupt(self) -> None:
+        pass
+
+
+def test_no_loop_waits_at_its_end_for_a_question():
+    """Or `up` would not end by a signal, nor a script whose engine is closed."""
+    stuck = StuckQuestion()
+
+    async def leave() -> None:
+        asking = asyncio.create_task(ask(stuck, "select 1"))
+        await asyncio.to_thread(stuck.begun.wait)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    # If it waits, it does so until the question is answered.
+    giving_up = threading.Timer(20, stuck.ends.set)
+    giving_up.start()
+    asyncio.run(leave())
+    has_waited = stuck.ends.is_set()
+    giving_up.cancel()
+    stuck.ends.set()
+    assert not has_waited
 
 
 # -- as a DataFrame, as Arrow -------------------------------------------------------------------

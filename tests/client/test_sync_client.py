@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,17 +17,22 @@ import pytest
 
 import nbdurable
 from nbdurable import (
+    ConnectedClient,
     Context,
     ContextMisuseError,
     DefinitionError,
     EngineClosedError,
     InvocationNotReadyError,
     Service,
+    SyncClient,
+    SyncConnectedClient,
     SyncDurableEngine,
     TerminalError,
     Workflow,
 )
-from nbdurable.client.local import LocalClient
+from nbdurable.client.base import RestateScopedClient
+from nbdurable.client.engine import EngineClient
+from nbdurable.client.waited import SyncScopedClient
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
 
@@ -77,24 +85,84 @@ def test_failures_are_raised_as_they_are_by_the_asynchronous_client(engine: Sync
     assert raised.value.status_code == 418
 
 
-def test_it_has_every_method_of_the_asynchronous_client(engine: SyncDurableEngine):
-    """It is derived, so that none can be forgotten and none can differ."""
-    public = {name for name in dir(LocalClient) if not name.startswith("_")}
-    assert set(dir(engine.client)) == public
-    for name in public - {"scope", "without_codec"}:
-        ours, theirs = getattr(engine.client, name), getattr(LocalClient, name)
-        assert not inspect.iscoroutinefunction(ours)
-        expected = list(inspect.signature(theirs).parameters)[1:]
-        assert list(inspect.signature(ours).parameters) == expected
-    with pytest.raises(AttributeError):
-        engine.client.greet  # noqa: B018 - asking is the point.
+PAIRS = [
+    (SyncClient, EngineClient),
+    (SyncConnectedClient, ConnectedClient),
+    (SyncScopedClient, RestateScopedClient),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda each: each.__name__)
+def test_it_has_every_method_of_the_asynchronous_client(ours: type, theirs: type):
+    """All are derived, so that none can differ; here none is forgotten."""
+    # What calls are made of inside.
+    inside = {"call_handler", "send_handler"}
+    names = {name for name in dir(theirs) if not name.startswith("_")} - inside
+    assert {name for name in dir(ours) if not name.startswith("_")} == names
+    for name in names:
+        assert not inspect.iscoroutinefunction(getattr(ours, name))
+        expected = inspect.signature(getattr(theirs, name)).parameters
+        assert inspect.signature(getattr(ours, name)).parameters == expected
+
+
+TYPED = """
+from typing import Any
+
+import nbdurable
+
+async def greet(ctx: Any, name: str) -> int: ...
+
+def ask() -> None:
+    with nbdurable.connect("http://localhost:8080") as connected:
+        reveal_type(connected.service_call(greet, "Ada"))
+        reveal_type(connected.scope("a").service_call(greet, "Ada"))
+        reveal_type(connected.service_send(greet, arg="Ada"))
+        connected.no_such_method(1)
+        connected.service_call(greet)
+        connected.invocations()
+    with nbdurable.open_sync() as engine:
+        reveal_type(engine.client.service_call(greet, "Ada"))
+        engine.client.no_such_method(1)
+        engine.client.attach(5)
+
+async def ask_async() -> None:
+    async with nbdurable.connect("http://localhost:8080") as connected:
+        reveal_type(await connected.service_call(greet, "Ada"))
+        connected.no_such_method(1)
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_every_method(tmp_path: Path):
+    """A misspelt name, a forgotten argument and a wrong one are found before they run."""
+    script = tmp_path / "script.py"
+    script.write_text(TYPED)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.findall(r'Revealed type is "([^"]*)"|\[([a-z-]+)\]$', checked.stdout, re.MULTILINE)
+    assert [revealed or code for revealed, code in found] == [
+        "int",
+        "int",
+        "nbdurable.client.base.RestateClientSendHandle",
+        "attr-defined",
+        "call-arg",
+        "attr-defined",
+        "int",
+        "attr-defined",
+        "arg-type",
+        "int",
+        "attr-defined",
+    ], checked.stdout + checked.stderr
 
 
 def test_a_scope_of_it_is_synchronous_too(engine: SyncDurableEngine):
     scoped = engine.client.scope("tenant")
     assert scoped.service_call(greet, "ada", limit_key="a") == "hello ada"
-    assert engine.client.without_codec().generic_call("Greeter", "greet", b'"x"') == b'"hello x"'
-    assert "workflow_send" in dir(scoped)
+    assert engine.client.generic_call("Greeter", "greet", b'"x"') == b'"hello x"'
 
 
 async def test_on_an_event_loop_it_says_what_to_use_instead():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -15,6 +16,7 @@ import duckdb
 import pytest
 from store_facts import ONE, TWO, Log, contents
 
+import nbdurable.store as store_package
 from nbdurable.core.ids import digest_of
 from nbdurable.core.records import Row, checksum, decode
 from nbdurable.engine.recovery import recover
@@ -607,6 +609,23 @@ def test_every_query_says_why_it_is_there_and_names_its_columns():
         assert query == query.strip() != ""
     with pytest.raises(AssertionError, match="does not say why"):
         parse("-- name: bare\nselect 1;")
+
+
+def test_no_sql_is_written_among_python():
+    """It is read as a whole, by people who look for what is asked of DuckDB."""
+    for file in Path(store_package.__file__).parent.glob("*.py"):
+        assert re.findall(r'execute\(\s*f?"(?!explain " \+)', file.read_text()) == [], file.name
+
+
+def test_a_folder_may_be_called_anything(tmp_path: Path):
+    store, log = DuckStore(tmp_path / 'Ada\'s "$path" ;--'), Log()
+    for _ in range(2):
+        store.open()
+        store.append([log.epoch()])
+        store.close()
+    store.open()
+    assert store.last_lsn() == 2
+    store.close()
 
 
 def test_the_fake_can_be_used_without_loading_duckdb():

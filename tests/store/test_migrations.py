@@ -20,9 +20,8 @@ from nbdurable.engine.recovery import recover
 from nbdurable.errors import JournalDamagedError
 from nbdurable.store.blobs import MARK
 from nbdurable.store.duck import DuckStore
-from nbdurable.store.instance import STORAGE_VERSION
 from nbdurable.store.memory import MemoryStore
-from nbdurable.store.sql import parse
+from nbdurable.store.sql import QUERIES, parse
 
 FORMAT_1 = parse((Path(__file__).parent / "format_1.sql").read_text())
 THREE = InvocationId("inv_1three")
@@ -68,7 +67,7 @@ def journal_of_format_1(folder: Path, absorbed_lsn: int = 12) -> list[Row]:
     connection.execute("pragma disable_checkpoint_on_shutdown")
     for database in ("base", "hot"):
         file = folder / f"{database}.duckdb"
-        connection.execute(f"attach '{file}' as {database} (storage_version '{STORAGE_VERSION}')")
+        connection.execute(QUERIES[f"attach_{database}"], {"path": str(file)})
         connection.execute(FORMAT_1[f"create_{database}"])
     connection.execute("insert into base.meta values (1, ?, 5, ?)", ["0" * 32, absorbed_lsn])
     connection.execute("insert into hot.meta values (1, ?, 5)", ["0" * 32])

@@ -12,6 +12,7 @@ from store_facts import CART, ONE, TWO, Log, contents
 
 from nbdurable.engine.ports import Answer, AnswerLimits
 from nbdurable.errors import JournalDamagedError, QueryError, StoreError
+from nbdurable.store import gate, reader
 from nbdurable.store.blobs import ROW_PAYLOAD_BYTES_MAX
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.instance import QUESTIONS_MAX
@@ -238,10 +239,70 @@ def test_no_variable_of_python_is_a_table(store: DuckStore):
         "select range(0, 1000000000)",
         "select unnest(generate_series(1000000000))",
         "select * from range(cast(length(repeat('x', 1000000000)) as bigint))",
+        "select format('{:>9}', 1)",
+        "select printf('%9d', 1)",
+        "select bitstring('1', 9)",
+        "select repeat(repeat('x', 2), 2)",
+        "select lpad(upper(repeat('x', 2)), 2, ' ')",
+        "select list_resize([1], 2, (select length(repeat('x', 2))))",
+        "select replace(repeat('x', 2), 'x', 'y')",
+        "select regexp_replace('x', 'x', rpad('y', 2, ' '))",
+        "select list_transform(range(2), lambda x: range(2))",
     ],
 )
 def test_no_value_grows_beside_the_memory_limit(store: DuckStore, sql: str):
     assert "makes values of any size" in refused(store, sql)
+
+
+# Each of them was planned for a minute and longer, and could not be interrupted.
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("select " + ".".join(["a"] * 6), "a.a.a.a.a.… has 6 parts"),
+        ("select 1 where 1 in (" + ",".join(["12345"] * 50_000) + ")", "longer than 256 KiB"),
+        ("select 1 from " + ", ".join(f"state t{i}" for i in range(33)), "names 33 tables"),
+        (" union all ".join(["select 1 from state"] * 33), "names 33 tables"),
+        ("with c as not materialized (select 1) select * from c", "`c as not materialized`"),
+        (
+            "select 1 as a0" + "".join(f", a{i} + a{i} as a{i + 1}" for i in range(20)),
+            "more than 10,000 terms",
+        ),
+        (
+            "select range as r"
+            + "".join(f", r{i or ''} + r{i or ''} as r{i + 1}" for i in range(9))
+            + " from range(3) where "
+            + " + ".join(["r9"] * 40)
+            + " > 1",
+            "more than 10,000 terms",
+        ),
+    ],
+    ids=["name", "length", "joins", "unions", "with", "aliases", "aliases in where"],
+)
+def test_what_would_be_planned_for_ever_is_refused(store: DuckStore, sql: str, word: str):
+    assert word in refused(store, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select t.s.x.y.z from (select {'x': {'y': {'z': 1}}} as s) t",
+        "select count(*) from state where key in ("
+        + ",".join(["'" + "x" * 38 + "'"] * 1_000)
+        + ")",
+        "select id as a, a || a as b, b || b as c from sys_invocation where c > '' order by c",
+        "with c as (select 1 as x) select a.x from c a, c b, c d",
+        "select replace(replace(target, 'a', 'b'), 'b', 'cc') from sys_invocation",
+        "select repeat('x', 3) || lpad(id, 40, ' ') from sys_invocation",
+    ],
+)
+def test_what_is_planned_soon_is_answered(store: DuckStore, sql: str):
+    assert ask(store, sql).cut_by is None
+
+
+def test_two_columns_of_one_name_are_told_apart(store: DuckStore):
+    """Or one of them is lost where rows become objects by the names of columns."""
+    assert ask(store, "select 1 as a, 2 as a").columns == ("a", "a_1")
+    assert ask(store, "select 1 as a, 2 as a, 3 as a_1").columns == ("a", "a_2", "a_1")
 
 
 # -- errors teach -----------------------------------------------------------------------------
@@ -439,6 +500,25 @@ def test_closing_interrupts_whoever_asks(folder: Path):
     assert said == ["The query was interrupted, because the journal is being closed."]
     with pytest.raises(StoreError, match="it is not open"):
         store.history.ask("select 1")
+
+
+def test_closing_does_not_wait_for_what_cannot_be_interrupted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """DuckDB plans such a name for seconds; the gate, which refuses it, stands open here."""
+    monkeypatch.setattr(gate, "check", lambda *_: None)
+    monkeypatch.setattr(reader, "_LEAVE_S_MAX", 0.1)
+    store, log = DuckStore(folder), Log()
+    store.open()
+    store.append([log.epoch()])
+    question = store.history.ask("select " + ".".join(["a"] * 6_000))
+    thread = threading.Thread(target=lambda: refused_by(question), daemon=True)
+    thread.start()
+    while question._cursor is None:
+        thread.join(0.01)
+    store.close()
+    assert thread.is_alive(), "it should have been planned for longer than closing takes"
+    thread.join()
 
 
 def test_asking_leaves_the_files_as_they_are(folder: Path):

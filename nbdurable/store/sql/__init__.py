@@ -35,6 +35,7 @@ def _load(*files: str) -> dict[str, str]:
 
 QUERIES: Final = _load(
     "schema.sql",
+    "instance.sql",
     "queries.sql",
     "absorb.sql",
     "history.sql",
