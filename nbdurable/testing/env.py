@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nbdurable.client.access import LocalAccess
-from nbdurable.client.engine import SEED_BITS
+from nbdurable.client.asking import SEED_BITS
 from nbdurable.client.local import LocalClient
 from nbdurable.client.views import InvocationView, invocation_view
 from nbdurable.core.proposals import Answer, Refused
