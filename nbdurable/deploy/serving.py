@@ -11,12 +11,10 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import socket
-import threading
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from nbdurable.apart import ServedApart, listen
 from nbdurable.deploy.endpoint import App
 from nbdurable.errors import NbdurableError
 
@@ -29,7 +27,7 @@ _DISCONNECTED: Final = {"type": "http.disconnect"}
 _GOODBYE_S_MAX: Final = 2.0
 
 
-class Endpoint:
+class Endpoint(ServedApart):
     """Mutable while it starts and ends. Use it as a `with`, or `start` and `close`.
 
     ```python
@@ -46,9 +44,9 @@ class Endpoint:
     """
 
     def __init__(self, app: App, host: str = "127.0.0.1", port: int = 9080) -> None:
+        super().__init__("nbdurable-endpoint", logger)
         self.app = app
         self._address = (host, port)
-        self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
         where = "closed" if self._thread is None else self.url
@@ -94,62 +92,25 @@ class Endpoint:
             return
         self.app.official()
         _check_installed()
-        listening = _listen(*self._address)
-        self._address = listening.getsockname()[:2]
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._live, args=(listening, ready), name="nbdurable-endpoint", daemon=True
-        )
-        self._thread.start()
-        try:
-            ready.result()
-        except BaseException:
-            self.close()
-            raise
+        self._socket = listen(*self._address)
+        self._address = self._socket.getsockname()[:2]
+        self._begin()
 
     def close(self) -> None:
         """Stop listening, and cut the attempts that run here: the cluster tries them again."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        if thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            thread.join()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._end()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _live(self, listening: socket.socket, ready: Future[None]) -> None:
-        try:
-            asyncio.run(self._main(listening, ready))
-        except Exception as error:  # border: nobody else would hear of it.
-            if ready.done():
-                logger.exception("the endpoint stopped")
-            else:
-                ready.set_exception(error)
-
-    async def _main(self, listening: socket.socket, ready: Future[None]) -> None:
+    async def serve_until_stopped(self, ready: Future[None]) -> None:
         from hypercorn.asyncio import serve
         from hypercorn.config import Config
 
-        self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._complain)
-        self._stopping = asyncio.Event()
         served = _Cuttable(self.app)
         config = Config()
         # Taken over, and closed in the end.
-        config.bind = [f"fd://{listening.detach()}"]
+        config.bind = [f"fd://{self._socket.detach()}"]
         # Below that it says of every start that the official SDK has no lifespan.
         config.loglevel = "ERROR"
         config.h2_max_concurrent_streams = _STREAMS_MAX
@@ -218,15 +179,4 @@ def _check_installed() -> None:
         raise ImportError(
             "serving an app to a Restate cluster needs hypercorn; write: pip install"
             " 'nbdurable[restate]'"
-        ) from error
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise NbdurableError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another port, or 0"
-            " for a free one"
         ) from error

@@ -40,7 +40,7 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
 from nbdurable.core.proposals import AppendCommand, AttemptSteps
-from nbdurable.core.values import MISMATCH_CODE, ErrorReport, Result, RetryPolicy, Target
+from nbdurable.core.values import ErrorReport, Result, RetryPolicy, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.lines import calling_line, innermost_line
@@ -52,7 +52,13 @@ from nbdurable.invoker.misuse import (
     refuse_to_block,
 )
 from nbdurable.invoker.output import Output, Writer, output_var
-from nbdurable.invoker.report import failure_of, find_terminal, report_of
+from nbdurable.invoker.report import (
+    failure_of,
+    find_terminal,
+    mismatch_report,
+    report_of,
+    two_awaits_report,
+)
 from nbdurable.invoker.standstill import Standstill
 from nbdurable.invoker.thread import REFUSALS_MAX, HandlerThread
 from nbdurable.invoker.wire import Written
@@ -67,8 +73,6 @@ logger = logging.getLogger("nbdurable")
 COALESCE_S = 0.005
 # Output that nothing else is proposed with: soon enough for a person who watches.
 OUTPUT_S = 0.1
-# Enough of two values to see how they differ; the journal has the rest.
-VALUE_CHARS_MAX = 200
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
 
@@ -217,7 +221,7 @@ class Attempt:
                         self._execute(completion_id)
                 case WaitExternal(can_suspend=can_suspend):
                     if self._wake is not None:
-                        self.fail(_two_awaits_report(self._user_line()))
+                        self.fail(two_awaits_report(self._user_line()))
                         raise AttemptClosed
                     if can_suspend:
                         self._suspend_after_inactivity(awaited)
@@ -263,7 +267,7 @@ class Attempt:
         try:
             return self._on_loop(ask)
         except MismatchError as error:
-            report = _mismatch_report(error, self._user_line())
+            report = mismatch_report(error, self._user_line())
             self._on_loop(lambda: self.fail(report))
             raise AttemptClosed from error
 
@@ -565,43 +569,3 @@ def _drive(
                 thrown = error
         except BaseException as error:  # noqa: BLE001 - border: what the awaited thing raised.
             thrown = error
-
-
-def _mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
-    accept = ""
-    if error.mismatch.can_accept:
-        accept = ", or accept what is recorded in its place"
-    ways_out = (
-        "Ways out: resume it on the revision that wrote this journal; end it and restart it as new"
-        f" from an entry before this one{accept}."
-    )
-    where = f"\n  at {line}" if line else ""
-    attempted = error.mismatch.attempted
-    was, now = error.mismatch.recorded_payload, error.mismatch.attempted_payload
-    values = f"\n  value: recorded {_shown(was)}, attempted {_shown(now)}" if was != now else ""
-    return ErrorReport(
-        code=MISMATCH_CODE,
-        message=f"{error}{values}{where}\n{ways_out}",
-        type_name="JournalMismatchError",
-        command_index=error.mismatch.command_index,
-        command_name=None if attempted is None else attempted.name,
-        heals_by_retry=False,
-        can_accept=error.mismatch.can_accept,
-    )
-
-
-def _two_awaits_report(line: str | None) -> ErrorReport:
-    """Their order would be the clock's, not the journal's, so that replay could not repeat it."""
-    where = f"\n  at {line}" if line else ""
-    return ErrorReport(
-        code=572,
-        message="two tasks of one handler await futures of its ctx at the same time; wait for"
-        f" several with nbdurable's gather(), select() or as_completed() instead{where}",
-        type_name="ConcurrentAwaitError",
-        heals_by_retry=False,
-    )
-
-
-def _shown(payload: bytes) -> str:
-    text = payload.decode(errors="replace")
-    return f"{text[:VALUE_CHARS_MAX]}…" if len(text) > VALUE_CHARS_MAX else text or "nothing"

@@ -9,7 +9,8 @@ import traceback
 from pathlib import Path
 from typing import TypeVar
 
-from nbdurable.core.values import ErrorReport, Failure
+from nbdurable.core.attempt import MismatchError
+from nbdurable.core.values import MISMATCH_CODE, ErrorReport, Failure
 from nbdurable.errors import (
     ArgumentError,
     ContextMisuseError,
@@ -36,6 +37,8 @@ _MACHINERY = tuple(
 )
 # Enough for the deepest frame to be seen; a recursion error would otherwise fill the journal.
 STACKTRACE_CHARS_MAX = 16_000
+# Enough of two values to see how they differ; the journal has the rest.
+VALUE_CHARS_MAX = 200
 
 
 def report_of(
@@ -60,6 +63,41 @@ def report_of(
         completion_id=completion_id,
         heals_by_retry=not isinstance(error, _MISTAKES),
         retry_after_ms=retry_after_ms,
+    )
+
+
+def mismatch_report(error: MismatchError, line: str | None) -> ErrorReport:
+    accept = ""
+    if error.mismatch.can_accept:
+        accept = ", or accept what is recorded in its place"
+    ways_out = (
+        "Ways out: resume it on the revision that wrote this journal; end it and restart it as new"
+        f" from an entry before this one{accept}."
+    )
+    where = f"\n  at {line}" if line else ""
+    attempted = error.mismatch.attempted
+    was, now = error.mismatch.recorded_payload, error.mismatch.attempted_payload
+    values = f"\n  value: recorded {_shown(was)}, attempted {_shown(now)}" if was != now else ""
+    return ErrorReport(
+        code=MISMATCH_CODE,
+        message=f"{error}{values}{where}\n{ways_out}",
+        type_name="JournalMismatchError",
+        command_index=error.mismatch.command_index,
+        command_name=None if attempted is None else attempted.name,
+        heals_by_retry=False,
+        can_accept=error.mismatch.can_accept,
+    )
+
+
+def two_awaits_report(line: str | None) -> ErrorReport:
+    """Their order would be the clock's, not the journal's, so that replay could not repeat it."""
+    where = f"\n  at {line}" if line else ""
+    return ErrorReport(
+        code=572,
+        message="two tasks of one handler await futures of its ctx at the same time; wait for"
+        f" several with nbdurable's gather(), select() or as_completed() instead{where}",
+        type_name="ConcurrentAwaitError",
+        heals_by_retry=False,
     )
 
 
@@ -152,3 +190,8 @@ def _text(said: object) -> str:
     except Exception:  # noqa: BLE001 - border: the str is the user's code too.
         text = f"{type(said).__qualname__}, whose text cannot be made"
     return text.encode(errors="backslashreplace").decode()
+
+
+def _shown(payload: bytes) -> str:
+    text = payload.decode(errors="replace")
+    return f"{text[:VALUE_CHARS_MAX]}…" if len(text) > VALUE_CHARS_MAX else text or "nothing"

@@ -15,7 +15,6 @@ import asyncio
 import functools
 import logging
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Self
 from starlette.routing import BaseRoute
 from uvicorn.config import Config
 
+from nbdurable.apart import ServedApart, listen
 from nbdurable.client.local import LocalClient
 from nbdurable.errors import NbdurableError
 from nbdurable.server.admin import Admin
@@ -46,7 +46,7 @@ logger = logging.getLogger("nbdurable.server")
 _GOODBYE_S_MAX = 2.0
 
 
-class Serving:
+class Serving(ServedApart):
     """Mutable while it starts and ends. Use it as `with` or `async with`, or `start` and `close`.
 
     Args:
@@ -62,10 +62,10 @@ class Serving:
         *,
         admin_routes: Sequence[BaseRoute] = (),
     ) -> None:
+        super().__init__("nbdurable-server", logger)
         self.options = options or ServeOptions()
         self._opened = opened
         self._admin_routes = admin_routes
-        self._thread: threading.Thread | None = None
         on_fork(self)
         self._sockets: tuple[socket.socket, ...] = ()
         self._take_back: Callable[[], None] = lambda: None
@@ -101,22 +101,10 @@ class Serving:
             NbdurableError: An address cannot be listened on.
         """
         options = self.options
-        # Whoever sends values over HTTP has applied the codec, if there is one.
-        client = self._opened.client.without_codec()
         if options.has_token:
             self._take_token()
-        guard = Guard(options, self.token)
         self._sockets = _listen(options)
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._live, args=(client, guard, ready), name="nbdurable-server", daemon=True
-        )
-        self._thread.start()
-        try:
-            ready.result()
-        except BaseException:
-            self.close()
-            raise
+        self._begin()
         self._take_back = self._opened.announce(
             ingress=self.ingress_url,
             admin=self.admin_url,
@@ -125,28 +113,12 @@ class Serving:
 
     def close(self) -> None:
         """Stop listening; tell who still waits. Their invocations go on."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if not self._end():
             return
-        if thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            thread.join()
         for listening in self._sockets:
             listening.close()
         self._sockets = ()
         self._take_back()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.start)
@@ -201,18 +173,10 @@ class Serving:
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{port}"
 
-    def _live(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
-        try:
-            asyncio.run(self._main(client, guard, ready))
-        except Exception as error:  # border: nobody else would hear of it.
-            if ready.done():
-                logger.exception("the server stopped")
-            else:
-                ready.set_exception(error)
-
-    async def _main(self, client: LocalClient, guard: Guard, ready: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+    async def serve_until_stopped(self, ready: Future[None]) -> None:
+        # Whoever sends values over HTTP has applied the codec, if there is one.
+        client = self._opened.client.without_codec()
+        guard = Guard(self.options, self.token)
         self.connections = connections = Connections(self._loop)
         bytes_max = self.options.body_bytes_max
         ingress = Ingress(client.raw(), guard, bytes_max, has_codec=self._opened.has_codec)
@@ -261,18 +225,13 @@ def _listen(options: ServeOptions) -> tuple[socket.socket, ...]:
     """Both addresses, or neither."""
     made: list[socket.socket] = []
     ports = (options.ingress_port, options.admin_port)
-    for host, port in zip(options.hosts, ports, strict=True):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            # Not reuse_port: two owners of one address would share its calls.
-            made.append(socket.create_server((host, port), family=family, backlog=1024))
-        except OSError as error:
-            for listening in made:
-                listening.close()
-            raise NbdurableError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}. Choose"
-                " another port, or 0 for a free one"
-            ) from error
+    try:
+        for host, port in zip(options.hosts, ports, strict=True):
+            made.append(listen(host, port))
+    except NbdurableError:
+        for listening in made:
+            listening.close()
+        raise
     return tuple(made)
 
 

@@ -18,10 +18,10 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import SERVICES
 from exchanges import Conversations, Exchange, Player, write
 from support.cluster import RestateServer
 from support.npm import installed
+from support.served import SERVICES
 
 import nbdurable
 from nbdurable.deploy.serving import Endpoint

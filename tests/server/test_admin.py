@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Served, counter
 from support.http import JSON, Reply
+from support.served import Served, counter
 
 from nbdurable.core.ids import random_invocation_id
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Served
 from support.http import JSON, Raw, Reply, ask
+from support.served import Served
 
 import nbdurable
 from nbdurable import NbdurableError, ServeOptions

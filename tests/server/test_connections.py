@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from conftest import Served
 from support.http import Raw, ask
+from support.served import Served
 
 from nbdurable.server import connection
 from nbdurable.server.connection import BODY_STALL_S_MAX, HEAD_BYTES_MAX, HEAD_S_MAX, Connection

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Served
 from support.http import JSON, Raw
+from support.served import Served
 
 from nbdurable.core.ids import awakeable_id, parse_invocation_id, random_invocation_id
 from nbdurable.errors import InvocationNotFoundError

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import Served
+from support.served import Served
 
 from nbdurable.core.ids import random_invocation_id
 

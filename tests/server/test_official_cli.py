@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import ASKED_MAX
+from support.served import ASKED_MAX
 
 import nbdurable
 from nbdurable import Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext

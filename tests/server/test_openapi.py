@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
-from conftest import Served
+from support.served import Served
 
 from nbdurable import Context, Service
 from nbdurable.invoker.manifest import manifest_of

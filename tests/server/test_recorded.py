@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import SERVICES
 from exchanges import Conversations, Player, differences, read
 from record import recorded
+from support.served import SERVICES
 
 import nbdurable
 from nbdurable import ServeOptions

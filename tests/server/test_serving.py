@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import greeter, payment
 from support.http import JSON, Reply, ask
+from support.served import greeter, payment
 
 import nbdurable
 from nbdurable import EngineClosedError, JournalValueCodec, NbdurableError, ServeOptions

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import SERVICES, Served
 from support.http import JSON, Raw, Reply
 from support.running import until_asked
+from support.served import SERVICES, Served
 
 import nbdurable
 from nbdurable import ServeOptions

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
 from nbdurable.errors import NbdurableError
+from nbdurable.sdk import InvocationRetryPolicy
 from nbdurable.sdk.definition import Definition
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine
+
+NOW = timedelta(0)
+SOON = timedelta(milliseconds=1)
+AT_ONCE = InvocationRetryPolicy(initial_interval=SOON, max_interval=SOON)
+NEVER_AGAIN = InvocationRetryPolicy(max_attempts=1)
 
 # Long for a machine under load; only a test that fails waits for it.
 WAIT_S_MAX = 10.0
