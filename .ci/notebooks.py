@@ -31,6 +31,8 @@ def main() -> int:
 def executes(path: Path) -> bool:
     """Whether every cell of the notebook ran; prints the failing cell if one did not."""
     with tempfile.TemporaryDirectory(prefix="nbdurable-notebooks-") as folder:
+        for module in NOTEBOOKS.glob("*.py"):  # What notebooks import from beside themselves.
+            shutil.copy(module, folder)
         copy = Path(shutil.copy(path, folder))
         notebook = nbformat.read(copy, as_version=4)
         client = NotebookClient(
