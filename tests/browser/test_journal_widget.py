@@ -85,15 +85,3 @@ def test_entries_are_filtered_by_words(lab):
     lab.shot("journal-filtered")
     filtered.fill("")
     expect(rows.filter(has_text="GetPromise")).to_be_visible()
-
-
-@pytest.mark.parametrize("theme", ["JupyterLab Dark"])
-def test_it_is_readable_in_the_dark(lab):
-    lab.run("load", "define", "dark")
-    expect(lab.page.locator(".nbd-chip")).to_contain_text("waits for 'paid'")
-    lab.shot("journal-dark")
-    background, text = lab.page.locator(".nbd-target").evaluate(
-        "(e) => [getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor,"
-        " getComputedStyle(e).color]"
-    )
-    assert background != text
