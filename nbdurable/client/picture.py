@@ -340,3 +340,11 @@ def _quoted(names: Sequence[str]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= FAILURE_CHARS_MAX else text[: FAILURE_CHARS_MAX - 1] + "…"
+
+
+def readable(value: bytes) -> Any:
+    """JSON as it is; what is none, as text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value.decode(errors="replace")
