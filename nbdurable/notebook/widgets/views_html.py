@@ -15,6 +15,7 @@ from nbdurable.client.picture import (
     Picture,
     Row,
     Tone,
+    bar,
     clock_time,
     short_id,
     shortened,
@@ -157,7 +158,7 @@ def picture_html(picture: Picture) -> str:
         lines.append(_line(picture["failure"], f"color: {_COLOURS['bad']}; white-space: pre-wrap"))
     earlier = f"… {picture['earlier']} earlier entries"
     lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
-    rows = "".join(_html_row(row) for row in picture["rows"])
+    rows = "".join(_html_row(row, picture) for row in picture["rows"])
     table = f'<table style="border-collapse: collapse; margin: 4px 0"><tbody>{rows}</tbody></table>'
     todo = _line(f"to do: {picture['todo']}", _MUTED) if picture["todo"] else ""
     return f'<div style="{_FONT}">{"".join(lines)}{table}{todo}</div>'
@@ -202,7 +203,7 @@ def _tr(cells: Sequence[str]) -> str:
     return f'<tr style="{_ROW}">{inner}</tr>'
 
 
-def _html_row(row: Row) -> str:
+def _html_row(row: Row, picture: Picture) -> str:
     colour = _COLOURS[row["tone"]]
     failed = f'<span style="color: {_COLOURS["bad"]}">{escape(row["failure"])}</span>'
     cells = [
@@ -210,9 +211,20 @@ def _html_row(row: Row) -> str:
         f'<span style="{_MUTED}">{escape(row["kind"])}</span>',
         escape(row["name"]),
         f'<span style="{_MUTED}">{escape(when(row))}</span>',
+        _html_bar(row, picture),
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
     return _tr(cells) + _html_output(row["output"])
+
+
+def _html_bar(row: Row, picture: Picture) -> str:
+    """When it was, on the whole run's time: a picture of what the column before it says."""
+    left, width = bar(row, picture)
+    inner = (
+        f"background: {_COLOURS[row['tone']]}; height: 6px; min-width: 2px; opacity: 0.7;"
+        f" margin-left: {left:.1%}; width: {width:.1%}"
+    )
+    return f'<div style="width: 120px; margin-top: 6px"><div style="{inner}"></div></div>'
 
 
 def _html_output(text: str) -> str:
@@ -220,7 +232,7 @@ def _html_output(text: str) -> str:
     if not text:
         return ""
     pre = f'<pre style="{_MONO}; margin: 0 0 2px; white-space: pre-wrap">{escape(text)}</pre>'
-    return f'<tr style="{_ROW}"><td></td><td colspan="4" style="{_CELL}">{pre}</td></tr>'
+    return f'<tr style="{_ROW}"><td></td><td colspan="5" style="{_CELL}">{pre}</td></tr>'
 
 
 def _chip(tone: Tone, text: str) -> str:
