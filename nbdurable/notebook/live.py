@@ -59,7 +59,9 @@ class LiveJournal:
             return
         from nbdurable.notebook.widgets.journal import JournalWidget
 
-        self._widget = JournalWidget(picture, self._answered, self._rejected, self._deed)
+        self._widget = JournalWidget(
+            picture, self._session.path.absolute(), self._answered, self._rejected, self._deed
+        )
         self._asks = picture["asks"]
         display(self._mime(picture), raw=True, display_id=self._place)
         self._unwatch = client.watch(self._id, self._changed)

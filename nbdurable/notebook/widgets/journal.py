@@ -20,7 +20,7 @@ from nbdurable.client.picture import Picture
 
 _STATIC: Final = Path(__file__).parent / "static"
 # A front end takes one module, and files that import each other would need a build.
-_MODULE: Final = ("rows.js", "question.js", "journal.js")
+_MODULE: Final = ("rows.js", "door.js", "question.js", "journal.js")
 
 Answer = Callable[[str, Any], None]
 Reject = Callable[[str, str], None]
@@ -34,13 +34,22 @@ class JournalWidget(anywidget.AnyWidget):
     _esm = "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in _MODULE)
     _css = (_STATIC / "journal.css").read_text(encoding="utf-8")
     picture = traitlets.Dict().tag(sync=True)
+    # Its folder, for the Jupyter server: where the kernel does not hear a click, that one does.
+    journal = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, picture: Picture, on_answer: Answer, on_reject: Reject, on_deed: Do) -> None:
+    def __init__(
+        self,
+        picture: Picture,
+        journal: Path,
+        on_answer: Answer,
+        on_reject: Reject,
+        on_deed: Do,
+    ) -> None:
         """`on_answer` is called with a question's id and the answer, `on_reject` with a reason.
 
-        `on_deed` with one of the picture's deeds.
+        `on_deed` with one of the picture's deeds. `journal` is the folder it is in.
         """
-        super().__init__(picture=picture)
+        super().__init__(picture=picture, journal=str(journal))
         self._on_answer = on_answer
         self._on_reject = on_reject
         self._on_deed = on_deed

@@ -2,7 +2,7 @@
 //   { type: "answer", id: string, value: any }, { type: "reject", id: string, message: string },
 //   { type: "deed", name: "pause" | "resume" | "cancel" | "kill" }
 // Elements are kept and patched, never replaced: focus, selection and scrolling survive an update.
-// It follows rows.js and question.js in one module: see widgets/journal.py.
+// It follows rows.js, door.js and question.js in one module: see widgets/journal.py.
 
 const TICK_MS = 1000;
 // Who has scrolled up to read is left there; who is at the end stays at the end.
@@ -11,13 +11,16 @@ const FOLLOW_PX = 8;
 // -- what can be done to a run --------------------------------------------------------------------
 
 class Deeds {
-  constructor(parent, send) {
+  constructor(parent, door, tell) {
     this.box = element("span", "nbd-deeds", parent);
-    this.send = send;
+    this.door = door;
+    this.tell = tell;
     this.buttons = new Map();
   }
 
   update(picture) {
+    if (this.sent && !this.sent.isHeard()) return;
+    this.remove();
     for (const [name, button] of this.buttons) {
       if (picture.deeds.includes(name)) continue;
       button.remove();
@@ -47,9 +50,15 @@ class Deeds {
       if (name === "kill" && button.textContent === "Kill") return say("Really kill");
       calm();
       button.disabled = true;
-      this.send({ type: "deed", name });
+      this.remove();
+      this.sent = this.door.send({ type: "deed", name }, this.tell);
     });
     return button;
+  }
+
+  remove() {
+    this.sent?.stop();
+    this.sent = undefined;
   }
 }
 
@@ -57,6 +66,7 @@ class Deeds {
 const FILTER_FROM_ROWS = 12;
 
 function render({ model, el }) {
+  const door = new Door(model);
   const root = element("section", "nbdurable", el);
   root.setAttribute("aria-label", "Journal of a durable run");
   const head = element("header", "nbd-head", root);
@@ -65,7 +75,7 @@ function render({ model, el }) {
   const chipGlyph = element("span", "", chip);
   chipGlyph.setAttribute("aria-hidden", "true");
   const chipText = element("span", "", chip);
-  const deeds = new Deeds(head, (message) => model.send(message));
+  const deeds = new Deeds(head, door, (text) => setText(said, text));
   const facts = element("div", "nbd-facts", root);
   const id = element("code", "", facts);
   const about = element("span", "", facts);
@@ -96,7 +106,6 @@ function render({ model, el }) {
   const questions = new Map();
   let skew = 0;
   const now = () => Date.now() + skew;
-  const send = (message) => model.send(message);
 
   function drawRows(picture) {
     const kept = new Set();
@@ -123,7 +132,7 @@ function render({ model, el }) {
     const asked = new Set(picture.asks.map((ask) => ask.id));
     for (const [id, question] of questions) {
       if (asked.has(id)) {
-        if (picture.said) question.answered();
+        question.update();
         continue;
       }
       question.remove();
@@ -131,7 +140,7 @@ function render({ model, el }) {
     }
     for (const ask of picture.asks) {
       if (questions.has(ask.id)) continue;
-      questions.set(ask.id, new Question(ask, picture.target, send, live));
+      questions.set(ask.id, new Question(ask, picture.target, door, live));
     }
   }
 
@@ -180,6 +189,7 @@ function render({ model, el }) {
   return () => {
     clearInterval(ticking);
     for (const question of questions.values()) question.remove();
+    deeds.remove();
     model.off("change:picture", draw);
   };
 }

@@ -1,8 +1,6 @@
 // A question to a person: a form for the type of its answer, from its JSON Schema. Part of the module
 // that ends in journal.js.
 
-// A click that the kernel has not heard of by then is waiting behind other code.
-const SLOW_MS = 2000;
 
 // What a schema says once references are followed; a value that may also be null is the value.
 function resolved(schema, root) {
@@ -127,8 +125,8 @@ function objectField(schema, root) {
 }
 
 class Question {
-  constructor(ask, target, send, parent) {
-    this.send = send;
+  constructor(ask, target, door, parent) {
+    this.door = door;
     this.ask = ask;
     this.box = element("form", "nbd-question", parent);
     this.box.setAttribute("aria-label", `${ask.name} of ${target}`);
@@ -174,33 +172,31 @@ class Question {
       this.state.textContent = error.message;
       return;
     }
-    this.sent(this.field ? "answering…" : "approving…");
-    this.send({ type: "answer", id: this.ask.id, value });
+    this.send({ type: "answer", id: this.ask.id, value }, this.field ? "answering…" : "approving…");
   }
 
   reject() {
-    this.sent("rejecting…");
-    this.send({ type: "reject", id: this.ask.id, message: this.reason.value.trim() });
+    const message = this.reason.value.trim();
+    this.send({ type: "reject", id: this.ask.id, message }, "rejecting…");
   }
 
-  sent(state) {
+  send(message, state) {
     for (const button of this.buttons) button.disabled = true;
     this.state.textContent = state;
-    this.slow = setTimeout(() => {
-      this.state.textContent =
-        "no answer from the kernel yet: if it is busy, yours waits for it; " +
-        "if it was restarted, run this cell again or use %durable approve";
-    }, SLOW_MS);
+    this.sent = this.door.send(message, (said) => (this.state.textContent = said));
   }
 
-  answered() {
-    clearTimeout(this.slow);
+  // It is still asked, and the kernel has said something: why not.
+  update() {
+    if (!this.sent?.isHeard()) return;
+    this.sent.stop();
+    this.sent = undefined;
     this.state.textContent = "";
     for (const button of this.buttons) button.disabled = false;
   }
 
   remove() {
-    clearTimeout(this.slow);
+    this.sent?.stop();
     this.box.remove();
   }
 }
