@@ -121,6 +121,17 @@ def test_export_writes_parquet_of_one_run(shell, tmp_path):
     assert (tmp_path / "out" / "sys_journal.parquet").exists()
 
 
+def test_a_journal_is_a_data_frame_too(shell):
+    """Durations and failures of many runs are compared with what everybody knows."""
+    waits(shell)
+    frame = shell.run("h.journal.df()")
+    assert list(frame["kind"]) == ["Input", "GetPromise"]
+    assert list(frame["status"]) == ["done", "waiting"]
+    assert frame["took"].isna().tolist() == [False, True]
+    assert str(frame["started_at"].dtype).endswith("UTC]")
+    assert frame.index.name == "index"
+
+
 def test_watch_shows_a_run_until_it_is_over(shell):
     waits(shell)
     shell.run("%durable approve a go 1")

@@ -6,9 +6,9 @@ The HTML has inline styles only, which is what survives a saved notebook, GitHub
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from nbdurable.client.picture import (
     GLYPHS,
@@ -25,7 +25,7 @@ from nbdurable.client.picture import (
     when,
 )
 from nbdurable.client.query import Found
-from nbdurable.client.views import InvocationView
+from nbdurable.client.views import EntryView, InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
@@ -46,6 +46,11 @@ _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 # As pandas does: a page and no more.
 _ROWS_SHOWN: Final = 60
+_ENTRY_FIELDS: Final = [field.name for field in fields(EntryView)]
+_COLUMNS: Final = (
+    *("kind", "name", "status", "started_at", "ended_at", "took"),
+    *("arguments", "value", "failure", "failure_count", "output"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,28 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class StaticJournal:
-    """One run as it was when this was made."""
+    """One run as it was when this was made: to look at, and as a DataFrame."""
 
     picture: Picture
+    entries: tuple[EntryView, ...] = ()
 
     def __repr__(self) -> str:
         return picture_text(self.picture)
+
+    def df(self) -> Any:  # noqa: ANN401 - pandas need not be there.
+        """One row per entry, all of them.
+
+        Shape: index the entry's number; kind, name, status, arguments, value (JSON), failure and
+        output are text; started_at and ended_at are UTC; took is a timedelta; failure_count.
+        Needs pandas.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=_ENTRY_FIELDS)
+        started = pd.to_datetime(frame["started_at_ms"], unit="ms", utc=True)
+        ended = pd.to_datetime(frame["ended_at_ms"], unit="ms", utc=True)
+        timed = frame.assign(started_at=started, ended_at=ended, took=ended - started)
+        return timed.set_index("index")[list(_COLUMNS)]
 
     def _repr_html_(self) -> str:
         return picture_html(self.picture)
