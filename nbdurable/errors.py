@@ -7,6 +7,7 @@
         ├── RetryableError             500  raised by handlers: retry, perhaps after a delay
         ├── JournalMismatchError       570  replay met a command other than the recorded one
         ├── StoreError                 500  outcome of a commit unknown: reopen and read the LSN
+        │   └── DiskFullError          507  there was no room for it; make some
         ├── JournalHeldError           423  another process owns the journal
         ├── JournalDamagedError        500  a file of the journal fails its checksum
         ├── JournalVersionError        505  the journal was written by a newer version
@@ -119,6 +120,12 @@ class JournalMismatchError(NbdurableError):
 
 class StoreError(NbdurableError):
     """The outcome of a commit is unknown; reopen the journal and read its last LSN."""
+
+
+class DiskFullError(StoreError):
+    """The journal's disk is full: nothing acknowledged is lost, and nothing more is accepted."""
+
+    code = 507
 
 
 class JournalHeldError(NbdurableError):

@@ -236,8 +236,9 @@ class DurableEngine(OpenableEngine):
             self._tell()
 
         def take_back() -> None:
-            with self._telling:
+            with self._telling, suppress(OSError):
                 self._told.remove(more)
+                # On a full disk the note stays as it is, until it is removed with the lock.
                 self._tell()
 
         return take_back

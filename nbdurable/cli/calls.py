@@ -17,10 +17,10 @@ from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.looking import paused_note
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
-from nbdurable.cli.words import DurationType, common, readable, write_json
+from nbdurable.cli.words import DurationType, common, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.picture import status_of
+from nbdurable.client.picture import readable, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.core.manifest import HandlerManifest
 from nbdurable.errors import HttpError, TerminalError

@@ -35,6 +35,7 @@ from nbdurable.settings.model import (
 from nbdurable.settings.said import HOME
 from nbdurable.store import files, rescue
 from nbdurable.store.disk import disk_use, shown_bytes
+from nbdurable.store.mark import MARK_FILE
 from nbdurable.wiring import journal_path
 
 Health = Literal["well", "note", "ill"]
@@ -216,9 +217,12 @@ def _how_far(path: Path, found: rescue.Readable) -> Finding:
     if not found.is_without_log:
         todo = "restore it from a backup, or move the journal away to begin a new one"
         return Finding(found.file, "ill", f"nothing of it can be read: {found.problem}", todo)
-    log = path / f"{found.file}.wal"
+    log, mark = path / f"{found.file}.wal", path / MARK_FILE
     lost = f"its log of {shown_bytes(found.log_bytes)} cannot be: {found.problem}"
-    todo = f"restore it from a backup; or, giving up what was acknowledged after that, remove {log}"
+    todo = (
+        "restore it from a backup; or, giving up what was acknowledged after that, remove"
+        f" {log} and {mark}"
+    )
     return Finding(found.file, "ill", f"{facts}; {lost}", todo)
 
 

@@ -66,6 +66,7 @@ from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.engine.vault import Vault
 from nbdurable.engine.writer import WriterThread
 from nbdurable.errors import (
+    DiskFullError,
     EngineClosedError,
     JournalGoneError,
     NbdurableError,
@@ -452,7 +453,9 @@ class Engine:
         If the log has it, the commit came through and what was decided stands. Else it never
         happened: what attempts proposed is stale now, what clients proposed is decided again.
         """
-        if not isinstance(error, JournalGoneError):
+        if isinstance(error, DiskFullError):
+            logger.warning("%s The engine waits, and goes on by itself once there is room.", error)
+        elif not isinstance(error, JournalGoneError):
             logger.warning("a commit failed, its outcome is unknown; recovering: %s", error)
         self._timers.clear()
         for link in self._links.values():

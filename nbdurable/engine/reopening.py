@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from nbdurable.engine.ports import Store
-from nbdurable.errors import JournalGoneError
+from nbdurable.errors import DiskFullError, JournalGoneError
+
+logger = logging.getLogger("nbdurable")
 
 # A store that fails this often in a row is not going to come back by opening it again.
 RECOVERIES_MAX = 3
+# But on a full disk somebody makes room. Looking opens the journal, which takes up to a second.
+ROOM_LOOK_S_MIN = 0.5
+ROOM_LOOK_S_MAX = 10.0
+# Room that lasts for less than this was none: each time what runs begins again at its last record.
+ROOM_LASTS_S_MIN = 60.0
 
 
 class Reopening:
@@ -17,6 +26,8 @@ class Reopening:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._failure_count = 0
+        self._look_after_s = ROOM_LOOK_S_MIN
+        self._was_full_at_s = -ROOM_LASTS_S_MIN
 
     def succeeded(self) -> None:
         """A commit came through."""
@@ -31,6 +42,8 @@ class Reopening:
     ) -> bool:
         """Whether the log has `last_lsn`: then the commit that failed with `error` came through.
 
+        For room on a full disk it waits as long as it takes: what runs has nowhere else to go.
+
         Args:
             leave: Lets go of what uses the store.
             begin: Begins the next epoch on it.
@@ -39,8 +52,13 @@ class Reopening:
             Exception: The last failure, when it has failed too often or the journal is gone.
         """
         came_through: bool | None = None
+        was_full = False
         while True:
-            self._failure_count += 1
+            if isinstance(error, DiskFullError):
+                was_full = True
+                await self._wait_for_room()
+            else:
+                self._failure_count += 1
             if isinstance(error, JournalGoneError) or self._failure_count > RECOVERIES_MAX:
                 raise error
             try:
@@ -53,4 +71,14 @@ class Reopening:
             except Exception as again:  # noqa: BLE001 - border: tried again, then told.
                 error = again
             else:
+                if was_full:
+                    logger.warning("there is room for the journal again, and the engine goes on")
                 return came_through
+
+    async def _wait_for_room(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._was_full_at_s > ROOM_LASTS_S_MIN:
+            self._look_after_s = ROOM_LOOK_S_MIN
+        await asyncio.sleep(self._look_after_s)
+        self._look_after_s = min(self._look_after_s * 2, ROOM_LOOK_S_MAX)
+        self._was_full_at_s = asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nbdurable.errors import DiskFullError
 from nbdurable.store.files import BLOBS_FOLDER, DATABASE_FILES
 
 _STEP: Final = 1024
@@ -41,6 +42,17 @@ def disk_use(folder: Path) -> DiskUse:
         else:
             other += size
     return DiskUse(database, blobs, other, shutil.disk_usage(folder).free)
+
+
+def refuse_full(folder: Path, room_bytes: int) -> None:
+    """Raises DiskFullError while there is less room than this."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < room_bytes:
+        raise DiskFullError(
+            f"The disk of the journal {folder} is full: {shown_bytes(free_bytes)} are free, and"
+            f" {shown_bytes(room_bytes)} are wanted before it is written to again. What was"
+            " acknowledged is safe."
+        )
 
 
 def shown_bytes(count: int) -> str:

@@ -19,23 +19,19 @@ import duckdb
 
 from nbdurable.core.records import Row
 from nbdurable.engine.ports import StateRow
-from nbdurable.errors import StoreError
+from nbdurable.errors import DiskFullError, StoreError
 from nbdurable.store import files
 from nbdurable.store.absorb import Checkpointer, Switch, checkpoint, empty_hot, fold_into_base, one
 from nbdurable.store.blobs import Blobs
+from nbdurable.store.disk import refuse_full
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
-from nbdurable.store.instance import (
-    Bounds,
-    Instance,
-    create_databases,
-    decoding,
-    translate,
-    wants_memory,
-)
+from nbdurable.store.instance import Bounds, Instance, create_databases
 from nbdurable.store.lock import OwnerLock, on_fork, sync_folder
+from nbdurable.store.mark import Mark, read_mark
 from nbdurable.store.migrate import migrate
 from nbdurable.store.reader import History
 from nbdurable.store.sql import QUERIES
+from nbdurable.store.troubles import decoding, translate, wants_memory
 
 T = TypeVar("T")
 
@@ -48,6 +44,9 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 ABSORB_LATE_FACTOR: Final = 4
 # Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
 ABSORB_COMMITS: Final = 5_000
+# Before a disk that was full is written to again: less would be full again in a moment, and each
+# time what runs begins again at its last record.
+ROOM_BYTES_MIN: Final = 32 * 1024 * 1024
 # Rows fetched at once while loading: all bodies of a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
 
@@ -78,6 +77,7 @@ class DuckStore:
         absorb_bytes: int = ABSORB_BYTES,
         absorb_commits: int = ABSORB_COMMITS,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
+        room_bytes: int = ROOM_BYTES_MIN,
         created_by: str = "nbdurable",
         now_ms: Callable[[], int] = _wall_clock_ms,
         probe: Callable[[str], None] = _no_probe,
@@ -87,12 +87,15 @@ class DuckStore:
         self._absorb_bytes = absorb_bytes
         self._absorb_commits = absorb_commits
         self._checkpoint_bytes = checkpoint_bytes
+        self._room_bytes = room_bytes
+        self._was_full = False
         self._checkpointer = Checkpointer()
         self._created_by = created_by
         self._now_ms = now_ms
         self._probe = probe
         self._instance: Instance | None = None
         self._watch: FileWatch | None = None
+        self._mark: Mark | None = None
         self._switch = Switch()
         self.history = History(self.folder, self._switch, self._attached)
         self._last_lsn = 0
@@ -126,6 +129,8 @@ class DuckStore:
             # have gone with a checkpoint that failed; what was in it is checked by its lsns.
             self._watch.expect_new_wal()
             self._watch.check()
+            if self._was_full:
+                refuse_full(self.folder, self._room_bytes)
             begun = files.read_format(self.folder)
             assert begun is not None
             self._open_databases(begun)
@@ -165,6 +170,8 @@ class DuckStore:
             self._wal_bytes = watch.check_commit()
             self._probe("committed")
         self._last_lsn = rows[-1].lsn
+        if self._mark is not None:
+            self._mark.put(self._last_lsn)
         self._commit_count += 1
 
     def _commit(self, writer: duckdb.DuckDBPyConnection, stored: Sequence[Row]) -> None:
@@ -279,12 +286,14 @@ class DuckStore:
     def _open_databases(self, begun: Format) -> None:
         self._instance = instance = Instance(self.folder)
         bounds = instance.verify(begun)
-        if bounds.last_lsn < self._last_lsn:
-            found = f"it ends with fact {bounds.last_lsn}, but {self._last_lsn} was acknowledged"
-            raise files.damaged(self.folder / HOT_FILE, found)
+        acknowledged = max(self._last_lsn, read_mark(self.folder, begun.journal_id))
+        if bounds.last_lsn < acknowledged:
+            found = f"it ends with fact {bounds.last_lsn}, but {acknowledged} was acknowledged"
+            raise files.damaged(self.folder, found)
         instance.attach()
         self._blobs = Blobs(self.folder)
         self._watch = watch = self._watch or FileWatch(self.folder)
+        self._mark = self._mark or Mark(self.folder, begun.journal_id)
         files.furnish(self.folder)
         files.make_private(self.folder)
         self._writer = instance.cursor()
@@ -295,6 +304,7 @@ class DuckStore:
         self._last_lsn = bounds.last_lsn
         self._unusable = None
         self._recover(bounds, watch)
+        self._was_full = False
 
     def _recover(self, bounds: Bounds, watch: FileWatch) -> None:
         """Begin with an empty hot and no write-ahead logs; a clean journal is not written to."""
@@ -331,6 +341,9 @@ class DuckStore:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
         self.lock.release()
 
     # -- absorbing ----------------------------------------------------------------------------
@@ -418,7 +431,9 @@ class DuckStore:
             if self._watch is not None:
                 # Deleted files make DuckDB fail in many ways; this is the one cause.
                 self._watch.check()
-            raise translate(error, doing, self.folder) from error
+            ours = translate(error, doing, self.folder)
+            self._was_full |= isinstance(ours, DiskFullError)
+            raise ours from error
 
     @contextmanager
     def _snapshot(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:

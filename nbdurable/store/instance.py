@@ -2,12 +2,11 @@
 
 Attached, never as main database: what fails then fails for one database only. Everything is read
 through a read-only attachment first, so that a journal that is refused is left byte for byte as it
-was found. No DuckDB exception leaves this package; `translate` makes ours of them.
+was found.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,19 +15,13 @@ from typing import Final, NamedTuple
 
 import duckdb
 
-from nbdurable.core.records import Row, UnknownFactError, decode
-from nbdurable.errors import (
-    JournalDamagedError,
-    JournalHeldError,
-    JournalVersionError,
-    NbdurableError,
-    StoreError,
-)
+from nbdurable.core.records import Row, decode
 from nbdurable.store import files
 from nbdurable.store.absorb import one
 from nbdurable.store.files import BASE_FILE, HOT_FILE, UNFINISHED, Format
 from nbdurable.store.lock import sync_folder
 from nbdurable.store.sql import HISTORY, QUERIES
+from nbdurable.store.troubles import decoding, reading
 
 # DuckDB's default is 80 % of the machine, which belongs to the notebook.
 MEMORY_LIMIT: Final = "256MiB"
@@ -60,8 +53,6 @@ _SETTINGS: Final = {
 }
 
 # Rows decoded at once while verifying.
-# With this every sentence of DuckDB's about memory ends, e.g. "failed to pin block of size …".
-_MEMORY_USED: Final = re.compile(r"\([\d.]+ \w+/[\d.]+ \w+ used\)")
 _VERIFY_ROWS: Final = 2_048
 
 
@@ -262,52 +253,6 @@ def create_databases(folder: Path, begun: Format) -> None:
     sync_folder(folder)
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Around everything that reads a database for the first time: what fails is its damage."""
-    try:
-        yield
-    except (duckdb.Error, AssertionError) as error:
-        raise _blame(error, path) from error
-
-
-def wants_memory(error: duckdb.Error) -> bool:
-    """Whether it has failed for want of memory, whatever it was doing when it found none."""
-    return (
-        isinstance(error, duckdb.OutOfMemoryException)
-        or _MEMORY_USED.search(str(error)) is not None
-    )
-
-
-def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> NbdurableError:
-    """Ours for an error in the middle of the work."""
-    if "Corrupt" in str(error) or "checksum" in str(error):
-        return JournalDamagedError(
-            f"A file of the journal {folder} is damaged, found while {doing}: {_first_line(error)} "
-            "Copy the folder aside; then restore it from a backup, or move it away to begin anew."
-        )
-    return StoreError(
-        f"{doing.capitalize()} failed in {folder}: {_first_line(error)} If the disk is full, make "
-        "room. A write that fails may have become durable or not: reopen the journal and read its "
-        "last lsn."
-    )
-
-
-def _blame(error: Exception, path: Path) -> NbdurableError:
-    text = str(error)
-    if "Could not set lock on file" in text or "Unique file handle conflict" in text:
-        pid = re.search(r"\(PID (\d+)\)", text)
-        who = f"process {pid[1]}" if pid else "this process, by another connection"
-        return JournalHeldError(
-            f"{path} is open in {who}, which is not nbdurable's owner of the journal: a DuckDB "
-            "shell, or a script. Nothing was modified. Close it there, and use `durable.sql` to "
-            "look into a journal."
-        )
-    if "Permission denied" in text or "Too many open files" in text or "No space left" in text:
-        return StoreError(f"{path} could not be opened: {_first_line(error)} Nothing was modified.")
-    return files.damaged(path, _first_line(error).rstrip("."))
-
-
 def _check_journal(path: Path, version: int | None, journal_id: object, expected: Format) -> None:
     # `format.json` is the last to be migrated.
     is_known = version is not None and expected.version <= version <= files.FORMAT_VERSION
@@ -319,25 +264,5 @@ def _check_journal(path: Path, version: int | None, journal_id: object, expected
         )
 
 
-@contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Around everything that decodes facts of a database."""
-    try:
-        yield
-    except UnknownFactError as error:
-        raise JournalVersionError(
-            f"{path} holds something that this version of nbdurable does not know ({error}): a "
-            "newer version wrote it. Nothing was modified. Install a newer nbdurable, or name "
-            "another folder for a new journal."
-        ) from error
-    except ValueError as error:
-        raise files.damaged(path, str(error)) from error
-
-
 def _unfinished(path: Path) -> Path:
     return path.with_name(path.name + UNFINISHED)
-
-
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().partition("\n")[0] or type(error).__name__
-    return line if line.endswith((".", "!")) else line + "."

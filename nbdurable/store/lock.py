@@ -199,11 +199,16 @@ def write_private(path: Path, content: bytes) -> None:
     # Two threads of one process may write it at once: then the last one counts, and it is whole.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        # On a full disk what there is of it would only be in the way.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

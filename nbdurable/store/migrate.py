@@ -18,9 +18,10 @@ import duckdb
 from nbdurable.store import files
 from nbdurable.store.absorb import checkpoint, fold_into_snapshot, one
 from nbdurable.store.files import BASE_FILE, FORMAT_FILE, UNFINISHED, Format
-from nbdurable.store.instance import Instance, decoding
+from nbdurable.store.instance import Instance
 from nbdurable.store.lock import sync_folder, write_private
 from nbdurable.store.sql import QUERIES
+from nbdurable.store.troubles import decoding
 
 # So many facts of base at once, since those of them that ended are in memory then.
 _LSNS_AT_ONCE: Final = 50_000

@@ -29,10 +29,9 @@ from nbdurable.store.instance import (
     QUESTIONS_MAX,
     SPILLED_BYTES_MAX,
     Instance,
-    translate,
-    wants_memory,
 )
 from nbdurable.store.sql import QUERIES
+from nbdurable.store.troubles import translate, wants_memory
 
 Parameters = Sequence[object] | Mapping[str, object]
 Why = Literal["time", "limit", "asker", "memory", "files"]

@@ -25,7 +25,7 @@ def test_a_journal_that_is_well(lived: Path) -> None:
     found = findings()
     assert ill(found) == set()
     assert "no process has it open" in found["owner"]["says"]
-    assert found["runs"]["says"] == "7, of which 3 are not over: 3 ready"
+    assert found["runs"]["says"] == "7, of which 3 are not over: 2 ready, 1 suspended"
     shown = nbdurable("doctor")
     assert shown.exit_code == 0
     assert "iB of databases" in shown.stdout
@@ -101,7 +101,9 @@ def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: P
     assert (copy / log.name).read_bytes() == bytes(content)
     assert ill(found) == {"hot.duckdb"}
     assert "facts can be read" in found["hot.duckdb"]["says"]
-    assert f"remove {log}" in found["hot.duckdb"]["todo"]
+    mark = folder / ".nbdurable" / "acknowledged"
+    assert f"remove {log} and {mark}" in found["hot.duckdb"]["todo"]
 
     log.unlink()
+    mark.unlink()
     assert nbdurable("ls").exit_code == 0, "what was advised does not help"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from store_facts import ONE, TWO, Log, contents
+from store_journals import closed_journal, journal_id, killed_journal
 
 import nbdurable.store as store_package
 from nbdurable.core.ids import digest_of
@@ -30,41 +30,13 @@ from nbdurable.errors import (
 )
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.files import network_file_system
+from nbdurable.store.mark import lower_mark
 from nbdurable.store.sql import QUERIES, parse
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / ".nbdurable"
-
-
-def closed_journal(folder: Path, *, value_bytes: int = 2_000) -> None:
-    """100 facts, all absorbed."""
-    random_bytes = random.Random(1)
-    store, log = DuckStore(folder), Log()
-    store.open()
-    store.append([log.set(str(i), random_bytes.randbytes(value_bytes)) for i in range(100)])
-    store.close()
-
-
-def killed_journal(folder: Path) -> None:
-    """20 facts absorbed, 5 more in hot's write-ahead log, as a kill leaves them."""
-    script = f"""
-import os
-from pathlib import Path
-from store_facts import Log
-from nbdurable.store.duck import DuckStore
-store, log = DuckStore(Path({str(folder)!r})), Log()
-store.open()
-store.append([log.set(str(i), b"v" * 50) for i in range(20)])
-store.absorb()
-for i in range(5):
-    store.append([log.set(str(i), b"w" * 50)])
-os._exit(0)
-"""
-    path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
-    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": path})
-    (folder / "owner.json").unlink()
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -119,7 +91,8 @@ def test_closing_leaves_nothing_behind_that_only_a_process_can_read(folder: Path
     """No log, no note of an owner: the folder can be copied, moved, or read by any DuckDB."""
     closed_journal(folder)
     names = {path.name for path in folder.iterdir()}
-    assert names == {".gitignore", "base.duckdb", "blobs", "format.json", "hot.duckdb", "lock"}
+    databases = {"base.duckdb", "hot.duckdb"}
+    assert names == databases | {".gitignore", "acknowledged", "blobs", "format.json", "lock"}
 
 
 def test_a_moved_journal_keeps_everything(folder: Path, tmp_path: Path):
@@ -367,6 +340,7 @@ def test_no_flipped_bit_in_base_is_ever_taken_for_data(folder: Path, position: f
 def test_a_torn_commit_at_the_end_of_the_log_is_no_damage(folder: Path):
     """It was never acknowledged; what came before it was."""
     killed_journal(folder)
+    lower_mark(folder, journal_id(folder), 24)
     overwrite("hot.duckdb.wal", lambda found: found[:-9])(folder)
     store, log = DuckStore(folder), Log(24)
     store.open()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from store_facts import contents
-from test_duck_files import DAMAGES, killed_journal
+from store_journals import killed_journal
+from test_duck_files import DAMAGES
 
 from nbdurable.errors import JournalHeldError
 from nbdurable.store.duck import DuckStore
