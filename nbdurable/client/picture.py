@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
+from nbdurable.client.folding import folded
 from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
 from nbdurable.core.values import Question
 
@@ -140,7 +141,8 @@ def picture_of(
 
     `name_files` says a cell's number where a text names its file.
     """
-    shown = entries[-ROWS_MAX:]
+    lines = folded(entries, is_over=view.is_done)
+    shown = lines[-ROWS_MAX:]
     rows = [_row(view, entry) for entry in shown]
     failure = name_files(_failure(view))
     return Picture(
@@ -153,7 +155,7 @@ def picture_of(
         notice=notice,
         failure="" if any(failure in row["failure"] for row in rows) else failure,
         due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
-        earlier=len(entries) - len(shown),
+        earlier=len(lines) - len(shown),
         rows=rows,
         waits=[] if view.is_done or _is_stuck(view) else list(view.open_promises),
         asks=[] if view.is_done or _is_stuck(view) else _asks(entries),
