@@ -16,10 +16,16 @@ from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
-from nbdurable.notebook.options import read_options, with_cell_options
+from nbdurable.notebook.options import (
+    read_options,
+    read_step_options,
+    with_cell_options,
+    with_step_options,
+)
 from nbdurable.notebook.parse import CellKind
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
+from nbdurable.notebook.step_cells import StepCells
 from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE, names_to_complete
 from nbdurable.notebook.widgets.views_html import Sentence
 
@@ -35,6 +41,7 @@ class DurableMagics(Magics):
         super().__init__(shell)
         self.session = Session(shell)
         self.capture = Capture(shell)
+        self.steps = StepCells(self.session)
 
     @with_cell_options
     @cell_magic
@@ -53,6 +60,21 @@ class DurableMagics(Magics):
     def durable_workflow(self, line: str, cell: str) -> None:
         """Write async def run(ctx, request), which runs once per key; others reach the run."""
         self._define("workflow", self.durable_workflow, line, cell)
+
+    @with_step_options
+    @cell_magic
+    def durable_step(self, line: str, cell: str) -> None:
+        """Not run again when the notebook is: what it set and put out is recorded, and restored.
+
+        It is run again when its text is edited, under another --key, and with --fresh.
+        """
+        options = read_step_options(self.durable_step, line)
+        try:
+            told = self.steps.run(options, line, cell)
+        except NbdurableError as error:
+            self.session.forget_dead_engine(error)
+            raise UsageError(str(error)) from None
+        print(told)  # noqa: T201 - a magic speaks to the cell.
 
     @line_cell_magic
     def durable(self, line: str, cell: str | None = None) -> Any:
