@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbdurable.core.limits import SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
 from nbdurable.schedules.plan import Spec, between, due, run_id, said
 from nbdurable.sdk.combinators import select
@@ -20,7 +21,7 @@ from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.service import Service
 
-SCHEDULES: Final = VirtualObject("NbdurableSchedule")
+SCHEDULES: Final = VirtualObject(SCHEDULE_SERVICE)
 FIRES: Final = Service("NbdurableFire")
 BUILT_IN: Final = (SCHEDULES, FIRES)
 
@@ -32,7 +33,7 @@ _ENDS_KEPT: Final = 10
 # By so much a timer is late on a busy machine; more means that nothing runs that could keep it.
 OVERDUE_MS: Final = 60_000
 # A digest of their own: what waits for its time must find its code after an upgrade as well.
-DIGESTS: Final = {"NbdurableSchedule": "schedule-1", "NbdurableFire": "fire-1"}
+DIGESTS: Final = {SCHEDULE_SERVICE: "schedule-1", "NbdurableFire": "fire-1"}
 
 
 class Fire(msgspec.Struct, frozen=True, kw_only=True):
