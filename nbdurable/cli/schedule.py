@@ -279,7 +279,6 @@ def _start_owner(journal: Path | None) -> int:
     """A process of its own that outlives this one; returns its pid."""
     where = [] if journal is None else ["--journal", str(journal)]
     ports = ["--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    # Nobody waits for it: it is meant to outlive this command.
     process = subprocess.Popen(  # noqa: S603 - our own program, and no shell.
         [sys.executable, "-m", "nbdurable", "up", "--idle-exit", _IDLE_EXIT, *ports, *where],
         stdin=subprocess.DEVNULL,
@@ -287,6 +286,8 @@ def _start_owner(journal: Path | None) -> int:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    # Nobody waits for it, as it outlives this command; Popen would warn of that.
+    process.returncode = 0
     return process.pid
 
 

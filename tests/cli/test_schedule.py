@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from support.command import Up, nbdurable
+from support.command import Up, nbdurable, until_served
 
 
 def said(*words: str) -> dict:
@@ -83,3 +85,27 @@ def test_each_fire_runs_once_across_killed_owners(
     assert len(seconds) >= 5
     assert seconds == [seconds[0] + n for n in range(len(seconds))], "one lost, or one twice"
     assert nbdurable("state", "get", "Counter/ada", "n").stdout.strip() == str(len(seconds))
+
+
+def test_where_nobody_has_the_journal_a_process_is_started_that_keeps_it(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    """And it is there after the command has ended."""
+    start_up().end(signal.SIGTERM)
+    added = said("add", "hello", "Greeter/greet", "@yearly", '"Ada"')
+    keeper = until_served(folder / ".nbdurable")
+    try:
+        assert added["kept_by"] == f"`nbdurable up` (pid {keeper.pid})"
+        (listed,) = json.loads(nbdurable("schedule", "ls", "--json").stdout)
+        assert f"pid {keeper.pid}" in listed["kept_by"]
+    finally:
+        os.kill(keeper.pid, signal.SIGTERM)
+        os.waitpid(keeper.pid, 0)
+
+
+def test_with_nobody_to_keep_it_a_schedule_says_so(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    start_up().end(signal.SIGTERM)
+    added = said("add", "hello", "Greeter/greet", "@yearly", '"Ada"', "--no-start")
+    assert "nothing is running that could; start `nbdurable up`" in added["kept_by"]
