@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.context import current_context
+from nbdurable.sdk.mapping import map_items as map  # noqa: A004 - `durable.map` is its name.
 from nbdurable.sdk.steps import step
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from nbdurable.notebook.board import Board
 
-__all__ = ["approval", "board", "current_context", "sql", "step", "wait"]
+__all__ = ["approval", "board", "current_context", "map", "sql", "step", "wait"]
 
 _Parameters = Sequence[object] | Mapping[str, object] | None
 

@@ -3,6 +3,7 @@
     Exception
     └── NbdurableError                 code
         ├── TerminalError              500  raised by handlers: fail, do not retry
+        │   └── MapError               any  an item of `durable.map` has failed for good
         ├── RetryableError             500  raised by handlers: retry, perhaps after a delay
         ├── JournalMismatchError       570  replay met a command other than the recorded one
         ├── StoreError                 500  outcome of a commit unknown: reopen and read the LSN
@@ -38,6 +39,7 @@ Codes are Restate's where Restate has one (409 also is the code of a cancelled i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import ClassVar
 
@@ -68,6 +70,25 @@ class TerminalError(NbdurableError):
         self.message = message
         self.status_code = status_code
         self.metadata = metadata
+
+
+class MapError(TerminalError):
+    """An item of `durable.map` has failed for good, and no other was begun after it.
+
+    Attributes:
+        results: Of the items that are done, by their keys.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int = 500,
+        metadata: dict[str, str] | None = None,
+        *,
+        results: Mapping[str, object],
+    ) -> None:
+        super().__init__(message, status_code, metadata)
+        self.results = results
 
 
 class RetryableError(NbdurableError):

@@ -25,12 +25,14 @@ from nbdurable import __version__
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
-from nbdurable.core.proposals import Loaded, Proposal
+from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.core.proposals import LoadCode, Loaded, Proposal
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
 from nbdurable.engine.ports import Clock, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.manifest import manifest_of
 from nbdurable.invoker.options import cleanup_interval_ms, settings_of
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
@@ -207,6 +209,24 @@ class DurableEngine(OpenableEngine):
         self._engine = engine
         _look_after(self)
         self._client = LocalClient(engine, link)
+        engine.ask(lambda: self._serve_schedules(engine, link)).result()
+
+    def _serve_schedules(self, engine: Engine, link: LocalLink) -> None:
+        """On the engine's thread: load the code of schedules, once the journal has any."""
+
+        def heard() -> None:
+            if SCHEDULE_SERVICE not in engine.services:
+                return
+            engine.services_heard = None
+            from nbdurable.schedules.service import BUILT_IN, DIGESTS
+
+            for definition in BUILT_IN:
+                manifest = manifest_of(definition, digest=DIGESTS[definition.name])
+                link.offer(definition, manifest.digest)
+                engine.post(LoadCode(link=link.name, manifest=manifest))
+
+        engine.services_heard = heard
+        heard()
 
     @property
     def folder(self) -> Path | None:

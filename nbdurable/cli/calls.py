@@ -17,10 +17,10 @@ from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.looking import paused_note
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
-from nbdurable.cli.words import DurationType, common, readable, write_json
+from nbdurable.cli.words import DurationType, common, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
-from nbdurable.client.picture import status_of
+from nbdurable.client.picture import readable, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.core.manifest import HandlerManifest
 from nbdurable.errors import HttpError, TerminalError
@@ -37,7 +37,7 @@ class Called(NamedTuple):
     handler: str
 
 
-class _TargetType(click.ParamType[Called]):
+class TargetType(click.ParamType[Called]):
     name = "TARGET"
 
     def convert(
@@ -54,7 +54,7 @@ class _TargetType(click.ParamType[Called]):
         return Called(service, key if slash else None, handler)
 
 
-_target = click.argument("target", type=_TargetType())
+_target = click.argument("target", type=TargetType())
 _input = click.argument("value", metavar="[INPUT]", required=False)
 _idempotency_key = click.option("--idempotency-key", help="A second call with it finds the first.")
 _headers = click.option("--header", "headers", metavar="NAME=VALUE", multiple=True)
@@ -85,7 +85,7 @@ def call(
     begin = partial(
         _send,
         target=target,
-        payload=_payload(value),
+        payload=payload_of(value),
         headers=_named(headers),
         idempotency_key=idempotency_key,
     )
@@ -126,7 +126,7 @@ def send(
     begin = partial(
         _send,
         target=target,
-        payload=_payload(value),
+        payload=payload_of(value),
         headers=_named(headers),
         idempotency_key=idempotency_key,
         delay=delay,
@@ -243,14 +243,14 @@ async def _send(
     idempotency_key: str | None,
     delay: timedelta | None = None,
 ) -> RestateClientSendHandle:
-    handler = await _handler(client, target)
-    _check_input(target, handler, payload)
+    handler = await handler_at(client, target)
+    check_input(target, handler, payload)
     return await client.generic_send(
         target.service, target.handler, payload, target.key, delay, idempotency_key, headers
     )
 
 
-async def _handler(client: EngineClient, target: Called) -> HandlerManifest:
+async def handler_at(client: EngineClient, target: Called) -> HandlerManifest:
     """Raises HttpError 404 for what is not there, with what is."""
     service = await known_service(client, target.service)
     handler = service.handler(target.handler)
@@ -266,7 +266,7 @@ async def _handler(client: EngineClient, target: Called) -> HandlerManifest:
     return handler
 
 
-def _check_input(target: Called, handler: HandlerManifest, payload: bytes) -> None:
+def check_input(target: Called, handler: HandlerManifest, payload: bytes) -> None:
     """What cannot be read is refused before it is recorded, as over HTTP."""
     if not handler.has_input:
         if payload:
@@ -284,7 +284,7 @@ def _check_input(target: Called, handler: HandlerManifest, payload: bytes) -> No
         ) from None
 
 
-def _payload(value: str | None) -> bytes:
+def payload_of(value: str | None) -> bytes:
     if value is None:
         return b""
     if value == "-":

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "restart": "hands",
     "purge": "hands",
     "state": "state",
+    "schedule": "schedule",
     "services": "registered",
     "deployments": "registered",
     "sql": "history",

@@ -148,6 +148,8 @@ class _Linked:
             program=this_program(),
         )
         linked = LinkedAccess(attachment.send)
+        # What a command loads runs here as long as it lasts, and then at the owner's.
+        own.link.report_to(attachment.post)
         carrying = asyncio.create_task(attachment.run(linked.heard))
 
         def lost(_: asyncio.Task[None]) -> None:

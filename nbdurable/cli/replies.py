@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,7 +11,7 @@ from nbdurable.cli.exits import FAILED, USAGE, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
 from nbdurable.client import answers
-from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import TERMINAL
 from nbdurable.errors import AnswerError, ConflictError
@@ -34,7 +32,7 @@ def approve(
     Without RUN, the one run that waits for somebody. RUN may be the id of an awakeable. It works
     with no kernel alive: the run goes on when its code is next there.
     """
-    answer = APPROVED if value is None else _json(value)
+    answer = APPROVED if value is None else typed_value(value)
 
     async def reply(client: EngineClient, awaited: Awaited) -> None:
         try:
@@ -84,12 +82,3 @@ def _reply(
         write_json({"answered": awaited.name, "of": awaited.of, "as": done})
     else:
         click.echo(f"{done} '{awaited.name}' of {awaited.of}")
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 - any value.
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(
-            f"--value {text!r} is no JSON ({error}); a text is written '\"so\"'"
-        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from nbdurable.cli.asking import destructive, is_meant
 from nbdurable.cli.exits import NOT_FOUND, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
-from nbdurable.cli.words import common, readable, write_json, write_table
+from nbdurable.cli.words import common, write_json, write_table
+from nbdurable.client.answers import typed_value
 from nbdurable.client.engine import EngineClient
+from nbdurable.client.picture import readable
 from nbdurable.client.questions import StateView
 from nbdurable.core.values import ObjectId
 from nbdurable.errors import ConflictError
@@ -89,12 +90,7 @@ def set_(
     as_json: bool,
 ) -> None:
     """Put a value under a name. The next handler sees it."""
-    try:
-        json.loads(value)
-    except ValueError as error:
-        raise click.UsageError(
-            f"{value!r} is no JSON ({error}); a text is written '\"so\"'"
-        ) from None
+    typed_value(value)
 
     def changed(values: dict[str, bytes]) -> dict[str, bytes]:
         return {**values, name: value.encode()}

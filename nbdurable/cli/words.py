@@ -56,14 +56,6 @@ def terminal() -> Console:
     return console
 
 
-def readable(value: bytes) -> Any:  # noqa: ANN401 - any value.
-    """JSON as it is; what is none, as text."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value.decode(errors="replace")
-
-
 def write_json(value: object) -> None:
     """One JSON value on one line, so that a stream of them can be read as it comes."""
     click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False))

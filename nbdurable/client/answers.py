@@ -68,6 +68,20 @@ async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED
         )
 
 
+def typed_value(text: str) -> Any:
+    """What a person has typed as JSON.
+
+    Raises:
+        AnswerError: It is none; the text says how a text is written.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise AnswerError(
+            f"{text!r} is no JSON ({error}); a text has both quotes: '\"so\"'"
+        ) from None
+
+
 def _workflow(awaited: Awaited) -> tuple[str, str]:
     """Whose promise it is: the workflow's name and key."""
     assert awaited.view.key is not None, "only workflows have promises, and they have keys"

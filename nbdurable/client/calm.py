@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from nbdurable.core.limits import SCHEDULE_SERVICE
 from nbdurable.core.state import EngineState, Invocation
 from nbdurable.engine.loop import Engine
 
@@ -34,7 +35,9 @@ def _needs_us(state: EngineState, inv: Invocation, until_ms: int) -> bool:
         case "ready":
             return bool(state.links_for(inv))
         case "scheduled":
-            return inv.start_at_ms is not None and inv.start_at_ms <= until_ms
+            # A schedule counts on us however long it waits: it was promised that something runs.
+            is_schedule = inv.target.service == SCHEDULE_SERVICE
+            return inv.start_at_ms is not None and (is_schedule or inv.start_at_ms <= until_ms)
         case "backing-off":
             return inv.next_retry_at_ms is not None and inv.next_retry_at_ms <= until_ms
         case "suspended":

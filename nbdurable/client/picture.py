@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
+from nbdurable.client.folding import folded
 from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
 from nbdurable.core.values import Question
 
@@ -22,6 +23,7 @@ FAILURE_CHARS_MAX: Final = 400
 VALUE_CHARS_MAX: Final = 60
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
+Deed = Literal["pause", "resume", "cancel", "kill"]
 
 
 class Surface(NamedTuple):
@@ -79,7 +81,8 @@ class Ask(TypedDict):
 class Picture(TypedDict):
     """`waits`: promises that a person can answer now. `todo`: what else a person can do.
 
-    `failure`: what no row says. `now_ms`: the kernel's clock.
+    `failure`: what no row says. `deeds`: what can be done to it now. `now_ms`: the kernel's clock;
+    `began_ms` and `ended_ms`, which is None while it goes on, are what its rows are drawn between.
     """
 
     id: str
@@ -97,6 +100,9 @@ class Picture(TypedDict):
     asks: list[Ask]
     todo: str
     said: str
+    deeds: list[Deed]
+    began_ms: int
+    ended_ms: int | None
     now_ms: int
 
 
@@ -135,7 +141,8 @@ def picture_of(
 
     `name_files` says a cell's number where a text names its file.
     """
-    shown = entries[-ROWS_MAX:]
+    lines = folded(entries, is_over=view.is_done)
+    shown = lines[-ROWS_MAX:]
     rows = [_row(view, entry) for entry in shown]
     failure = name_files(_failure(view))
     return Picture(
@@ -148,14 +155,33 @@ def picture_of(
         notice=notice,
         failure="" if any(failure in row["failure"] for row in rows) else failure,
         due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
-        earlier=len(entries) - len(shown),
+        earlier=len(lines) - len(shown),
         rows=rows,
         waits=[] if view.is_done or _is_stuck(view) else list(view.open_promises),
         asks=[] if view.is_done or _is_stuck(view) else _asks(entries),
         todo=what_to_do(view, surface),
         said=said,
+        deeds=_deeds(view),
+        began_ms=shown[0].started_at_ms if len(shown) < len(entries) else view.created_at_ms,
+        ended_ms=view.completed_at_ms,
         now_ms=now_ms,
     )
+
+
+def bar(row: Row, picture: Picture) -> tuple[float, float]:
+    """Left and width, 0 to 1, of a row on the time from the picture's beginning to its end."""
+    end_ms = picture["ended_ms"] or picture["now_ms"]
+    whole = max(end_ms - picture["began_ms"], 1)
+    took = end_ms - row["since_ms"] if row["ms"] is None else row["ms"]
+    left = min(max((row["since_ms"] - picture["began_ms"]) / whole, 0.0), 1.0)
+    return left, min(max(took / whole, 0.0), 1.0 - left)
+
+
+def _deeds(view: InvocationView) -> list[Deed]:
+    if view.is_done:
+        return []
+    first: Deed = "resume" if view.status in ("paused", "backing-off") else "pause"
+    return [first, "cancel", "kill"]
 
 
 def _asks(entries: Sequence[EntryView]) -> list[Ask]:
@@ -340,3 +366,11 @@ def _quoted(names: Sequence[str]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= FAILURE_CHARS_MAX else text[: FAILURE_CHARS_MAX - 1] + "…"
+
+
+def readable(value: bytes) -> Any:
+    """JSON as it is; what is none, as text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value.decode(errors="replace")

@@ -120,6 +120,7 @@ class Engine:
         # What is registered, with what was patched. Any thread may read it: it is replaced whole.
         self.services: Mapping[str, ServiceManifest] = {}
         self._services_changed = False
+        self.services_heard: Callable[[], None] | None = None
         self._failures = Failures() if logs_failures else None
 
     # -- from any thread ----------------------------------------------------------------------
@@ -444,6 +445,8 @@ class Engine:
         known = self.machine.state.services
         self.services = {name: service.manifest for name, service in known.items()}
         self._services_changed = False
+        if self.services_heard is not None:
+            self.services_heard()
 
     async def _recover_from(
         self, error: Exception, letters: list[Letter], decisions: list[Decision], last_lsn: int

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -79,6 +80,17 @@ class Capture:
             _swap(name, stream, stream._inner)  # noqa: SLF001 - of our own.
         self._streams = {}
         vars(self._shell.display_pub).pop("publish", None)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """The streams ask whose output it is, also where somebody has put others in their place."""
+    with ExitStack() as stack:
+        if not isinstance(sys.stdout, CapturingStream):
+            stack.enter_context(redirect_stdout(CapturingStream(sys.stdout, "stdout")))
+        if not isinstance(sys.stderr, CapturingStream):
+            stack.enter_context(redirect_stderr(CapturingStream(sys.stderr, "stderr")))
+        yield
 
 
 def _swap(name: OutputStream, old: object, new: Any) -> None:

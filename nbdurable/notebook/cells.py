@@ -48,7 +48,7 @@ def run_cell(session: Session, kind: CellKind, options: CellOptions, line: str, 
         CellSyntaxError: Python cannot read the cell.
     """
     shell, name, pin = session.shell, options.name, options.pin
-    count = _execution_count(shell)
+    count = execution_count(shell)
     cell, filename = _read(shell, kind, name, line, body, count)
     # Before the cell's own code: a cell that cannot be registered is better not run.
     client = session.client
@@ -109,7 +109,7 @@ def announcement(
     return f"{name}: {first}{rest}"
 
 
-def _execution_count(shell: InteractiveShell) -> int:
+def execution_count(shell: InteractiveShell) -> int:
     """The number of the cell that runs now.
 
     `shell.execution_count` already is the next one's since IPython 9.18; the history has the cell
@@ -127,6 +127,21 @@ def _history(shell: InteractiveShell) -> list[str]:
 def _read(
     shell: InteractiveShell, kind: CellKind, name: str, line: str, body: str, count: int
 ) -> tuple[FunctionCell, str]:
+    tree, filename = parsed(shell, f"%%durable_{kind} {line}", body, count)
+    try:
+        return read_cell(kind, name, tree), filename
+    except DefinitionError as error:
+        raise UsageError(str(error)) from None
+
+
+def parsed(
+    shell: InteractiveShell, first_line: str, body: str, count: int, *, flags: int = 0
+) -> tuple[ast.Module, str]:
+    """The code below a magic's line, and the name that its lines have in tracebacks.
+
+    Raises:
+        CellSyntaxError: Python cannot read it.
+    """
     raw = _history(shell)[-1]
     # Line numbers are those of the cell as it was typed; the magic's line is usually the first.
     above = raw[: -len(body)].count("\n") if body and raw.endswith(body) else 1
@@ -135,16 +150,13 @@ def _read(
         # What IPython allows in a cell (%time, !ls) is allowed here. It takes blank lines away.
         blank = body[: len(body) - len(body.lstrip("\n"))]
         source = blank + shell.transform_cell(body)
-        shown = f"{padding}%%durable_{kind} {line}\n{source}"
+        shown = f"{padding}{first_line}\n{source}"
         filename = shell.compile.cache(shown, count, raw_code=raw)
-        tree = shell.compile.ast_parse(f"{padding}\n{source}", filename=filename)
+        tree = compile(f"{padding}\n{source}", filename, "exec", flags | ast.PyCF_ONLY_AST)
     except SyntaxError as error:
         raise CellSyntaxError(shell, error) from None
     assert isinstance(tree, ast.Module)
-    try:
-        return read_cell(kind, name, tree), filename
-    except DefinitionError as error:
-        raise UsageError(str(error)) from None
+    return tree, filename
 
 
 def _execute(shell: InteractiveShell, cell: FunctionCell, filename: str) -> dict[str, Any]:

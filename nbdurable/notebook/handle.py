@@ -72,12 +72,12 @@ class Handle:
 
     @property
     def journal(self) -> StaticJournal:
-        """What is journaled so far."""
+        """What is journaled so far; `.df()` of it is a DataFrame."""
         client = self._session.client
         view, entries = self._view(), client.wait(client.journal(self.id))
         named = partial(cell_names, self._session.shell)
         picture = picture_of(view, entries, client.now_ms(), notice=self._notice, name_files=named)
-        return StaticJournal(picture)
+        return StaticJournal(picture, entries)
 
     def cancel(self) -> None:
         """The handler sees a TerminalError with code 409 at its await, and may compensate."""

@@ -59,7 +59,9 @@ class LiveJournal:
             return
         from nbdurable.notebook.widgets.journal import JournalWidget
 
-        self._widget = JournalWidget(picture, self._answered, self._rejected)
+        self._widget = JournalWidget(
+            picture, self._session.path.absolute(), self._answered, self._rejected, self._deed
+        )
         self._asks = picture["asks"]
         display(self._mime(picture), raw=True, display_id=self._place)
         self._unwatch = client.watch(self._id, self._changed)
@@ -101,18 +103,37 @@ class LiveJournal:
         rejecting = reject(self._session.client, asked, message or REJECTED_MESSAGE)
         self._tell(rejecting, "rejected", asked)
 
+    def _deed(self, name: str) -> None:
+        self._session.screen.draw(object(), lambda: self._do(name))
+
+    def _do(self, name: str) -> None:
+        """As `%durable pause` and so on do it; a name that is none of them is nobody's click."""
+        client = self._session.client
+        deeds: dict[str, tuple[Callable[[str], Coroutine[Any, Any, None]], str]] = {
+            "pause": (client.pause, "paused"),
+            "resume": (client.resume, "it is tried again"),
+            "cancel": (client.cancel, "cancelled: its next await raises TerminalError"),
+            "kill": (client.kill, "killed"),
+        }
+        if name in deeds:
+            do, done = deeds[name]
+            self._say(do(self._id), done)
+
     def _asked(self, ask_id: str) -> Awaited:
         assert self._latest is not None, "a button is drawn before it can be clicked"
         view, entries = self._latest
         return awaited_at(view, next(e for e in entries if ask_id in (e.awakeable_id, e.name)))
 
     def _tell(self, answering: Coroutine[Any, Any, None], done: str, asked: Awaited) -> None:
+        self._say(answering, f"{done} '{asked.name}'")
+
+    def _say(self, doing: Coroutine[Any, Any, None], done: str) -> None:
         try:
-            self._session.client.wait(answering)
+            self._session.client.wait(doing)
         except NbdurableError as error:
             self._said = str(error)
         else:
-            self._said = f"{done} '{asked.name}'"
+            self._said = done
         assert self._latest is not None
         self._draw(*self._latest)
 

@@ -5,6 +5,7 @@
 # ruff: noqa: ANN401 - what IPython hands to magics, and shows of them, is any value.
 from __future__ import annotations
 
+import io
 import shlex
 from typing import Any, Final
 
@@ -15,11 +16,17 @@ from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
-from nbdurable.notebook.options import read_options, with_cell_options
+from nbdurable.notebook.options import (
+    read_options,
+    read_step_options,
+    with_cell_options,
+    with_step_options,
+)
 from nbdurable.notebook.parse import CellKind
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
-from nbdurable.notebook.verbs import HELP, VERBS, names_to_complete
+from nbdurable.notebook.step_cells import StepCells
+from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE, names_to_complete
 from nbdurable.notebook.widgets.views_html import Sentence
 
 # Not a verb like the others: what follows it is no list of words.
@@ -34,6 +41,7 @@ class DurableMagics(Magics):
         super().__init__(shell)
         self.session = Session(shell)
         self.capture = Capture(shell)
+        self.steps = StepCells(self.session)
 
     @with_cell_options
     @cell_magic
@@ -53,6 +61,21 @@ class DurableMagics(Magics):
         """Write async def run(ctx, request), which runs once per key; others reach the run."""
         self._define("workflow", self.durable_workflow, line, cell)
 
+    @with_step_options
+    @cell_magic
+    def durable_step(self, line: str, cell: str) -> None:
+        """Not run again when the notebook is: what it set and put out is recorded, and restored.
+
+        It is run again when its text is edited, under another --key, and with --fresh.
+        """
+        options = read_step_options(self.durable_step, line)
+        try:
+            told = self.steps.run(options, line, cell)
+        except NbdurableError as error:
+            self.session.forget_dead_engine(error)
+            raise UsageError(str(error)) from None
+        print(told)  # noqa: T201 - a magic speaks to the cell.
+
     @line_cell_magic
     def durable(self, line: str, cell: str | None = None) -> Any:
         """Look at runs, answer them, end them: %durable alone lists the verbs."""
@@ -68,7 +91,7 @@ class DurableMagics(Magics):
                 from nbdurable.notebook.sql import answer
 
                 return answer(self.session, rest.strip(), cell)
-            return VERBS[verb](self.session, _words(rest))
+            return VERBS[verb](self.session, _words(rest, WORDS_BEFORE_VALUE.get(verb)))
         except NbdurableError as error:
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
@@ -92,8 +115,30 @@ class DurableMagics(Magics):
         print(told)  # noqa: T201 - a magic speaks to the cell.
 
 
-def _words(text: str) -> list[str]:
+def _words(text: str, before_value: int | None) -> list[str]:
+    """As a shell splits them; what follows so many words is one value, taken as it stands."""
+    lexer = shlex.shlex(io.StringIO(text), posix=True, punctuation_chars="")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
     try:
-        return shlex.split(text)
+        while before_value is None or len(words) < before_value:
+            word = lexer.get_token()
+            if word is None:
+                return words
+            words.append(word)
     except ValueError as error:
         raise UsageError(f"{error}: close the quotation mark") from None
+    rest = _rest(lexer).strip()
+    return [*words, _unquoted(rest)] if rest else words
+
+
+def _rest(lexer: shlex.shlex) -> str:
+    stream: Any = lexer.instream
+    text: str = stream.read()
+    return text
+
+
+def _unquoted(text: str) -> str:
+    """A value may be quoted as for a shell; JSON's own quotation marks are double."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] == "'"
+    return text[1:-1] if is_quoted else text

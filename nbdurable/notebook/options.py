@@ -1,4 +1,4 @@
-"""What may stand after `%%durable_workflow Name`: options of all handlers of the cell."""
+"""What may stand after `%%durable_workflow Name` and `%%durable_step name`."""
 
 # IPython annotates magics in part.
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
@@ -46,6 +46,39 @@ class CellOptions:
         if self.retention is not None:
             given["journal_retention"] = given["idempotency_retention"] = self.retention
         return given
+
+
+_STEP_ARGUMENTS: Final = (
+    argument("name", help="What the step is called; with the cell's text it names its record."),
+    argument("--out", default="", help="The variables it sets, e.g. a,b: these are restored."),
+    argument("--key", help="What else it depends on: another key is another record."),
+    argument("--fresh", action="store_true", help="Run it even if it is recorded."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    name: str
+    out: tuple[str, ...] = ()
+    key: str | None = None
+    fresh: bool = False
+
+
+def with_step_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
+    """The decorators of the step cell's magic."""
+    for one in reversed(_STEP_ARGUMENTS):
+        magic = one(magic)
+    return magic_arguments()(magic)
+
+
+def read_step_options(magic: Any, line: str) -> StepOptions:  # noqa: ANN401 - the same.
+    """Raises UsageError, one line that says what to write."""
+    args = parse_argstring(magic, line)
+    out = tuple(name.strip() for name in args.out.split(",") if name.strip())
+    for name in out:
+        if not name.isidentifier():
+            raise UsageError(f"--out takes names of variables, e.g. --out a,b; {name!r} is none")
+    return StepOptions(name=args.name, out=out, key=args.key, fresh=args.fresh)
 
 
 def with_cell_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.

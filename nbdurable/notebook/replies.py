@@ -1,16 +1,14 @@
 """`%durable approve` and `reject`: a person's answer, by words. Buttons give the same."""
 
-# ruff: noqa: ANN401 - an answer is any value.
 from __future__ import annotations
 
-import json
 from collections.abc import Coroutine
 from typing import Any
 
 from IPython.core.error import UsageError
 
 from nbdurable.client import answers
-from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 from nbdurable.notebook.session import Session
@@ -20,7 +18,7 @@ from nbdurable.notebook.widgets.views_html import Sentence
 def approve(session: Session, words: list[str]) -> Sentence:
     run, name, *rest = [*words[:2], None, None][:2] + words[2:]
     awaited = _find(session, run, name)
-    value = APPROVED if not rest else _json(" ".join(map(str, rest)))
+    value = APPROVED if not rest else typed_value(" ".join(map(str, rest)))
     done = "approved" if value is APPROVED else "answered"
     return _replied(session, answers.answer(session.client, awaited, value), done, awaited)
 
@@ -60,12 +58,3 @@ def _replied(
     except ConflictError as error:
         return Sentence(f"{error}; it is answered once, and that answer stands")
     return Sentence(f"{done} '{awaited.name}' of {awaited.of}{more}")
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} is no JSON ({error}); a text is written '\"so\"', with both quotes"
-        ) from None

@@ -3,6 +3,8 @@
 Each takes the session and its words and returns one object that can be shown.
 """
 
+# IPython annotates its shell in part.
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 import importlib
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from IPython.core.error import UsageError
+from IPython.display import display
 
 from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
@@ -22,8 +25,10 @@ from nbdurable.errors import (
 from nbdurable.notebook.board import Board
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.replies import approve, reject
+from nbdurable.notebook.restore import restore
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import nearest
+from nbdurable.notebook.upkeep import doctor, export, state
 from nbdurable.notebook.widgets.views_html import Sentence
 from nbdurable.sdk import DefaultSerde
 
@@ -45,6 +50,12 @@ HELP: Final = """\
 %durable restart ID [ENTRY]                a finished one anew, as a new run, from an entry on
 %durable purge ID                          forget a finished one; a workflow's key can run again
 %durable result ID                         what it returned
+%durable attach ID                         wait for that; interrupting detaches
+%durable watch ID                          the same, with its live journal
+%durable restore [SERVICE …]               run recorded cells again, for runs that lack their code
+%durable state SERVICE/KEY [NAME [JSON]]   what a key holds; with a value, put it there
+%durable export FOLDER [ID]                the journal as Parquet; --no-payloads for a bug report
+%durable doctor                            what is well and what is not
 %durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
 ID is an id, its beginning, Service/key, or a workflow's key."""
@@ -148,6 +159,19 @@ def result(session: Session, words: list[str]) -> Any:  # noqa: ANN401 - the use
         raise UsageError(f"{view.target} failed: [{error.status_code}] {error}") from None
 
 
+def attach(session: Session, words: list[str]) -> Any:  # noqa: ANN401 - the user's value.
+    """Wait for what it returns. `await` of a handle does it and lets buttons work meanwhile."""
+    view = _find(session, words, "attach")
+    return Handle(session, view.id, view.target, DefaultSerde()).result()
+
+
+def watch(session: Session, words: list[str]) -> None:
+    """Show it until it is over."""
+    handle = show(session, words)
+    display(handle)
+    handle.result()
+
+
 def nest(_session: Session, words: list[str]) -> Sentence:
     """Never done unasked: it patches asyncio for everybody in this process."""
     if words:
@@ -163,6 +187,9 @@ def nest(_session: Session, words: list[str]) -> Sentence:
     return Sentence("nest_asyncio2 is applied")
 
 
+# Where what follows is one value: it is taken as it stands, quotation marks and all.
+WORDS_BEFORE_VALUE: Final = {"approve": 2, "state": 2}
+
 VERBS: Final[dict[str, Verb]] = {
     "ls": ls,
     "show": show,
@@ -176,6 +203,12 @@ VERBS: Final[dict[str, Verb]] = {
     "restart": restart,
     "purge": purge,
     "result": result,
+    "attach": attach,
+    "watch": watch,
+    "restore": restore,
+    "state": state,
+    "export": export,
+    "doctor": doctor,
     "nest": nest,
 }
 

@@ -179,7 +179,7 @@ def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
     Raises:
         DefinitionError: The function was not decorated.
     """
-    handler = getattr(wrapper, "__dict__", {}).get(_HANDLER_ATTRIBUTE)
+    handler = handler_of(wrapper)
     if handler is None:
         shown = getattr(wrapper, "__qualname__", None) or repr(wrapper)
         raise DefinitionError(
@@ -187,6 +187,13 @@ def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
             "function itself, not its name or its result"
         )
     return typing.cast("Handler[I, O]", handler)
+
+
+def handler_of(called: object) -> Handler[Any, Any] | None:
+    """The handler a decorated function stands for; None of any other function."""
+    return typing.cast(
+        "Handler[Any, Any] | None", getattr(called, "__dict__", {}).get(_HANDLER_ATTRIBUTE)
+    )
 
 
 OnThread: typing.TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]

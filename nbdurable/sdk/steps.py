@@ -124,7 +124,7 @@ def _options(
 ) -> StepOptions[Any]:
     given = options or RunOptions()
     if retries is not None:
-        if not _is_count(retries):
+        if not is_count(retries):
             raise DefinitionError(f"retries is a count, not {retries!r}; write: retries=3")
         if given.max_attempts is not None:
             raise DefinitionError(
@@ -140,7 +140,8 @@ def _options(
     return StepOptions(**fields)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether it is a whole number from 0 on, which True is not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

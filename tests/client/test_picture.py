@@ -62,3 +62,24 @@ def test_how_a_run_was_ended_is_no_failure_of_its_own():
     for by in ("killed", "cancelled"):
         ended = view_of(status="completed", succeeded=False, completed_by=by, completed_at_ms=5)
         assert status_of(ended) == by
+
+
+def test_a_map_is_one_line_with_what_still_matters_below():
+    """Ten thousand items would hide all else; what failed or goes on is what a person looks for."""
+    entries = [
+        entry_of(0, name="map fetch over 4"),
+        entry_of(1, name="fetch[a]"),
+        entry_of(2, kind="Sleep", name="rate of fetch", value='{"wake_up_at_ms":9}'),
+        entry_of(3, name="fetch[b]", status="failed", failure="gone"),
+        entry_of(4, name="fetch[c]", status="running", ended_at_ms=None),
+        entry_of(5, name="prefetch"),
+    ]
+    rows = picture_of(view_of(), entries, 0)["rows"]
+    assert [(row["name"], row["status"]) for row in rows] == [
+        ("map fetch: 1 of 4", "running"),
+        ("fetch[b]", "failed"),
+        ("fetch[c]", "running"),
+        ("prefetch", "done"),
+    ]
+    over = picture_of(view_of(status="completed", succeeded=False), entries, 0)["rows"]
+    assert (over[0]["name"], over[0]["status"]) == ("map fetch: 1 of 4", "done")

@@ -130,6 +130,35 @@ def test_what_a_handler_prints_is_shown_once_and_outlives_its_kernel(start_kerne
     assert said == ["| before", "| in a step", "| after"]
 
 
+STEP = """%%durable_step train --out model
+import sys
+from pathlib import Path
+with Path("trained").open("a") as file:
+    file.write("x")
+print("training")
+print("slowly", file=sys.stderr)
+class Model:
+    weights = [1, 2]
+model = Model()
+model.weights"""
+
+
+def test_a_step_cell_is_restored_in_the_next_kernel_with_what_it_put_out(start_kernel, tmp_path):
+    """Its model's class was defined by the cell itself, which is not run again."""
+    first = start_kernel()
+    first.run("%load_ext nbdurable")
+    assert "train: ran in" in first.run(STEP)
+    first.kill()
+    second = start_kernel()
+    second.run("%load_ext nbdurable")
+    shown = second.run(STEP)
+    assert "train: restored model" in shown
+    for put_out in ("training", "slowly", "[1, 2]"):
+        assert shown.count(put_out) == 1, shown
+    assert "[1, 2]" in second.run("model.weights")
+    assert (tmp_path / "trained").read_text() == "x"
+
+
 def wait_for_promise(kernel) -> None:
     """The step has to be finished before the kernel may die."""
     deadline = time.monotonic() + 20

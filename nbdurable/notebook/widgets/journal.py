@@ -1,7 +1,8 @@
 """The live journal of one run in the output of a cell, with the questions it asks.
 
 The widget holds one picture, a synced trait: a view that is drawn late is right at once, which
-custom messages cannot promise. A click comes back as one message, of type `answer` or `reject`.
+custom messages cannot promise. A click comes back as one message, of type `answer`, `reject` or
+`deed`.
 
 Importing this module imports anywidget, which takes longer than all the rest of `notebook`.
 """
@@ -18,24 +19,40 @@ import traitlets
 from nbdurable.client.picture import Picture
 
 _STATIC: Final = Path(__file__).parent / "static"
+# A front end takes one module, and files that import each other would need a build.
+_MODULE: Final = ("rows.js", "door.js", "question.js", "journal.js")
 
 Answer = Callable[[str, Any], None]
 Reject = Callable[[str, str], None]
+Do = Callable[[str], None]
 
 
 class JournalWidget(anywidget.AnyWidget):
     """Mutable; `picture` is set by the screen thread only."""
 
     # Text, not paths: a path would make anywidget look for a file watcher.
-    _esm = (_STATIC / "journal.js").read_text(encoding="utf-8")
+    _esm = "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in _MODULE)
     _css = (_STATIC / "journal.css").read_text(encoding="utf-8")
     picture = traitlets.Dict().tag(sync=True)
+    # Its folder, for the Jupyter server: where the kernel does not hear a click, that one does.
+    journal = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, picture: Picture, on_answer: Answer, on_reject: Reject) -> None:
-        """`on_answer` is called with a question's id and the answer, `on_reject` with a reason."""
-        super().__init__(picture=picture)
+    def __init__(
+        self,
+        picture: Picture,
+        journal: Path,
+        on_answer: Answer,
+        on_reject: Reject,
+        on_deed: Do,
+    ) -> None:
+        """`on_answer` is called with a question's id and the answer, `on_reject` with a reason.
+
+        `on_deed` with one of the picture's deeds. `journal` is the folder it is in.
+        """
+        super().__init__(picture=picture, journal=str(journal))
         self._on_answer = on_answer
         self._on_reject = on_reject
+        self._on_deed = on_deed
         self.on_msg(self._hear)
 
     def view_mime(self) -> dict[str, Any]:
@@ -48,6 +65,8 @@ class JournalWidget(anywidget.AnyWidget):
                 self._on_answer(ask_id, value)
             case {"type": "reject", "id": str(ask_id), "message": str(message)}:
                 self._on_reject(ask_id, message)
+            case {"type": "deed", "name": str(name)}:
+                self._on_deed(name)
             case _:
                 pass
 

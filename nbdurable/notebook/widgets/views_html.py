@@ -6,15 +6,16 @@ The HTML has inline styles only, which is what survives a saved notebook, GitHub
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from nbdurable.client.picture import (
     GLYPHS,
     Picture,
     Row,
     Tone,
+    bar,
     clock_time,
     short_id,
     shortened,
@@ -24,7 +25,7 @@ from nbdurable.client.picture import (
     when,
 )
 from nbdurable.client.query import Found
-from nbdurable.client.views import InvocationView
+from nbdurable.client.views import EntryView, InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
@@ -45,6 +46,11 @@ _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 # As pandas does: a page and no more.
 _ROWS_SHOWN: Final = 60
+_ENTRY_FIELDS: Final = [field.name for field in fields(EntryView)]
+_COLUMNS: Final = (
+    *("kind", "name", "status", "started_at", "ended_at", "took"),
+    *("arguments", "value", "failure", "failure_count", "output"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,28 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class StaticJournal:
-    """One run as it was when this was made."""
+    """One run as it was when this was made: to look at, and as a DataFrame."""
 
     picture: Picture
+    entries: tuple[EntryView, ...] = ()
 
     def __repr__(self) -> str:
         return picture_text(self.picture)
+
+    def df(self) -> Any:  # noqa: ANN401 - pandas need not be there.
+        """One row per entry, all of them.
+
+        Shape: index the entry's number; kind, name, status, arguments, value (JSON), failure and
+        output are text; started_at and ended_at are UTC; took is a timedelta; failure_count.
+        Needs pandas.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=_ENTRY_FIELDS)
+        started = pd.to_datetime(frame["started_at_ms"], unit="ms", utc=True)
+        ended = pd.to_datetime(frame["ended_at_ms"], unit="ms", utc=True)
+        timed = frame.assign(started_at=started, ended_at=ended, took=ended - started)
+        return timed.set_index("index")[list(_COLUMNS)]
 
     def _repr_html_(self) -> str:
         return picture_html(self.picture)
@@ -157,7 +179,7 @@ def picture_html(picture: Picture) -> str:
         lines.append(_line(picture["failure"], f"color: {_COLOURS['bad']}; white-space: pre-wrap"))
     earlier = f"… {picture['earlier']} earlier entries"
     lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
-    rows = "".join(_html_row(row) for row in picture["rows"])
+    rows = "".join(_html_row(row, picture) for row in picture["rows"])
     table = f'<table style="border-collapse: collapse; margin: 4px 0"><tbody>{rows}</tbody></table>'
     todo = _line(f"to do: {picture['todo']}", _MUTED) if picture["todo"] else ""
     return f'<div style="{_FONT}">{"".join(lines)}{table}{todo}</div>'
@@ -202,7 +224,7 @@ def _tr(cells: Sequence[str]) -> str:
     return f'<tr style="{_ROW}">{inner}</tr>'
 
 
-def _html_row(row: Row) -> str:
+def _html_row(row: Row, picture: Picture) -> str:
     colour = _COLOURS[row["tone"]]
     failed = f'<span style="color: {_COLOURS["bad"]}">{escape(row["failure"])}</span>'
     cells = [
@@ -210,9 +232,20 @@ def _html_row(row: Row) -> str:
         f'<span style="{_MUTED}">{escape(row["kind"])}</span>',
         escape(row["name"]),
         f'<span style="{_MUTED}">{escape(when(row))}</span>',
+        _html_bar(row, picture),
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
     return _tr(cells) + _html_output(row["output"])
+
+
+def _html_bar(row: Row, picture: Picture) -> str:
+    """When it was, on the whole run's time: a picture of what the column before it says."""
+    left, width = bar(row, picture)
+    inner = (
+        f"background: {_COLOURS[row['tone']]}; height: 6px; min-width: 2px; opacity: 0.7;"
+        f" margin-left: {left:.1%}; width: {width:.1%}"
+    )
+    return f'<div style="width: 120px; margin-top: 6px"><div style="{inner}"></div></div>'
 
 
 def _html_output(text: str) -> str:
@@ -220,7 +253,7 @@ def _html_output(text: str) -> str:
     if not text:
         return ""
     pre = f'<pre style="{_MONO}; margin: 0 0 2px; white-space: pre-wrap">{escape(text)}</pre>'
-    return f'<tr style="{_ROW}"><td></td><td colspan="4" style="{_CELL}">{pre}</td></tr>'
+    return f'<tr style="{_ROW}"><td></td><td colspan="5" style="{_CELL}">{pre}</td></tr>'
 
 
 def _chip(tone: Tone, text: str) -> str:

@@ -1,0 +1,307 @@
+"""Handlers that start by the clock: `schedule add | ls | show | pause | resume | …`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import click
+
+from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
+from nbdurable.cli.exits import NOT_FOUND, Refusal
+from nbdurable.cli.owner import Reached, ask
+from nbdurable.cli.registered import known_service
+from nbdurable.cli.words import DurationType, common, write_json, write_table
+from nbdurable.client.engine import EngineClient
+from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.schedules import service as schedules
+from nbdurable.schedules.plan import CatchUp, Overlap, Spec
+from nbdurable.schedules.times import check
+
+# As long as nobody needs it; a schedule does, for as long as it is there.
+_IDLE_EXIT: Final = "10m"
+_NOBODY: Final = "nothing is running that could; start `nbdurable up`"
+_KINDS: Final[dict[str, Literal["service", "object", "workflow"]]] = {
+    "service": "service",
+    "virtual_object": "object",
+    "workflow": "workflow",
+}
+_name = click.argument("name")
+
+
+@click.group
+def schedule() -> None:
+    """Start handlers by the clock, and look at what will start."""
+
+
+@schedule.command
+@_name
+@click.argument("target", type=TargetType())
+@click.argument("when")
+@click.argument("value", metavar="[INPUT]", required=False)
+@click.option("--tz", default="UTC", show_default=True, help="Whose clock, e.g. Europe/Berlin.")
+@click.option(
+    "--catch-up",
+    type=click.Choice(["none", "latest", "all"]),
+    default="latest",
+    show_default=True,
+    help="What is made up for that was missed.",
+)
+@click.option("--max-staleness", type=DurationType(), help="What is later is not made up for.")
+@click.option(
+    "--overlap",
+    type=click.Choice(["skip", "queue", "cancel-previous"]),
+    default="skip",
+    show_default=True,
+    help="When the run before goes on.",
+)
+@click.option("--jitter", type=DurationType(), help="Begin up to so much later.")
+@click.option("--notify", metavar="URL_OR_COMMAND", help="Who is told, as JSON, how runs end.")
+@click.option(
+    "--notify-on",
+    type=click.Choice(["failed", "completed"]),
+    multiple=True,
+    default=("failed",),
+    show_default=True,
+)
+@click.option("--no-start", is_flag=True, help="Start no process that keeps it.")
+@common
+def add(
+    name: str,
+    target: Called,
+    when: str,
+    value: str | None,
+    tz: str,
+    catch_up: str,
+    max_staleness: timedelta | None,
+    overlap: str,
+    jitter: timedelta | None,
+    notify: str | None,
+    notify_on: tuple[str, ...],
+    no_start: bool,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Start TARGET by the clock, under NAME; a NAME that is there already is changed.
+
+    WHEN is cron as '0 7 * * 1-5', an alias as @daily, or 'every 10m'. TARGET and INPUT are those of
+    `nbdurable call`; each run of a workflow has the key NAME@TIME. If nobody has the
+    journal, `nbdurable up` is started to keep it.
+    """
+    if name == schedules.INDEX_KEY:
+        raise click.UsageError(f"{name!r} cannot be the name of a schedule")
+    check(when, tz)
+    payload = payload_of(value)
+
+    async def work(at_hand: Reached) -> tuple[dict[str, Any], bool]:
+        client = at_hand.client
+        kind = _KINDS[(await known_service(client, target.service)).type]
+        if kind != "workflow":
+            check_input(target, await handler_at(client, target), payload)
+        spec = Spec(
+            when=when,
+            service=target.service,
+            handler=target.handler,
+            kind=kind,
+            key=target.key,
+            argument=payload.decode() if payload else None,
+            tz=tz,
+            catch_up=cast("CatchUp", catch_up),
+            max_staleness_ms=_ms(max_staleness),
+            overlap=cast("Overlap", overlap),
+            jitter_ms=_ms(jitter) or 0,
+            notify=notify,
+            notify_on=notify_on,
+        )
+        await _load(client)
+        kept = await client.object_call(schedules.put, name, spec)
+        return _view(at_hand, name, kept), at_hand.owner is None
+
+    view, is_alone = ask(journal, work)
+    if is_alone and not no_start:
+        view["kept_by"] = f"`nbdurable up` (pid {_start_owner(journal)})"
+    _show(view, as_json=as_json)
+
+
+@schedule.command
+@common
+def ls(journal: Path | None, as_json: bool) -> None:
+    """List schedules: when each fires next, when it last did, and what is overdue."""
+
+    async def look(at_hand: Reached) -> list[dict[str, Any]]:
+        if not await _load_known(at_hand.client):
+            return []
+        client = at_hand.client
+        known = await client.object_call(schedules.names, schedules.INDEX_KEY, None)
+        found = [(name, await client.object_call(schedules.show, name, None)) for name in known]
+        return [_view(at_hand, name, kept) for name, kept in found if kept is not None]
+
+    views = ask(journal, look)
+    if as_json:
+        write_json(views)
+        return
+    rows = [
+        (
+            one["name"],
+            one["when"],
+            one["target"],
+            _next(one),
+            one["last"] or "never",
+            one["kept_by"],
+        )
+        for one in views
+    ]
+    write_table(("NAME", "WHEN", "TARGET", "NEXT", "LAST", "BY"), rows)
+
+
+@schedule.command
+@_name
+@common
+def show(name: str, journal: Path | None, as_json: bool) -> None:
+    """Show a schedule: what it is, what runs, and how the last runs ended."""
+    _show(_ask(journal, name, schedules.show), as_json=as_json)
+
+
+@schedule.command
+@_name
+@common
+def pause(name: str, journal: Path | None, as_json: bool) -> None:
+    """Fire no more until it is resumed; what runs goes on."""
+    _show(_ask(journal, name, schedules.pause), as_json=as_json)
+
+
+@schedule.command
+@_name
+@common
+def resume(name: str, journal: Path | None, as_json: bool) -> None:
+    """Fire again; what was missed is made up for as the schedule says."""
+    _show(_ask(journal, name, schedules.resume), as_json=as_json)
+
+
+@schedule.command
+@_name
+@common
+def trigger(name: str, journal: Path | None, as_json: bool) -> None:
+    """Start a run now, whatever the clock says, and print its id."""
+    run = _do(journal, name, lambda client: client.object_call(schedules.trigger, name, None))
+    if as_json:
+        write_json({"name": name, "run": run})
+    else:
+        click.echo(run)
+
+
+@schedule.command
+@_name
+@click.option("--days", type=click.IntRange(min=1), required=True, help="How many days back.")
+@common
+def backfill(name: str, days: int, journal: Path | None, as_json: bool) -> None:
+    """Start the runs of the past days; those that have run do not run again."""
+    until_ms = round(datetime.now(UTC).timestamp() * 1000)
+    span = schedules.While(from_ms=until_ms - days * 86_400_000, until_ms=until_ms)
+    runs = _do(journal, name, lambda client: client.object_call(schedules.backfill, name, span))
+    if as_json:
+        write_json({"name": name, "runs": runs})
+    else:
+        click.echo("\n".join(runs))
+
+
+@schedule.command
+@_name
+@common
+def rm(name: str, journal: Path | None, as_json: bool) -> None:
+    """Forget a schedule; what runs goes on."""
+    _do(journal, name, lambda client: client.object_call(schedules.remove, name, None))
+    if as_json:
+        write_json({"name": name})
+
+
+def _ask(journal: Path | None, name: str, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - any of them.
+    async def work(at_hand: Reached) -> dict[str, Any]:
+        kept: schedules.Kept | None = None
+        if await _load_known(at_hand.client, name):
+            kept = await at_hand.client.object_call(handler, name, None)
+        if kept is None:
+            raise _unknown(name)
+        return _view(at_hand, name, kept)
+
+    return ask(journal, work)
+
+
+def _do(journal: Path | None, name: str, deed: Callable[[EngineClient], Awaitable[Any]]) -> Any:  # noqa: ANN401 - as the deed.
+    async def work(at_hand: Reached) -> Any:  # noqa: ANN401 - the same.
+        if not await _load_known(at_hand.client, name):
+            raise _unknown(name)
+        return await deed(at_hand.client)
+
+    return ask(journal, work)
+
+
+async def _load_known(client: EngineClient, name: str | None = None) -> bool:
+    """Whether there are schedules, or this one; then their code is loaded somewhere."""
+    if SCHEDULE_SERVICE not in {service.name for service in await client.services()}:
+        return False
+    await _load(client)
+    if name is None:
+        return True
+    return name in await client.object_call(schedules.names, schedules.INDEX_KEY, None)
+
+
+async def _load(client: EngineClient) -> None:
+    """Here, for as long as the command lasts; an owner that hears of it loads it as well."""
+    for definition in schedules.BUILT_IN:
+        await client.register(definition, digest=schedules.DIGESTS[definition.name])
+
+
+def _unknown(name: str) -> Refusal:
+    return Refusal(f"there is no schedule '{name}'; see `nbdurable schedule ls`", NOT_FOUND)
+
+
+def _view(at_hand: Reached, name: str, kept: schedules.Kept) -> dict[str, Any]:
+    view = schedules.view(name, kept, at_hand.client.now_ms())
+    owner = at_hand.owner
+    view["kept_by"] = _NOBODY if owner is None else f"{owner.program} (pid {owner.pid})"
+    return view
+
+
+def _show(view: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        write_json(view)
+        return
+    click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['target']}")
+    click.echo(f"next     {_next(view)}, by {view['kept_by']}")
+    click.echo(f"last     {view['last'] or 'never'}")
+    click.echo(f"policy   catch up {view['catch_up']}, overlap {view['overlap']}")
+    for run in view["running"]:
+        click.echo(f"running  {run}")
+    for run in view["ended"]:
+        click.echo(f"ended    {run['id']}  {run['failure'] or 'done'}")
+
+
+def _next(view: dict[str, Any]) -> str:
+    if view["paused"]:
+        return "paused"
+    return f"{view['next'] or 'never'}{' (overdue)' if view['overdue'] else ''}"
+
+
+def _start_owner(journal: Path | None) -> int:
+    """A process of its own that outlives this one; returns its pid."""
+    where = [] if journal is None else ["--journal", str(journal)]
+    ports = ["--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    process = subprocess.Popen(  # noqa: S603 - our own program, and no shell.
+        [sys.executable, "-m", "nbdurable", "up", "--idle-exit", _IDLE_EXIT, *ports, *where],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # Nobody waits for it, as it outlives this command; Popen would warn of that.
+    process.returncode = 0
+    return process.pid
+
+
+def _ms(length: timedelta | None) -> int | None:
+    return None if length is None else length // timedelta(milliseconds=1)

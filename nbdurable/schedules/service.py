@@ -1,0 +1,310 @@
+"""A schedule is a virtual object with a durable timer; each of its fires is a run.
+
+The timer is a delayed send of the object to itself, and so lasts as long as the journal, wherever
+the owner is. A fire is started under an idempotency key made of the schedule's name and the fire's
+time, by the one handler that runs for the key: once, whoever else looks, and however long the
+machine slept. What a fire starts is called by `FIRES`, which says when it has ended.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+
+from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.errors import TerminalError
+from nbdurable.schedules.notify import notify
+from nbdurable.schedules.plan import Spec, between, due, run_id, said
+from nbdurable.sdk.combinators import select
+from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext
+from nbdurable.sdk.object import VirtualObject
+from nbdurable.sdk.service import Service
+
+SCHEDULES: Final = VirtualObject(SCHEDULE_SERVICE)
+FIRES: Final = Service("NbdurableFire")
+BUILT_IN: Final = (SCHEDULES, FIRES)
+
+# The object that knows the names of the others; no schedule can have this one.
+INDEX_KEY: Final = "*"
+# What is not over by then goes on; what is, says so at once.
+_LOOK: Final = timedelta(milliseconds=200)
+_ENDS_KEPT: Final = 10
+# By so much a timer is late on a busy machine; more means that nothing runs that could keep it.
+OVERDUE_MS: Final = 60_000
+# A digest of their own: what waits for its time must find its code after an upgrade as well.
+DIGESTS: Final = {SCHEDULE_SERVICE: "schedule-1", "NbdurableFire": "fire-1"}
+
+
+class Fire(msgspec.Struct, frozen=True, kw_only=True):
+    """One run to be."""
+
+    schedule: str
+    id: str
+    spec: Spec
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run of a schedule ended. `failure` is empty when it succeeded."""
+
+    id: str
+    failure: str = ""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a schedule remembers.
+
+    Attributes:
+        seen_ms: Fires up to it are decided.
+        generation: Timers of another one are of a schedule that has changed since.
+        running: Runs that go on, and their invocations.
+        queued: Runs that begin when those have ended.
+        ended: The last few, newest last.
+    """
+
+    spec: Spec
+    seen_ms: int
+    generation: int = 0
+    is_paused: bool = False
+    wake_ms: int | None = None
+    last_fire_ms: int | None = None
+    missed: int = 0
+    skipped: int = 0
+    running: dict[str, str] = {}
+    queued: tuple[str, ...] = ()
+    ended: tuple[Ended, ...] = ()
+
+
+class While(msgspec.Struct, frozen=True, kw_only=True):
+    """From and until when a backfill fires, both included."""
+
+    from_ms: int
+    until_ms: int
+
+
+@SCHEDULES.handler()
+async def put(ctx: ObjectContext, spec: Spec) -> Kept:
+    """Make or change it; what fired before now is not made up for."""
+    known = await ctx.get("kept", type_hint=Kept)
+    now_ms = await _now_ms(ctx)
+    if known is None:
+        kept = Kept(spec=msgspec.structs.replace(spec, anchor_ms=now_ms), seen_ms=now_ms)
+        ctx.object_send(enroll, INDEX_KEY, ctx.key())
+    else:
+        changed = msgspec.structs.replace(spec, anchor_ms=known.spec.anchor_ms)
+        kept = msgspec.structs.replace(known, spec=changed, seen_ms=now_ms)
+    return await _look(ctx, kept, now_ms)
+
+
+@SCHEDULES.handler()
+async def wake(ctx: ObjectContext, generation: int) -> None:
+    """What the timer does."""
+    kept = await ctx.get("kept", type_hint=Kept)
+    if kept is None or kept.is_paused or kept.generation != generation:
+        return
+    await _look(ctx, kept, await _now_ms(ctx))
+
+
+@SCHEDULES.handler()
+async def pause(ctx: ObjectContext) -> Kept:
+    """Fire no more until it is resumed; what runs goes on."""
+    kept = await _kept(ctx)
+    kept = msgspec.structs.replace(kept, is_paused=True, wake_ms=None)
+    ctx.set("kept", kept)
+    return kept
+
+
+@SCHEDULES.handler()
+async def resume(ctx: ObjectContext) -> Kept:
+    """Go on; what was missed meanwhile is made up for as the schedule says."""
+    kept = await _kept(ctx)
+    return await _look(ctx, msgspec.structs.replace(kept, is_paused=False), await _now_ms(ctx))
+
+
+@SCHEDULES.handler()
+async def trigger(ctx: ObjectContext) -> str:
+    """Start a run now, whatever the clock says; returns its id."""
+    kept, now_ms = await _kept(ctx), await _now_ms(ctx)
+    name = f"{run_id(ctx.key(), kept.spec, now_ms)}!{ctx.uuid().hex[:8]}"
+    ctx.set("kept", await _start(ctx, kept, name))
+    return name
+
+
+@SCHEDULES.handler()
+async def backfill(ctx: ObjectContext, span: While) -> list[str]:
+    """Start the runs of the past; those that have run under the same id do not run again."""
+    kept = await _kept(ctx)
+    ids = [
+        run_id(ctx.key(), kept.spec, at) for at in between(kept.spec, span.from_ms, span.until_ms)
+    ]
+    for one in ids:
+        kept = await _start(ctx, kept, one)
+    ctx.set("kept", kept)
+    return ids
+
+
+@SCHEDULES.handler()
+async def remove(ctx: ObjectContext) -> None:
+    """Forget it; what runs goes on."""
+    await _kept(ctx)
+    ctx.clear_all()
+    ctx.object_send(leave, INDEX_KEY, ctx.key())
+
+
+@SCHEDULES.handler()
+async def ended(ctx: ObjectContext, end: Ended) -> None:
+    """A run has ended; the next one of the queue begins."""
+    kept = await ctx.get("kept", type_hint=Kept)
+    if kept is None:
+        return
+    kept = _without(kept, end)
+    if kept.queued and not kept.running:
+        first, *rest = kept.queued
+        kept = await _start(ctx, msgspec.structs.replace(kept, queued=tuple(rest)), first)
+    ctx.set("kept", kept)
+
+
+@SCHEDULES.handler(kind="shared")
+async def show(ctx: ObjectSharedContext) -> Kept | None:
+    return await ctx.get("kept", type_hint=Kept)
+
+
+@SCHEDULES.handler()
+async def enroll(ctx: ObjectContext, name: str) -> None:
+    known = await ctx.get("names", type_hint=list[str]) or []
+    ctx.set("names", sorted({*known, name}))
+
+
+@SCHEDULES.handler()
+async def leave(ctx: ObjectContext, name: str) -> None:
+    known = await ctx.get("names", type_hint=list[str]) or []
+    ctx.set("names", [one for one in known if one != name])
+
+
+@SCHEDULES.handler(kind="shared")
+async def names(ctx: ObjectSharedContext) -> list[str]:
+    return await ctx.get("names", type_hint=list[str]) or []
+
+
+@FIRES.handler()
+async def run(ctx: Context, fire: Fire) -> None:
+    """Call what the schedule is for, and say when that has ended."""
+    spec = fire.spec
+    try:
+        await ctx.generic_call(
+            spec.service,
+            spec.handler,
+            b"" if spec.argument is None else spec.argument.encode(),
+            fire.id if spec.kind == "workflow" else spec.key,
+            # A workflow runs once per key as it is.
+            None if spec.kind == "workflow" else fire.id,
+        )
+    except TerminalError as error:
+        end = Ended(id=fire.id, failure=error.message or "failed")
+        ctx.object_send(ended, fire.schedule, end)
+        await _tell(ctx, fire, "failed", end.failure)
+        raise
+    ctx.object_send(ended, fire.schedule, Ended(id=fire.id))
+    await _tell(ctx, fire, "completed", "")
+
+
+async def _tell(ctx: Context, fire: Fire, event: str, failure: str) -> None:
+    if fire.spec.notify is None or event not in fire.spec.notify_on:
+        return
+    said = {"event": event, "schedule": fire.schedule, "run": fire.id, "failure": failure}
+    await notify(ctx, fire.spec.notify, said)
+
+
+async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:
+    """Start what is due, set the timer, and remember."""
+    found = due(ctx.key(), kept.spec, kept.seen_ms, now_ms)
+    for at_ms in found.fires_ms:
+        kept = await _fire(ctx, kept, run_id(ctx.key(), kept.spec, at_ms))
+    kept = msgspec.structs.replace(
+        kept,
+        seen_ms=found.seen_ms,
+        last_fire_ms=found.fires_ms[-1] if found.fires_ms else kept.last_fire_ms,
+        missed=kept.missed + found.missed,
+        wake_ms=found.wake_ms,
+        generation=kept.generation + 1,
+    )
+    if found.wake_ms is not None and not kept.is_paused:
+        delay = timedelta(milliseconds=max(found.wake_ms - now_ms, 0))
+        ctx.object_send(wake, ctx.key(), kept.generation, send_delay=delay)
+    ctx.set("kept", kept)
+    return kept
+
+
+async def _fire(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
+    """Start a run, unless one goes on and the schedule says what then."""
+    if kept.running:
+        kept = await _without_those_over(ctx, kept)
+    if kept.running and kept.spec.overlap == "skip":
+        return msgspec.structs.replace(kept, skipped=kept.skipped + 1)
+    if kept.running and kept.spec.overlap == "queue":
+        return msgspec.structs.replace(kept, queued=(*kept.queued, name))
+    for invocation_id in kept.running.values():
+        ctx.cancel_invocation(invocation_id)
+    return await _start(ctx, msgspec.structs.replace(kept, running={}), name)
+
+
+async def _start(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
+    fire = Fire(schedule=ctx.key(), id=name, spec=kept.spec)
+    sent = ctx.service_send(run, fire, idempotency_key=name)
+    running = {**kept.running, name: await sent.invocation_id()}
+    return msgspec.structs.replace(kept, running=running)
+
+
+async def _without_those_over(ctx: ObjectContext, kept: Kept) -> Kept:
+    """A run that was killed has not said that it has ended, and must not hold up all others."""
+    for name, invocation_id in kept.running.items():
+        try:
+            first, _ = await select(over=ctx.attach_invocation(invocation_id), on=ctx.sleep(_LOOK))
+            failure = ""
+        except TerminalError as error:
+            first, failure = "over", error.message or "failed"
+        if first == "over":
+            kept = _without(kept, Ended(id=name, failure=failure))
+    return kept
+
+
+def _without(kept: Kept, end: Ended) -> Kept:
+    if end.id not in kept.running:
+        return kept
+    running = {name: one for name, one in kept.running.items() if name != end.id}
+    return msgspec.structs.replace(kept, running=running, ended=(*kept.ended, end)[-_ENDS_KEPT:])
+
+
+async def _kept(ctx: ObjectContext) -> Kept:
+    kept = await ctx.get("kept", type_hint=Kept)
+    if kept is None:
+        raise TerminalError(f"there is no schedule '{ctx.key()}'", 404)
+    return kept
+
+
+async def _now_ms(ctx: Context) -> int:
+    return round(await ctx.time() * 1000)
+
+
+def view(name: str, kept: Kept, now_ms: int) -> dict[str, Any]:
+    """What is said of a schedule, with times in its own zone."""
+    spec = kept.spec
+    overdue_ms = 0 if kept.wake_ms is None else now_ms - kept.wake_ms
+    return {
+        "name": name,
+        "when": spec.when,
+        "tz": spec.tz,
+        "target": "/".join(part for part in (spec.service, spec.key, spec.handler) if part),
+        "catch_up": spec.catch_up,
+        "overlap": spec.overlap,
+        "paused": kept.is_paused,
+        "next": None if kept.wake_ms is None else said(spec, kept.wake_ms),
+        "last": None if kept.last_fire_ms is None else said(spec, kept.last_fire_ms),
+        "overdue": overdue_ms > OVERDUE_MS,
+        "missed": kept.missed,
+        "skipped": kept.skipped,
+        "running": list(kept.running),
+        "queued": list(kept.queued),
+        "ended": [{"id": one.id, "failure": one.failure} for one in kept.ended],
+    }

@@ -1,0 +1,57 @@
+"""A click that the kernel does not hear: the Jupyter server does what was asked."""
+
+import pytest
+from playwright.sync_api import expect
+from support.notebooks import notebook_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PAY = """%%durable_workflow Pay
+async def run(ctx, amount):
+    return f"{amount} is {await ctx.promise('approved')}"
+"""
+SHUT_DOWN = """() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"""
+START = """() => window.jupyterapp.shell.currentWidget.sessionContext.startKernel()"""
+
+
+@pytest.fixture
+def notebook():
+    return notebook_of(
+        load="%load_ext nbdurable",
+        define=PAY,
+        submit='Pay["a"].run(100)',
+        blocks="import time; time.sleep(8); seen = _dh",
+        runs="%durable ls",
+        result="%durable result a",
+    )
+
+
+def approve(lab):
+    lab.page.get_by_role("button", name="Approve approved of Pay/a/run").click()
+
+
+def test_a_click_is_heard_while_the_kernel_computes(lab):
+    lab.run("load", "define", "submit")
+    lab.start("blocks")
+    approve(lab)
+    # The kernel still sleeps when its own engine says that the run is over.
+    lab.wait_for_text("submit", "100 is True")
+    assert not lab.outputs("blocks")
+    assert (
+        lab.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+        )
+        == "busy"
+    )
+
+
+def test_a_click_is_kept_when_there_is_no_kernel(lab):
+    lab.run("load", "define", "submit")
+    lab.page.evaluate(SHUT_DOWN)
+    approve(lab)
+    expect(lab.page.locator(".nbd-sent")).to_contain_text("approved 'approved' of Pay/a")
+    lab.shot("second-door")
+    lab.page.evaluate(START)
+    lab.run("load", "define")
+    lab.run("result")
+    lab.wait_for_text("result", "100 is True")

@@ -1,0 +1,111 @@
+"""`nbdurable schedule`: with an owner and without one, and once whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from support.command import Up, nbdurable, until_served
+
+
+def said(*words: str) -> dict:
+    return json.loads(nbdurable("schedule", *words, "--json").stdout)
+
+
+def test_what_is_added_is_listed_paused_and_removed(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    start_up()
+    added = said("add", "hello", "Greeter/greet", "0 7 * * 1-5", '"Ada"', "--tz", "Europe/Berlin")
+    assert added["target"] == "Greeter/greet"
+    assert "pid" in added["kept_by"]
+    (listed,) = json.loads(nbdurable("schedule", "ls", "--json").stdout)
+    assert listed["next"] == added["next"]
+    assert said("pause", "hello")["paused"]
+    assert not said("resume", "hello")["paused"]
+    assert nbdurable("schedule", "rm", "hello").exit_code == 0
+    assert json.loads(nbdurable("schedule", "ls", "--json").stdout) == []
+
+
+def test_triggered_it_runs_at_once(folder: Path, start_up: Callable[..., Up]) -> None:
+    start_up()
+    said("add", "hello", "Greeter/greet", "@yearly", '"Ada"')
+    run = said("trigger", "hello")["run"]
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        ended = said("show", "hello")["ended"]
+        if ended:
+            break
+    assert ended == [{"id": run, "failure": ""}]
+
+
+def test_what_is_wrong_is_refused_with_a_sentence(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    start_up()
+    wrong = nbdurable("schedule", "add", "x", "Greeter/greet", "61 * * * *", '"Ada"')
+    assert (wrong.exit_code, "no schedule" in wrong.stderr) == (2, True)
+    assert nbdurable("schedule", "add", "x", "Nobody/greet", "@daily").exit_code == 4
+    assert nbdurable("schedule", "show", "x").exit_code == 4
+
+
+@pytest.mark.kill
+def test_each_fire_runs_once_across_killed_owners(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    """Kill -9 between fires and within them; the next owner makes up for what was missed."""
+    up = start_up()
+    said(
+        "add", "tick", "Counter/ada/add", "every 1s", "1", "--catch-up", "all", "--overlap", "queue"
+    )
+    for _ in range(3):
+        time.sleep(1.3)
+        up.process.kill()
+        up.process.wait()
+        up = start_up()
+    time.sleep(1.5)
+    said("pause", "tick")
+    until = time.monotonic() + 30
+    while (view := said("show", "tick"))["running"] or view["queued"]:
+        assert time.monotonic() < until, "its runs do not end"
+    found = nbdurable(
+        "sql",
+        "select idempotency_key as id from sys_invocation where target_service_name = 'Counter'",
+        "--json",
+    ).stdout
+    fired = sorted(re.findall(r"tick@([0-9T:+-]+)", found))
+    seconds = [datetime.fromisoformat(at).timestamp() for at in fired]
+    assert len(seconds) >= 5
+    assert seconds == [seconds[0] + n for n in range(len(seconds))], "one lost, or one twice"
+    assert nbdurable("state", "get", "Counter/ada", "n").stdout.strip() == str(len(seconds))
+
+
+def test_where_nobody_has_the_journal_a_process_is_started_that_keeps_it(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    """And it is there after the command has ended."""
+    start_up().end(signal.SIGTERM)
+    added = said("add", "hello", "Greeter/greet", "@yearly", '"Ada"')
+    keeper = until_served(folder / ".nbdurable")
+    try:
+        assert added["kept_by"] == f"`nbdurable up` (pid {keeper.pid})"
+        (listed,) = json.loads(nbdurable("schedule", "ls", "--json").stdout)
+        assert f"pid {keeper.pid}" in listed["kept_by"]
+    finally:
+        os.kill(keeper.pid, signal.SIGTERM)
+        os.waitpid(keeper.pid, 0)
+
+
+def test_with_nobody_to_keep_it_a_schedule_says_so(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    start_up().end(signal.SIGTERM)
+    added = said("add", "hello", "Greeter/greet", "@yearly", '"Ada"', "--no-start")
+    assert "nothing is running that could; start `nbdurable up`" in added["kept_by"]

@@ -1,0 +1,164 @@
+"""Schedules in virtual time: what runs, when, and once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from nbdurable import Context, Service, TerminalError
+from nbdurable.schedules import service as schedules
+from nbdurable.schedules.plan import Spec
+from nbdurable.testing import DurableEnv
+
+
+@pytest.fixture
+def env():
+    with DurableEnv(begins_at=datetime(2026, 11, 20, 12, tzinfo=UTC)) as opened:
+        opened.serve(*schedules.BUILT_IN)
+        yield opened
+
+
+def report(env: DurableEnv, *, takes: timedelta | None = None, fails: bool = False) -> list[str]:
+    ran, service = [], Service("Report")
+
+    @service.handler()
+    async def build(ctx: Context, name: str) -> None:
+        await ctx.run_typed("note", lambda: ran.append(f"{env.now:%d %H:%M}"))
+        if takes is not None:
+            await ctx.sleep(takes)
+        if fails:
+            raise TerminalError("no ink")
+
+    env.serve(service)
+    return ran
+
+
+def put(env: DurableEnv, when: str = "0 7 * * *", **fields: Any) -> schedules.Kept:
+    spec = Spec(when=when, service="Report", handler="build", argument='"x"', **fields)
+    return env.run(env.client.object_call(schedules.put, "nightly", spec))
+
+
+def shown(env: DurableEnv) -> dict[str, Any]:
+    kept = env.run(env.client.object_call(schedules.show, "nightly", None))
+    return schedules.view("nightly", kept, int(env.now.timestamp() * 1000))
+
+
+def later(env: DurableEnv, **delta: float) -> None:
+    env.run(env.advance(timedelta(**delta)))
+
+
+def test_it_fires_every_day_and_says_when_next(env):
+    ran = report(env)
+    put(env)
+    assert shown(env)["next"] == "2026-11-21T07:00:00+00:00"
+    later(env, days=3)
+    assert ran == ["21 07:00", "22 07:00", "23 07:00"]
+    view = shown(env)
+    assert (view["last"], view["running"]) == ("2026-11-23T07:00:00+00:00", [])
+    assert next(one["id"] for one in view["ended"]) == "nightly@2026-11-21T07:00:00+00:00"
+
+
+def test_a_crash_between_fires_loses_none_and_repeats_none(env):
+    ran = report(env)
+    put(env)
+    for _ in range(6):
+        later(env, hours=12)
+        env.run(env.crash())
+    later(env, hours=1)
+    assert ran == ["21 07:00", "22 07:00", "23 07:00"]
+
+
+def test_paused_it_does_not_fire_and_resumed_it_makes_up(env):
+    ran = report(env)
+    put(env, catch_up="all")
+    env.run(env.client.object_call(schedules.pause, "nightly", None))
+    later(env, days=2)
+    assert ran == []
+    env.run(env.client.object_call(schedules.resume, "nightly", None))
+    later(env, minutes=1)
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [
+        ("skip", ["12:10", "12:40", "13:10"]),
+        ("queue", ["12:10", "12:35", "13:00"]),
+        ("cancel-previous", ["12:10", "12:20", "12:30"]),
+    ],
+)
+def test_what_happens_when_the_run_before_goes_on(env, overlap, expected):
+    ran = report(env, takes=timedelta(minutes=25))
+    put(env, "every 10m", overlap=overlap)
+    later(env, hours=2)
+    assert [one[3:] for one in ran][:3] == expected
+
+
+def test_a_killed_run_does_not_hold_up_the_next(env):
+    ran = report(env, takes=timedelta(hours=30))
+    kept = put(env)
+    later(env, days=1)
+    kept = env.run(env.client.object_call(schedules.show, "nightly", None))
+    (going_on,) = kept.running.values()
+    env.run(env.client.kill(going_on))
+    later(env, days=1)
+    assert len(ran) == 2
+
+
+def test_a_failed_run_is_said_and_the_next_one_fires(env):
+    ran = report(env, fails=True)
+    put(env)
+    later(env, days=2)
+    assert len(ran) == 2
+    assert [one["failure"] for one in shown(env)["ended"]] == ["no ink", "no ink"]
+
+
+def test_triggered_it_runs_now_and_backfilled_each_day_once(env):
+    ran = report(env)
+    put(env)
+    env.run(env.client.object_call(schedules.trigger, "nightly", None))
+    later(env, minutes=1)
+    assert len(ran) == 1
+    end_ms = int(env.now.timestamp() * 1000)
+    span = schedules.While(from_ms=end_ms - 3 * 86_400_000, until_ms=end_ms)
+    for _ in range(2):
+        ids = env.run(env.client.object_call(schedules.backfill, "nightly", span))
+        later(env, minutes=1)
+    assert len(ids) == 3
+    assert len(ran) == 1 + 3, "the second backfill found the runs of the first"
+
+
+def test_removed_it_is_forgotten(env):
+    ran = report(env)
+    put(env)
+    assert env.run(env.client.object_call(schedules.names, "*", None)) == ["nightly"]
+    env.run(env.client.object_call(schedules.remove, "nightly", None))
+    later(env, days=2)
+    assert ran == []
+    assert env.run(env.client.object_call(schedules.names, "*", None)) == []
+    with pytest.raises(TerminalError, match="no schedule 'nightly'"):
+        env.run(env.client.object_call(schedules.pause, "nightly", None))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_command_is_told_how_a_run_ended(env, fails, tmp_path):
+    report(env, fails=fails)
+    told = tmp_path / "told"
+    put(env, notify=f"tee -a {told}", notify_on=("failed",))
+    later(env, days=1)
+    assert told.exists() == fails
+    if fails:
+        said = json.loads(told.read_text())
+        assert (said["event"], said["failure"]) == ("failed", "no ink")
+
+
+def test_who_cannot_be_told_is_tried_again_and_then_given_up(env):
+    """And the schedule fires on."""
+    ran = report(env)
+    put(env, notify="false", notify_on=("completed",))
+    later(env, days=2)
+    assert len(ran) == 2
+    assert [one["failure"] for one in shown(env)["ended"]] == ["", ""]
