@@ -60,6 +60,14 @@ def schedule() -> None:
     help="When the run before goes on.",
 )
 @click.option("--jitter", type=DurationType(), help="Begin up to so much later.")
+@click.option("--notify", metavar="URL_OR_COMMAND", help="Who is told, as JSON, how runs end.")
+@click.option(
+    "--notify-on",
+    type=click.Choice(["failed", "completed"]),
+    multiple=True,
+    default=("failed",),
+    show_default=True,
+)
 @click.option("--no-start", is_flag=True, help="Start no process that keeps it.")
 @common
 def add(
@@ -72,6 +80,8 @@ def add(
     max_staleness: timedelta | None,
     overlap: str,
     jitter: timedelta | None,
+    notify: str | None,
+    notify_on: tuple[str, ...],
     no_start: bool,
     journal: Path | None,
     as_json: bool,
@@ -104,6 +114,8 @@ def add(
             max_staleness_ms=_ms(max_staleness),
             overlap=cast("Overlap", overlap),
             jitter_ms=_ms(jitter) or 0,
+            notify=notify,
+            notify_on=notify_on,
         )
         await _load(client)
         kept = await client.object_call(schedules.put, name, spec)

@@ -177,7 +177,6 @@ class AttemptMachine:
         self._runs_waiting: set[int] = set()
         self._runs_executing: set[int] = set()
         self._open_calls: dict[int, InvocationId] = {}
-        self._open_sleeps: dict[int, int] = {}
         self._closed = False
         for entry_index, entry, payload in start.journal:
             self._entry_index = entry_index
@@ -222,10 +221,9 @@ class AttemptMachine:
 
     def sleep(self, wake_up_at_ms: int, name: str | None = None) -> Completion:
         completion_id = self._completion_id()
-        recorded = self._append(
+        self._append(
             SleepCommand(completion_id=completion_id, wake_up_at_ms=wake_up_at_ms, name=name)
         )
-        self._open_sleeps[completion_id] = recorded.command.wake_up_at_ms
         return Completion(id=completion_id)
 
     def call(
@@ -415,10 +413,6 @@ class AttemptMachine:
         settled = self._settled.get(leaf)
         return None if settled is None else settled.succeeded
 
-    def wakes_at_ms(self, awaited: FutureTree | Stream) -> int | None:
-        """When what is awaited comes, if it is a sleep and nothing else."""
-        return self._open_sleeps.get(awaited.id) if isinstance(awaited, Completion) else None
-
     def is_settled(self, leaf: Leaf) -> bool:
         return leaf in self._settled
 
@@ -440,7 +434,6 @@ class AttemptMachine:
             self._runs_waiting.discard(leaf.id)
             self._runs_executing.discard(leaf.id)
             self._open_calls.pop(leaf.id, None)
-            self._open_sleeps.pop(leaf.id, None)
         return False
 
     def _cancel(self) -> Cancelled:

@@ -421,13 +421,8 @@ class Attempt:
         if self._host.always_replay:
             self._suspend_later = self._loop.call_soon(self._suspend, awaited)
             return
-        delay_ms = self.start.inactivity_timeout_ms
-        wakes_at_ms = self.machine.wakes_at_ms(awaited)
-        if wakes_at_ms is not None and wakes_at_ms - self._host.clock.now_ms() > delay_ms:
-            # It would be suspended before it wakes in any case: ten thousand sleepers need not
-            # be kept for a minute each.
-            delay_ms = 0
-        self._suspend_later = self._loop.call_later(delay_ms / 1000, self._suspend, awaited)
+        delay_s = self.start.inactivity_timeout_ms / 1000
+        self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
 
     def _stay(self) -> None:
         if self._suspend_later is not None:

@@ -25,7 +25,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What a schedule is. `argument` is the handler's, as JSON text; None of one that takes none.
 
     `when`: cron, an alias as @daily, or `every 10m`, counted from `anchor_ms`. `key`: of an object;
-    a run of a workflow has that of its fire.
+    a run of a workflow has that of its fire. `notify`: a URL or a command, told of the `notify_on`.
     """
 
     when: str
@@ -40,6 +40,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     overlap: Overlap = "skip"
     jitter_ms: int = 0
     anchor_ms: int = 0
+    notify: str | None = None
+    notify_on: tuple[str, ...] = ("failed",)
 
 
 class Due(NamedTuple):

@@ -15,6 +15,7 @@ import msgspec
 
 from nbdurable.core.limits import SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
+from nbdurable.schedules.notify import notify
 from nbdurable.schedules.plan import Spec, between, due, run_id, said
 from nbdurable.sdk.combinators import select
 from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext
@@ -202,8 +203,17 @@ async def run(ctx: Context, fire: Fire) -> None:
     except TerminalError as error:
         end = Ended(id=fire.id, failure=error.message or "failed")
         ctx.object_send(ended, fire.schedule, end)
+        await _tell(ctx, fire, "failed", end.failure)
         raise
     ctx.object_send(ended, fire.schedule, Ended(id=fire.id))
+    await _tell(ctx, fire, "completed", "")
+
+
+async def _tell(ctx: Context, fire: Fire, event: str, failure: str) -> None:
+    if fire.spec.notify is None or event not in fire.spec.notify_on:
+        return
+    said = {"event": event, "schedule": fire.schedule, "run": fire.id, "failure": failure}
+    await notify(ctx, fire.spec.notify, said)
 
 
 async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:

@@ -25,7 +25,7 @@ def test_a_journal_that_is_well(lived: Path) -> None:
     found = findings()
     assert ill(found) == set()
     assert "no process has it open" in found["owner"]["says"]
-    assert found["runs"]["says"] == "7, of which 3 are not over: 2 ready, 1 suspended"
+    assert found["runs"]["says"] == "7, of which 3 are not over: 3 ready"
     shown = nbdurable("doctor")
     assert shown.exit_code == 0
     assert "iB of databases" in shown.stdout

@@ -8,11 +8,10 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.running import NEVER_AGAIN, NOW, SOON, HandClock, durable, until_status
+from support.running import NEVER_AGAIN, NOW, SOON, durable, until_status
 
 from nbdurable import (
     Context,
@@ -57,24 +56,6 @@ async def test_a_suspended_handler_is_unwound_and_goes_on_where_it_was(opened: O
         assert (await client.invocation(sent.invocation_id)).attempt > 1
     assert seen["step"] == [1]
     assert len(seen["finally"]) == 2
-
-
-async def test_a_sleep_that_outlasts_the_inactivity_timeout_suspends_at_once(opened: Opened):
-    """Ten thousand sleepers need no memory for a minute each: nothing else can wake them."""
-    service, clock, entered = Service("S"), HandClock(), []
-
-    @service.handler()
-    async def doze(ctx: Context) -> str:
-        entered.append(1)
-        await ctx.sleep(timedelta(hours=1))
-        return "rested"
-
-    async with opened(service, clock=clock) as engine:
-        sent = await engine.client.service_send(doze, None)
-        await until_status(engine, sent.invocation_id, "suspended")
-        await clock.turn(engine, 3_600_000)
-        assert await engine.client.attach(sent.invocation_id) == "rested"
-        assert len(entered) == 2
 
 
 async def test_suspension_cannot_change_the_journal(opened: Opened):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,3 +141,24 @@ def test_removed_it_is_forgotten(env):
     assert env.run(env.client.object_call(schedules.names, "*", None)) == []
     with pytest.raises(TerminalError, match="no schedule 'nightly'"):
         env.run(env.client.object_call(schedules.pause, "nightly", None))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_command_is_told_how_a_run_ended(env, fails, tmp_path):
+    report(env, fails=fails)
+    told = tmp_path / "told"
+    put(env, notify=f"tee -a {told}", notify_on=("failed",))
+    later(env, days=1)
+    assert told.exists() == fails
+    if fails:
+        said = json.loads(told.read_text())
+        assert (said["event"], said["failure"]) == ("failed", "no ink")
+
+
+def test_who_cannot_be_told_is_tried_again_and_then_given_up(env):
+    """And the schedule fires on."""
+    ran = report(env)
+    put(env, notify="false", notify_on=("completed",))
+    later(env, days=2)
+    assert len(ran) == 2
+    assert [one["failure"] for one in shown(env)["ended"]] == ["", ""]

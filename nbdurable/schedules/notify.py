@@ -1,0 +1,43 @@
+"""Tell somebody how a run ended: a webhook is posted to, a command reads it; both as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import urllib.request
+from datetime import timedelta
+from typing import Any, Final
+
+from nbdurable.errors import CANCELLED_CODE, TerminalError
+from nbdurable.sdk.context import Context
+from nbdurable.sdk.options import RunOptions
+
+_TRIES: Final[RunOptions[None]] = RunOptions(
+    max_attempts=5, initial_retry_interval=timedelta(seconds=1)
+)
+# A place that takes longer is as good as gone, and is tried again.
+_PATIENCE_S: Final = 30
+
+
+async def notify(ctx: Context, to: str, said: dict[str, Any]) -> None:
+    """As a step, with retries; in the end who cannot be told is not, and the run is none the worse.
+
+    At-least-once: a process that dies between telling and recording tells again.
+    """
+    try:
+        await ctx.run_typed(f"notify {said['event']}", tell, _TRIES, to, said)
+    except TerminalError as error:
+        if error.status_code == CANCELLED_CODE:
+            raise
+
+
+def tell(to: str, said: dict[str, Any]) -> None:
+    body = json.dumps(said).encode()
+    if to.startswith(("http://", "https://")):
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(to, body, headers, method="POST")  # noqa: S310 - checked above.
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S):  # noqa: S310 - the same.
+            return
+    # The user's own command, without a shell.
+    subprocess.run(shlex.split(to), input=body, check=True, timeout=_PATIENCE_S)  # noqa: S603
