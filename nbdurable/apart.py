@@ -26,12 +26,16 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # Not reuse_port: two owners of one address would share its calls.
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise NbdurableError(
             f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another port, or 0"
             " for a free one"
         ) from error
+    # What is accepted inherits it. asyncio would set it, but not on sockets that were made without
+    # naming their protocol; and a body written after its head waits 40 ms for the other end's ACK.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class ServedApart(abc.ABC):

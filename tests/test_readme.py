@@ -142,7 +142,7 @@ def test_curl_says_what_a_restate_server_is_told(
         monkeypatch.setenv(f"NBDURABLE_{name}", f"127.0.0.1:{port}")
     (flows,) = python_blocks("On the command line")
     Path("flows.py").write_text(flows)
-    _, _, up, curls = shell_blocks("On the command line")
+    _, _, up, curls, _schedule = shell_blocks("On the command line")
     lines = curls.replace(":8080", f":{ingress}").replace(":9070", f":{admin}").splitlines()
     serving = start_apart(*shlex.split(up)[1:])
     try:

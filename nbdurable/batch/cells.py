@@ -25,6 +25,9 @@ SETUP_TAG = "setup"
 SKIP_TAG = "skip-execution"
 # The one tag that changes what an execution of the same source means for those after it.
 ALLOWS_ERRORS_TAG = "raises-exception"
+# How often a cell that raised is run again, and how many seconds each time may take.
+RETRIES_TAG = "retries"
+TIMEOUT_TAG = "timeout"
 LINE_CHARS_MAX = 48
 # A kernel that died once while it saved may have been killed by anybody; twice at the same cell,
 # it was the saving.
@@ -169,6 +172,15 @@ def cells_of(cells: Sequence[Mapping[str, Any]], kernel_name: str) -> tuple[Cell
         digest = _digest(digest, source, ALLOWS_ERRORS_TAG if ALLOWS_ERRORS_TAG in tags else "")
         found.append(Cell(index, len(found), digest, _first_line(source), SETUP_TAG in tags))
     return tuple(found)
+
+
+def tagged(cell: Mapping[str, Any], name: str) -> int:
+    """The number of a tag such as `retries=3`; 0 without one, or when it is no number."""
+    for tag in cell["metadata"].get("tags", []):
+        key, _, value = tag.partition("=")
+        if key == name and value.isdecimal():
+            return int(value)
+    return 0
 
 
 def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[str] = ()) -> Plan:

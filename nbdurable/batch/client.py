@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
 
-from nbdurable.batch.cells import Cell, CellRecord
+from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.workflow import (
     Begin,
@@ -64,6 +64,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         **options: object,
     ) -> None:
         super().__init__(nb_man, **options)
+        self.timeout_func = self._timeout_s
         self._desk = desk
         self._begin = begin
         self._is_running = is_running
@@ -150,7 +151,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         stopped = False
         try:
             try:
-                self.execute_cell(cell, index)
+                self._execute_cell(cell, index)
             except CellExecutionError as error:
                 if not _is_exit(error):
                     raise
@@ -164,6 +165,29 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             raise
         else:
             order.reply.set_result(record)
+
+    def _execute_cell(self, cell: NotebookNode, index: int) -> None:
+        """Run it again while it raises, as often as its tag says; a dead kernel is past that.
+
+        At once: whoever wants to wait between two calls of a service says so in the cell.
+        """
+        retries = tagged(cell, RETRIES_TAG)
+        for count in range(1, retries + 1):
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as error:
+                if _is_exit(error):
+                    raise
+                said = f"{error.ename}: {error.evalue}"
+                logger.warning(f"Cell {index + 1} raised {said}; retry {count} of {retries}")
+            else:
+                return
+        self.execute_cell(cell, index)
+
+    def _timeout_s(self, cell: NotebookNode) -> int | None:
+        """What its tag says, else what papermill was told."""
+        timeout: int | None = tagged(cell, TIMEOUT_TAG) or self.timeout
+        return timeout
 
     def _finish(self, reply: Future[None], *, stopped: bool) -> None:
         try:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "watch": "looking",
     "approve": "replies",
     "reject": "replies",
+    "run": "run",
     "call": "calls",
     "send": "calls",
     "attach": "calls",

@@ -16,6 +16,8 @@ import nbdurable
 
 REPO = Path(nbdurable.__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
+# Names a folder in which pictures are kept as artefacts; without it they go with the test's own.
+SCREENSHOTS = "NBDURABLE_SCREENSHOTS"
 CHROMIUM_ARGS = [
     "--headless=new",
     "--no-sandbox",
@@ -45,6 +47,27 @@ OUTPUTS = """(id) => {
 }"""
 
 
+EDIT = """([id, source]) => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    const cell = notebook.widgets.find((cell) => cell.model.id === id);
+    cell.model.sharedModel.setSource(source);
+}"""
+# The status bar may say Idle while a cell runs; the cell knows.
+RUNS = """(id) => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    const cell = notebook.widgets.find((cell) => cell.model.id === id);
+    return cell.model.sharedModel.executionState === "running";
+}"""
+# With nothing asked: the command of the menu asks whether it is meant.
+RESTART = """() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"""
+INTERRUPT = """() => window.jupyterapp.commands.execute("notebook:interrupt-kernel")"""
+SAVE = """() => window.jupyterapp.shell.currentWidget.context.save()"""
+CONNECTED = (
+    "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+    "?.connectionStatus === 'connected'"
+)
+
+
 class Lab:
     """One notebook, open in one page."""
 
@@ -65,6 +88,25 @@ class Lab:
         """Run a cell without waiting for its end."""
         self.page.evaluate(RUN_CELL, [cell_id, False])
 
+    def edit(self, cell_id: str, source: str) -> None:
+        self.page.evaluate(EDIT, [cell_id, source])
+
+    def wait_until_runs(self, cell_id: str) -> None:
+        self.page.wait_for_function(RUNS, arg=cell_id)
+
+    def interrupt(self) -> None:
+        self.page.evaluate(INTERRUPT)
+
+    def restart_kernel(self) -> None:
+        self.page.evaluate(RESTART)
+        self.page.wait_for_function(CONNECTED)
+
+    def reload(self) -> None:
+        """Save, as a person does before, and load the page anew."""
+        self.page.evaluate(SAVE)
+        self.page.reload()
+        self.page.wait_for_function(CONNECTED)
+
     def outputs(self, cell_id: str) -> list[dict]:
         return self.page.evaluate(OUTPUTS, cell_id)
 
@@ -84,7 +126,8 @@ class Lab:
             self.page.wait_for_timeout(50)
 
     def shot(self, name: str) -> Path:
-        path = self.folder / f"{name}.png"
+        path = Path(os.environ.get(SCREENSHOTS, self.folder)) / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
         print(f"screenshot: {path}")
         return path
@@ -118,10 +161,7 @@ def lab(tmp_path, theme, notebook):
                 page.set_default_timeout(WAIT_MS_MAX)
                 # A workspace of its own: two pages with the same one would take turns.
                 page.goto(f"{url}lab/workspaces/{name}/tree/{name}.ipynb")
-                page.wait_for_function(
-                    "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-                    "?.connectionStatus === 'connected'"
-                )
+                page.wait_for_function(CONNECTED)
                 return page
 
             try:

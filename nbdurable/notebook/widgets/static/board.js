@@ -47,7 +47,7 @@ class Line {
 function render({ model, el }) {
   const root = element("section", "nbdurable nbd-board", el);
   root.setAttribute("aria-label", "Durable runs");
-  const bar = element("div", "nbd-bar", root);
+  const bar = element("div", "nbd-filters", root);
   const text = element("input", "nbd-input", bar);
   text.type = "search";
   text.placeholder = "service, key or id";

@@ -45,7 +45,8 @@ class Door {
     if (token) headers.Authorization = `token ${token}`;
     const body = JSON.stringify({ ...message, run: this.model.get("picture").id, journal });
     const reply = await fetch(`${baseUrl}nbdurable/do`, { method: "POST", headers, body });
-    const { said } = await reply.json();
-    return said ?? null;
+    // What the server itself refuses, it calls a message.
+    const { said, message: refusal } = await reply.json();
+    return said ?? refusal ?? null;
   }
 }

@@ -26,12 +26,15 @@ class Deeds {
       button.remove();
       this.buttons.delete(name);
     }
-    for (const name of picture.deeds) {
+    picture.deeds.forEach((name, place) => {
       if (!this.buttons.has(name)) this.buttons.set(name, this.button(name, picture.target));
-      // In the order of the picture: what was resumed may be paused again.
-      this.box.append(this.buttons.get(name));
-      this.buttons.get(name).disabled = false;
-    }
+      const button = this.buttons.get(name);
+      button.disabled = false;
+      // In the order of the picture: what was resumed may be paused again. Moved only where it is
+      // not yet: moving a button takes its focus, and with it the question whether really to kill.
+      const there = this.box.children[place] ?? null;
+      if (there !== button) this.box.insertBefore(button, there);
+    });
   }
 
   button(name, target) {

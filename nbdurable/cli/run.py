@@ -1,0 +1,57 @@
+"""`nbdurable run`: a notebook as a durable workflow, with papermill's flags."""
+
+from __future__ import annotations
+
+import click
+
+# papermill's own code for it, so that scripts that call papermill need no change.
+KERNEL_DIED = 138
+
+
+class _WithPapermillFlags(click.Command):
+    """Takes papermill's options when it is parsed, and not when commands are only listed."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from nbdurable.batch.command import papermill_options
+
+        ours = super().get_params(ctx)
+        named = {param.name for param in ours}
+        return [*ours, *(each for each in papermill_options() if each.name not in named)]
+
+
+@click.command(cls=_WithPapermillFlags)
+@click.argument("notebook")
+@click.argument("output", required=False)
+@click.option("--run-id", metavar="NAME", help="Name of the run; made from its input otherwise.")
+@click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    notebook: str,
+    output: str | None,
+    run_id: str | None,
+    no_check: bool,
+    **flags: object,
+) -> None:
+    """Run NOTEBOOK durably, into OUTPUT (NOTEBOOK-out.ipynb); the same command goes on with it.
+
+    All cells are parsed and the parameters compared with those of the notebook before a kernel
+    starts. The other options are papermill's.
+    """
+    from nbdurable.batch import command
+
+    if "-" in (notebook, output):
+        raise click.UsageError("a run has to be found again: give files, not pipes")
+    output = output or command.default_output(notebook)
+    if flags["help_notebook"]:
+        ctx.exit(command.show_parameters(ctx, notebook, output, flags))
+    try:
+        command.run_notebook(notebook, output, flags, run_id=run_id, checks=not no_check)
+    except command.failed_cell_errors() as error:
+        click.echo(str(error), err=True)
+        click.echo(f"Error: a cell failed. The same command goes on from it ({output}).", err=True)
+        ctx.exit(1)
+    except command.dead_kernel_errors():
+        click.echo(f"Error: the kernel died. The same command goes on ({output}).", err=True)
+        ctx.exit(KERNEL_DIED)

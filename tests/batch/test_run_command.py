@@ -1,0 +1,189 @@
+"""`nbdurable run`: what is wrong is found before a kernel starts, and the same command goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from support.command import nbdurable
+
+from nbdurable.batch.command import NotebookRefusedError, check, parameters_of
+from nbdurable.batch.preflight import parameter_faults, reads_as_here, syntax_faults, tag_faults
+
+KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
+QUIET = ("--no-progress-bar", "--log-level", "ERROR")
+
+
+def write(folder: Path, *cells: str | tuple[str, ...]) -> str:
+    """A notebook of sources, each with its tags behind it."""
+    nodes = []
+    for cell in cells:
+        source, *tags = (cell,) if isinstance(cell, str) else cell
+        nodes.append(nbformat.v4.new_code_cell(source, metadata={"tags": tags}))
+    meta = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=nodes, metadata=meta), folder / "in.ipynb")
+    return "in.ipynb"
+
+
+def code(source: str, *tags: str) -> dict[str, object]:
+    return {"cell_type": "code", "source": source, "metadata": {"tags": list(tags)}}
+
+
+def ran(folder: Path) -> list[str]:
+    side = folder / "side"
+    return side.read_text().split() if side.exists() else []
+
+
+def mark(text: str) -> str:
+    return f"open('side', 'a').write('{text} ')"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
+    return tmp_path
+
+
+def test_a_syntax_error_in_the_last_cell_is_found_before_the_first_runs(folder):
+    """A run of a day must not end at a bracket."""
+    write(folder, mark("a"), "x = 1", "y = (")
+    refused = nbdurable("run", "in.ipynb", *QUIET)
+    assert refused.exit_code == 2
+    assert "cell 3, line 1: '(' was never closed" in refused.stderr
+    assert not ran(folder)
+    assert not (folder / "in-out.ipynb").exists()
+
+
+def test_magics_awaits_and_cells_that_may_fail_are_no_faults():
+    """What IPython runs is not to be refused for not being plain Python."""
+    cells = [
+        code("%matplotlib inline\n!ls\nx = !ls"),
+        code("%%bash\nfor f in *; do echo $f; done"),
+        code("await something()"),
+        code("len?"),
+        code("this is no python", "raises-exception"),
+        code("neither is this", "skip-execution"),
+    ]
+    assert syntax_faults(cells, "in.ipynb") == []
+    assert syntax_faults([*cells, code("a b")], "in.ipynb") == [
+        "cell 7, line 1: invalid syntax: a b"
+    ]
+
+
+def test_a_kernel_of_another_python_is_not_judged_by_this_one():
+    assert not reads_as_here(["/usr/bin/python2"], "python")
+    assert not reads_as_here([], "python")
+    assert not reads_as_here(["python"], "R")
+    assert reads_as_here(["python", "-m", "ipykernel_launcher"], "python")
+
+
+def test_parameters_are_compared_with_those_of_the_notebook(folder):
+    """Papermill warns and goes on with a name that nothing reads."""
+    source = "trees: int = 4\nrate: float = 0.5\nname = 'a'\nlabel: str = 'b'\nflag: bool = True"
+    notebook = write(folder, (source, "parameters"))
+    right = {"trees": 5, "rate": 1, "name": 7, "label": "c", "flag": False}
+    check(notebook, right, None, None)
+    wrong = {"tree": 5, "trees": "many", "label": 5, "flag": 1, "rate": True}
+    with pytest.raises(NotebookRefusedError) as refused:
+        check(notebook, wrong, None, None)
+    for sentence in (
+        "the notebook has no parameter 'tree'; did you mean 'trees'?",
+        "parameter 'trees' is int, and 'many' is str",
+        "parameter 'label' is str, and 5 is int",
+        "parameter 'flag' is bool, and 1 is int",
+        "parameter 'rate' is float, and True is bool",
+    ):
+        assert sentence in str(refused.value)
+
+
+def test_a_notebook_without_a_parameters_cell_takes_any():
+    """Papermill puts them on top of it, and there is nothing to compare them with."""
+    assert parameter_faults([], {"anything": 1}) == []
+
+
+def test_a_tag_that_wants_a_number_gets_one():
+    cells = [code("1", "retries=3", "timeout=60"), code("2", "retries=often"), code("3", "team=a")]
+    assert tag_faults(cells) == [
+        "cell 2: the tag 'retries=often' wants a whole number, as in retries=3"
+    ]
+
+
+def test_parameters_win_in_papermills_order(folder):
+    """base64, files, YAML, -p, -r: the later one wins, and -p guesses the type."""
+    (folder / "given.yaml").write_text("a: 2\nb: 2\nc: 2\nd: 2\n")
+    flags = {
+        "inject_input_path": False,
+        "inject_output_path": False,
+        "inject_paths": True,
+        "parameters_base64": ("YTogMQplOiAx",),  # a: 1, e: 1.
+        "parameters_file": ("given.yaml",),
+        "parameters_yaml": ("{b: 3, c: 3, d: 3, day: 2026-11-22}",),
+        "parameters": (("c", "4"), ("d", "4")),
+        "parameters_raw": (("d", "5"),),
+    }
+    assert parameters_of("in.ipynb", "out.ipynb", flags) == {
+        "PAPERMILL_INPUT_PATH": "in.ipynb",
+        "PAPERMILL_OUTPUT_PATH": "out.ipynb",
+        "a": 2,
+        "b": 3,
+        "c": 4,
+        "d": "5",
+        "e": 1,
+        "day": "2026-11-22",
+    }
+
+
+def test_the_same_command_goes_on_where_a_cell_failed(folder):
+    """The whole of it, with a real kernel: parameters, the default output, a name, a resume."""
+    write(
+        folder,
+        ("day: str = ''", "parameters"),
+        mark("first"),
+        "import os; assert os.path.exists('go'), 'not yet'",
+        mark("last") + "; print(day)",
+    )
+    command = ("run", "in.ipynb", "-r", "day", "5", "--run-id", "nightly", *QUIET)
+    failed = nbdurable(*command)
+    assert failed.exit_code == 1
+    assert "not yet" in failed.stderr
+    assert "The same command goes on from it (in-out.ipynb)" in failed.stderr
+    (folder / "go").touch()
+    done = nbdurable(*command)
+    assert (done.exit_code, ran(folder)) == (0, ["first", "last"])
+    written = nbformat.read(folder / "in-out.ipynb", as_version=4)
+    assert written.cells[-1].outputs[0].text == "5\n"
+    assert written.metadata.nbdurable.run_id == "nightly"
+
+
+def test_a_cell_that_raises_runs_again_as_often_as_its_tag_says(folder):
+    """One record, one output: that of the time it went well."""
+    flaky = mark("try") + "\nn = len(open('side').read().split())\nassert n > 2, n\nprint(n)"
+    write(folder, (flaky, "retries=3"), (mark("bad") + "\nraise ValueError('no')", "retries=1"))
+    assert nbdurable("run", "in.ipynb", *QUIET).exit_code == 1
+    assert ran(folder) == ["try", "try", "try", "bad", "bad"]
+    cells = nbformat.read(folder / "in-out.ipynb", as_version=4).cells
+    outputs = [
+        out
+        for cell in cells
+        if "retries=3" in cell.metadata.get("tags", [])
+        for out in cell.outputs
+    ]
+    assert [out.text for out in outputs if out.output_type == "stream"] == ["3\n"]
+
+
+def test_a_cell_takes_no_longer_than_its_tag_says(folder):
+    """The tag is for one cell; the others take what papermill was told."""
+    write(folder, "import time; time.sleep(1.5)", ("time.sleep(60)", "timeout=1"))
+    late = nbdurable("run", "in.ipynb", *QUIET)
+    assert late.exit_code == 1
+    assert "timed out" in late.stderr
+    cells = nbformat.read(folder / "in-out.ipynb", as_version=4).cells
+    assert [cell.metadata.papermill.status for cell in cells] == ["completed", "failed"]
+
+
+def test_pipes_are_refused_with_the_reason(folder):
+    refused = nbdurable("run", "-", *QUIET)
+    assert refused.exit_code == 2
+    assert "give files, not pipes" in refused.stderr
