@@ -176,7 +176,7 @@ class InvocationAndJournal(
     def answer(self, engine: Engine) -> tuple[InvocationView, tuple[EntryView, ...]]:
         inv = _found(engine, self.invocation_id)
         view = invocation_view(engine.machine.state, inv)
-        return view, journal_view(engine.vault.journal(inv))
+        return view, journal_view(engine.vault.shown_journal(inv))
 
 
 class LastError(Question[ErrorReport | None], frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ from nbdurable.core.facts import (
 )
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
-from nbdurable.core.records import Record
+from nbdurable.core.records import CopyOf, Lost, Record
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
 from nbdurable.core.values import MISMATCH_CODE, Failure, OutputStream, Question, Result, Target
 from nbdurable.invoker.output import overwritten
@@ -227,10 +227,11 @@ def journal_view(records: Iterable[Record]) -> tuple[EntryView, ...]:
     by_completion: dict[int, int] = {}
     by_signal: dict[int, int] = {}
     # A step may be recorded as begun only after it has printed.
-    outputs: list[tuple[OutputWritten, bytes | None]] = []
+    outputs: list[tuple[OutputWritten, bytes | Lost | None]] = []
     seed = 0
     for record in records:
-        payload = record.payload if isinstance(record.payload, bytes) else None
+        payload = record.payload
+        assert not isinstance(payload, CopyOf), "a journal is read with its bytes"
         match record.fact:
             case InvocationCreated() as fact:
                 seed = fact.seed
@@ -319,8 +320,10 @@ def open_questions(entries: Iterable[EntryView]) -> dict[str, EntryView]:
     return asked
 
 
-def preview(payload: bytes | None) -> str | None:
-    """The value as text, cut; bytes that are no text are counted."""
+def preview(payload: bytes | Lost | None) -> str | None:
+    """The value as text, cut; bytes that are no text are counted, what is lost is named."""
+    if isinstance(payload, Lost):
+        return f"<lost: blobs/{payload.digest}>"
     if not payload:
         return None
     try:
@@ -330,8 +333,10 @@ def preview(payload: bytes | None) -> str | None:
     return text if len(text) <= PREVIEW_CHARS_MAX else text[: PREVIEW_CHARS_MAX - 1] + "…"
 
 
-def printed(before: str, stream: OutputStream, payload: bytes | None) -> str:
+def printed(before: str, stream: OutputStream, payload: bytes | Lost | None) -> str:
     """Text as a terminal shows it, when this is written after that. Pictures are only named."""
+    if isinstance(payload, Lost):
+        return f"{before}{preview(payload)}\n"
     text = (payload or b"").decode(errors="replace")
     if stream == "display":
         text = f"{json.loads(text).get('text/plain', 'something displayed')}\n"
@@ -344,7 +349,7 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> EntryView:
+def _entry(index: int, command: Command, at_ms: int, payload: bytes | Lost | None) -> EntryView:
     kind = entry_type(command).removeprefix("Command: ")
     name = name_of(command)
     waits = isinstance(command, GetPromiseCommand | AwakeableCommand | SleepCommand)
@@ -366,7 +371,9 @@ def _entry(index: int, command: Command, at_ms: int, payload: bytes | None) -> E
     )
 
 
-def _settled(entry: EntryView, result: Result, at_ms: int, payload: bytes | None) -> EntryView:
+def _settled(
+    entry: EntryView, result: Result, at_ms: int, payload: bytes | Lost | None
+) -> EntryView:
     if isinstance(result, Failure):
         failure = f"[{result.code}] {result.message}"
         return replace(

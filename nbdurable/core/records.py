@@ -51,12 +51,15 @@ class Lost(NamedTuple):
 
 
 class Record(NamedTuple):
-    """`payload` is None for a fact without one. Units: at_ms – milliseconds since the epoch."""
+    """`payload` is None for a fact without one. Units: at_ms – milliseconds since the epoch.
+
+    Only whoever shows a journal is given one with a payload that is `Lost`.
+    """
 
     lsn: int
     at_ms: int
     fact: AnyFact
-    payload: bytes | CopyOf | None = None
+    payload: bytes | CopyOf | Lost | None = None
 
 
 class Row(NamedTuple):
@@ -105,8 +108,7 @@ def decode(row: Row) -> Record:
     except msgspec.MsgspecError as error:
         raise UnknownFactError(f"fact {row.lsn} ({row.kind}): {error}") from error
     payload = row.payload
-    assert not isinstance(payload, Lost), "a store says what is lost instead of giving it"
-    if payload is not None:
+    if isinstance(payload, bytes):
         ref = carried_ref(fact)
         if ref is not None and digest_of(payload) != ref.digest:
             raise ValueError(f"the payload of fact {row.lsn} ({row.kind}) is not what was written")

@@ -81,12 +81,20 @@ class Store(Protocol):
         """All state of all object keys, ordered by service and key; how long, not what."""
 
     def read_journals(
-        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+        self,
+        invocation_ids: Sequence[str],
+        first_lsn: int,
+        last_lsn: int,
+        *,
+        with_lost: bool = False,
     ) -> list[Row]:
         """All rows of these invocations in this range, in lsn order.
 
+        Args:
+            with_lost: A payload that is lost or not what was written is `Lost`; else it raises.
+
         Raises:
-            JournalDamagedError: A payload among them is lost or not what was written.
+            JournalDamagedError: As said.
         """
 
     def read_payload(self, lsn: int) -> bytes | None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from nbdurable.core.facts import AnyFact, Completed, InvocationCreated, InvocationFact, carried_ref
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.records import CopyOf, Lost, Record, UnknownFactError, decode
+from nbdurable.core.records import CopyOf, Lost, Record, Row, UnknownFactError, decode
 from nbdurable.core.state import Invocation
 from nbdurable.engine.ports import Store
 from nbdurable.errors import JournalDamagedError
@@ -104,6 +104,14 @@ class Vault:
         self._journals.move_to_end(inv.id)
         return [Record(lsn, at_ms, fact, self._payloads.get(lsn)) for lsn, at_ms, fact in journal]
 
+    def shown_journal(self, inv: Invocation | Completed) -> list[Record]:
+        """The same for whoever only looks: what is lost is `Lost`, and the rest is there."""
+        try:
+            return self.journal(inv)
+        except JournalDamagedError:
+            rows = self._store.read_journals([inv.id], inv.first_lsn, inv.last_lsn, with_lost=True)
+            return [_shown(row) for row in rows]
+
     def _has_all(self, journal: list[tuple[int, int, AnyFact]]) -> bool:
         return all(
             lsn in self._payloads
@@ -157,3 +165,12 @@ class Vault:
         known = self._payloads.pop(lsn, None)
         self._payload_bytes += len(payload) - (0 if known is None else len(known))
         self._payloads[lsn] = payload
+
+
+def _shown(row: Row) -> Record:
+    try:
+        return decode(row)
+    except ValueError:
+        record = decode(row._replace(payload=None))
+        ref = carried_ref(record.fact)
+        return record if ref is None else record._replace(payload=Lost(ref.digest))

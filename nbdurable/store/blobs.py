@@ -19,6 +19,7 @@ from typing import Final
 
 from nbdurable.core.ids import digest_of
 from nbdurable.core.records import Lost, Row
+from nbdurable.errors import JournalDamagedError
 from nbdurable.store.files import BLOBS_FOLDER, damaged
 from nbdurable.store.lock import write_private
 
@@ -54,6 +55,15 @@ class Blobs:
         if row.payload is None or not row.payload.startswith(MARK):
             return row
         return row._replace(payload=self.content(row.payload))
+
+    def put_back_or_lose(self, stored: tuple[object, ...]) -> Row:
+        """The same, but what cannot be read is `Lost`: for whoever shows what there is."""
+        try:
+            return self.put_back(stored)
+        except JournalDamagedError:
+            row = Row._make(stored)
+            assert isinstance(row.payload, bytes), "it names a file"
+            return row._replace(payload=Lost(row.payload.removeprefix(MARK).decode()))
 
     def content(self, stored: bytes) -> bytes:
         """The bytes of a payload, be they in the row or in a file.

@@ -238,11 +238,16 @@ class DuckStore:
         return map(StateRow._make, self._stream("load_state"))
 
     def read_journals(
-        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+        self,
+        invocation_ids: Sequence[str],
+        first_lsn: int,
+        last_lsn: int,
+        *,
+        with_lost: bool = False,
     ) -> list[Row]:
         ids = list(invocation_ids)
         span = {"invocation_ids": ids, "first_lsn": first_lsn, "last_lsn": last_lsn}
-        return self._read_rows("read_journals", "reading journals", span)
+        return self._read_rows("read_journals", "reading journals", span, with_lost=with_lost)
 
     def read_payload(self, lsn: int) -> bytes | None:
         def read() -> list[tuple[bytes]]:
@@ -448,10 +453,12 @@ class DuckStore:
             finally:
                 reader.execute(QUERIES["end_read"])
 
-    def _read_rows(self, query: str, doing: str, span: Mapping[str, object]) -> list[Row]:
+    def _read_rows(
+        self, query: str, doing: str, span: Mapping[str, object], *, with_lost: bool = False
+    ) -> list[Row]:
         def read() -> list[Row]:
             with self._snapshot(doing) as reader:
-                return self._rows(reader.execute(QUERIES[query], span))
+                return self._rows(reader.execute(QUERIES[query], span), with_lost=with_lost)
 
         return self._with_room(read)
 
@@ -468,9 +475,10 @@ class DuckStore:
                 self._reader.execute(QUERIES["end_read"])
             return read()
 
-    def _rows(self, found: duckdb.DuckDBPyConnection) -> list[Row]:
+    def _rows(self, found: duckdb.DuckDBPyConnection, *, with_lost: bool) -> list[Row]:
         """Sorted here, where it costs nothing: DuckDB's sort of blobs needs twice their memory."""
-        return [self._blobs.put_back(row) for row in sorted(found.fetchall(), key=itemgetter(0))]
+        put_back = self._blobs.put_back_or_lose if with_lost else self._blobs.put_back
+        return [put_back(row) for row in sorted(found.fetchall(), key=itemgetter(0))]
 
     def _stream(self, query: str) -> Iterator[tuple[object, ...]]:
         self._usable()

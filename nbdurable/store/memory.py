@@ -159,14 +159,20 @@ class MemoryStore:
             yield value
 
     def read_journals(
-        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+        self,
+        invocation_ids: Sequence[str],
+        first_lsn: int,
+        last_lsn: int,
+        *,
+        with_lost: bool = False,
     ) -> list[Row]:
         self._check_usable()
         wanted = frozenset(invocation_ids)
         rows = self._between(first_lsn, last_lsn)
         found = [row for row in rows if row.invocation_id in wanted]
-        for row in found:
-            _present(row.payload)
+        if not with_lost:
+            for row in found:
+                _present(row.payload)
         return found
 
     def read_payload(self, lsn: int) -> bytes | None:

@@ -100,10 +100,15 @@ class FaultyStore:
         return self.inner.load_state()
 
     def read_journals(
-        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
+        self,
+        invocation_ids: Sequence[str],
+        first_lsn: int,
+        last_lsn: int,
+        *,
+        with_lost: bool = False,
     ) -> list[Row]:
         self._maybe(self.faults.read, "reading journals")
-        return self.inner.read_journals(invocation_ids, first_lsn, last_lsn)
+        return self.inner.read_journals(invocation_ids, first_lsn, last_lsn, with_lost=with_lost)
 
     def read_payload(self, lsn: int) -> bytes | None:
         self._maybe(self.faults.read, "reading a payload")

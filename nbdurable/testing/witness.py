@@ -72,7 +72,7 @@ class Witness:
                 payload = self._payloads[payload.lsn]
             ref = carried_ref(record.fact)
             assert (ref is None or ref.bytes == 0) == (not payload), f"ref without bytes: {record}"
-            if payload is not None:
+            if isinstance(payload, bytes):
                 self._payloads[record.lsn] = payload
             rows.append(encode(record, state.epoch, payload))
             self.records.append(Record(record.lsn, record.at_ms, record.fact, payload))

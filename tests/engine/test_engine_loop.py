@@ -651,12 +651,10 @@ class LossyStore(MemoryStore):
 
     lost: str | None = None
 
-    def read_journals(
-        self, invocation_ids: Sequence[str], first_lsn: int, last_lsn: int
-    ) -> list[Row]:
+    def read_journals(self, invocation_ids: Sequence[str], *span: int, **how: bool) -> list[Row]:
         if self.lost in invocation_ids:
             raise JournalDamagedError("blobs/ab is missing")
-        return super().read_journals(invocation_ids, first_lsn, last_lsn)
+        return super().read_journals(invocation_ids, *span, **how)
 
 
 @pytest.mark.parametrize("how", ["missing", "changed"])

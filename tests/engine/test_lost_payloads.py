@@ -96,6 +96,20 @@ async def test_who_asks_for_a_lost_result_is_paused_and_the_engine_lives(tmp_pat
         assert await engine.client.attach(asker) == len(LARGE)
 
 
+async def test_a_journal_is_shown_but_for_what_is_lost(tmp_path: Path):
+    """Whoever looks for the reason must see the run, and which file it is."""
+    folder = tmp_path / ".nbdurable"
+    maker, blob, content = await lose(folder)
+    async with nbdurable.open(folder, services=[service, flow]) as engine:
+        entries = await engine.client.journal(maker)
+        assert [(entry.kind, entry.value) for entry in entries] == [
+            ("Input", None),
+            ("Output", f"<lost: blobs/{blob.name}>"),
+        ]
+        blob.write_bytes(content)
+        assert "yyy" in ((await engine.client.journal(maker))[1].value or "")
+
+
 async def test_a_lost_promise_pauses_whoever_looks_at_it(tmp_path: Path):
     folder = tmp_path / ".nbdurable"
     _, blob, _ = await lose(folder)

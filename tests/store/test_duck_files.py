@@ -28,6 +28,7 @@ from nbdurable.errors import (
     NbdurableError,
     StoreError,
 )
+from nbdurable.store import files
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.files import network_file_system
 from nbdurable.store.mark import lower_mark
@@ -575,6 +576,17 @@ MOUNTS = r"""
 )
 def test_the_innermost_mount_says_whether_a_folder_is_on_the_network(folder, expected):
     assert network_file_system(folder, MOUNTS) == expected
+
+
+def test_a_journal_on_a_network_file_system_is_refused_with_the_way_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two machines could own it at once, and neither would ever know."""
+    monkeypatch.setattr(files, "network_file_system", lambda *_: "nfs4")
+    with pytest.raises(StoreError, match=r"network file system \(nfs4\).*NBDURABLE_HOME") as said:
+        DuckStore(folder).open()
+    assert "Nothing was created" in str(said.value)
+    assert not folder.exists()
 
 
 def test_every_query_says_why_it_is_there_and_names_its_columns():

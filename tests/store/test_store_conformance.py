@@ -161,6 +161,8 @@ def test_a_lost_payload_is_stored_as_lost_and_said_by_whoever_reads_it(store: St
     ):
         with pytest.raises(JournalDamagedError, match=digest_of(value)):
             reading()
+    (found,) = store.read_journals([ONE], 1, row.lsn, with_lost=True)
+    assert found == row
     (kept,) = store.load_state()
     assert kept.value_bytes == len(value)
 

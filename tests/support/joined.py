@@ -66,11 +66,15 @@ class JoinedEngine(OpenableEngine):
         self.serving = Serving(self.owner)
         self.serving.start()
         self._here.link.always_replay = self._always_replay
-        url = self.serving.admin_url.replace("http", "ws", 1) + LINK_PATH
+        url = self.over(self.serving.admin_url).replace("http", "ws", 1) + LINK_PATH
         place = Place(url, {"authorization": f"Bearer {self.serving.token}"})
         self.joined = Joined(self._here, lambda: place, slots=self._slots)
         client = self.joined.start()
         self._client = JoinedClient(client, self.owner.engine)
+
+    def over(self, url: str) -> str:
+        """The address by which the owner is reached: its own, unless a wire is in between."""
+        return url
 
     async def register_all(self) -> list[Loaded]:
         return [await self.client.register(service) for service in self._services]
