@@ -20,7 +20,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
@@ -33,6 +33,13 @@ ROUTE: Final = "nbdurable/do"
 _RUN: Final = re.compile(r"inv_\w+")
 _STATUS_OF_EXIT: Final = {0: 200, 2: 400, 4: 404, 75: 503}
 _OTHERWISE: Final = 409
+_TOO_LATE: Final = 504
+# Longer than a takeover, and than any owner that is well takes.
+_DONE_S_MAX: Final = 60.0
+# Each is a Python of half a second; a click more waits for its turn.
+_AT_ONCE_MAX: Final = 4
+# Names and folders; what may be long is typed.
+_ARGUMENT_CHARS_MAX: Final = 4_000
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -42,7 +49,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(server: Any) -> None:  # noqa: ANN401 - Jupyter's application.
     app = server.web_app
     route = url_path_join(app.settings["base_url"], ROUTE)
-    app.add_handlers(".*$", [(route, Deeds, {"root": Path(server.root_dir)})])
+    own = {"root": Path(server.root_dir), "running": asyncio.Semaphore(_AT_ONCE_MAX)}
+    app.add_handlers(".*$", [(route, Deeds, own)])
 
 
 class Deeds(APIHandler):
@@ -54,52 +62,80 @@ class Deeds(APIHandler):
 
     auth_resource = "nbdurable"
 
-    def initialize(self, root: Path) -> None:
+    def initialize(self, root: Path, running: asyncio.Semaphore) -> None:
         self._root = root
+        self._running = running
 
     @web.authenticated
     async def post(self) -> None:
         message = self.get_json_body()
-        words = command(message if isinstance(message, dict) else {}, self._root)
-        if words is None:
+        told = command(message if isinstance(message, dict) else {}, self._root)
+        if told is None:
             raise web.HTTPError(
                 400, "this is no deed to a run of a journal in this server's folder"
             )
-        doing = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "nbdurable", *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, problem = await doing.communicate()
-        status = _STATUS_OF_EXIT.get(doing.returncode or 0, _OTHERWISE)
-        said = (problem if doing.returncode else out).decode(errors="replace").strip()
+        async with self._running:
+            status, said = await _done(told)
         self.set_status(status)
-        self.finish(json.dumps({"said": said.removeprefix("Error: ")}))
+        self.finish(json.dumps({"said": said}))
 
 
-def command(message: dict[str, Any], root: Path) -> list[str] | None:
-    """What a terminal would be told; None for what no click of ours says."""
-    run, journal = message.get("run"), message.get("journal")
-    if not (isinstance(run, str) and _RUN.fullmatch(run) and isinstance(journal, str)):
+class Command(NamedTuple):
+    """What a terminal would be told. Other people of the machine see `words`, and not `typed`."""
+
+    words: list[str]
+    typed: str = ""
+
+
+def command(message: dict[str, Any], root: Path) -> Command | None:
+    """None for what no click of ours says."""
+    run, journal, ask = message.get("run"), message.get("journal"), message.get("id", "")
+    if not (isinstance(run, str) and _RUN.fullmatch(run)):
         return None
-    if not is_ours(Path(journal), root):
+    if not (isinstance(journal, str) and _is_argument(journal) and is_ours(Path(journal), root)):
+        return None
+    if not (isinstance(ask, str) and _is_argument(ask)):
         return None
     of = ["--journal", journal, "--", run]
     match message:
-        case {"type": "answer", "id": str(ask), "value": value}:
-            return ["approve", "--value", json.dumps(value), *of, ask]
-        case {"type": "reject", "id": str(ask), "message": str(reason)}:
-            # As one word, so that a reason may begin as an option does.
-            told = [f"--message={reason}"] if reason else []
-            return ["reject", *told, *of, ask]
+        case {"type": "answer", "id": str(), "value": value}:
+            return Command(["approve", "--value", "-", *of, ask], json.dumps(value))
+        case {"type": "reject", "id": str(), "message": ""}:
+            return Command(["reject", *of, ask])
+        case {"type": "reject", "id": str(), "message": str(reason)}:
+            return Command(["reject", "--message", "-", *of, ask], reason)
         case {"type": "deed", "name": "pause" | "resume" as name}:
-            return [name, *of]
+            return Command([name, *of])
         case {"type": "deed", "name": "cancel" | "kill" as name}:
             # It was asked for in the page.
-            return [name, "--yes", *of]
+            return Command([name, "--yes", *of])
         case _:
             return None
+
+
+async def _done(told: Command) -> tuple[int, str]:
+    """The status and the sentence of what was done."""
+    doing = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "nbdurable", *told.words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    typed = told.typed.encode(errors="replace")
+    try:
+        out, problem = await asyncio.wait_for(doing.communicate(typed), _DONE_S_MAX)
+    except TimeoutError:
+        doing.kill()
+        await doing.wait()
+        return _TOO_LATE, f"not done within {_DONE_S_MAX:g} s; whoever has the journal is busy"
+    status = _STATUS_OF_EXIT.get(doing.returncode or 0, _OTHERWISE)
+    said = (problem if doing.returncode else out).decode(errors="replace").strip()
+    return status, said.removeprefix("Error: ")
+
+
+def _is_argument(text: str) -> bool:
+    """Whether the system can hand it to a program."""
+    return len(text) <= _ARGUMENT_CHARS_MAX and "\0" not in text and text.isprintable()
 
 
 def is_ours(journal: Path, root: Path) -> bool:

@@ -25,7 +25,7 @@ from nbdurable import __version__
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
-from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.core.builtin import SCHEDULE_SERVICE
 from nbdurable.core.proposals import LoadCode, Loaded, Proposal
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine

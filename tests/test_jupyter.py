@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import nbdurable
-from nbdurable import Workflow, WorkflowContext
-from nbdurable.jupyter import command, is_ours
+from nbdurable import TerminalError, Workflow, WorkflowContext
+from nbdurable.jupyter import Command, command, is_ours
 
 TOKEN = "a-token-of-this-test"  # noqa: S105 - of a server that lives as long as the test.
 BASE = "/user/ada/"
@@ -141,10 +141,33 @@ def test_an_approval_reaches_a_journal_that_nobody_has_open(server: Server, tmp_
         client = engine.opened.client
         assert client.wait(client.attach(run_id)) == "100 is True"
 
+    # Whatever is typed into a page is no failure of the server's.
+    for typed in ("\0", "\ud800", "x" * 300_000):
+        awkward = {**click, "type": "reject", "message": typed}
+        assert server.post(awkward, **granted)[0] == 409
+        assert server.post({**click, "value": typed}, **granted)[0] == 409
+
     # A journal elsewhere is none of this server's.
     elsewhere = approval(a_journal(tmp_path), tmp_path / ".nbdurable")
     assert server.post(elsewhere, **granted)[0] == 400
     assert server.post(["no", "object"], **granted)[0] == 400
+
+
+@pytest.mark.slow
+def test_an_owner_in_another_process_is_asked(server: Server) -> None:
+    """Its kernel may be computing: the answer goes to its engine, which is not."""
+    folder = server.root / "owned"
+    run_id = a_journal(folder)
+    owner = nbdurable.open_sync(services=[pay], path=folder / ".nbdurable")
+    with owner as engine, nbdurable.serve(engine.opened):
+        rejected = {**approval(run_id, folder / ".nbdurable"), "type": "reject"}
+        status, told = server.post(
+            {**rejected, "message": "too much"}, authorization=f"token {TOKEN}"
+        )
+        assert (status, told) == (200, {"said": "rejected 'approved' of Pay/a"})
+        client = engine.opened.client
+        with pytest.raises(TerminalError, match="too much"):
+            client.wait(client.attach(run_id))
 
 
 @pytest.fixture
@@ -155,17 +178,20 @@ def journal(tmp_path: Path) -> Path:
 
 
 def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
+    """What a person typed is on no command line: other people of the machine can read those."""
     where = {"run": "inv_1abc", "journal": str(journal)}
     of = ["--journal", str(journal), "--", "inv_1abc"]
-    for click, words in [
-        ({"type": "answer", "id": "p", "value": {"n": 1}}, ["approve", "--value", '{"n": 1}']),
-        ({"type": "reject", "id": "p", "message": "--no"}, ["reject", "--message=--no"]),
-        ({"type": "reject", "id": "p", "message": ""}, ["reject"]),
-    ]:
-        assert command({**where, **click}, tmp_path) == [*words, *of, "p"]
+    reject = {**where, "type": "reject", "id": "p"}
+    assert command({**where, "type": "answer", "id": "p", "value": {"n": 1}}, tmp_path) == Command(
+        ["approve", "--value", "-", *of, "p"], '{"n": 1}'
+    )
+    assert command({**reject, "message": "--no"}, tmp_path) == Command(
+        ["reject", "--message", "-", *of, "p"], "--no"
+    )
+    assert command({**reject, "message": ""}, tmp_path) == Command(["reject", *of, "p"])
     for name, words in [("pause", []), ("resume", []), ("cancel", ["--yes"]), ("kill", ["--yes"])]:
         click = {**where, "type": "deed", "name": name}
-        assert command(click, tmp_path) == [name, *words, *of]
+        assert command(click, tmp_path) == Command([name, *words, *of])
 
 
 @pytest.mark.parametrize(
@@ -179,6 +205,10 @@ def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
         {"journal": 7},
         {"type": "deed", "name": "purge"},
         {"type": "answer", "id": 1},
+        {"type": "reject", "id": "p\0", "message": "no"},
+        {"type": "reject", "id": "p" * 5_000, "message": "no"},
+        {"type": "answer", "id": "\ud800", "value": 1},
+        {"journal": "/\0"},
         {"type": "up"},
     ],
 )

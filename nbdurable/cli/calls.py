@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -17,7 +16,7 @@ from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.looking import paused_note
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
-from nbdurable.cli.words import DurationType, common, write_json
+from nbdurable.cli.words import DurationType, common, given, write_json
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import readable, status_of
@@ -285,16 +284,7 @@ def check_input(target: Called, handler: HandlerManifest, payload: bytes) -> Non
 
 
 def payload_of(value: str | None) -> bytes:
-    if value is None:
-        return b""
-    if value == "-":
-        return sys.stdin.buffer.read()
-    if value.startswith("@"):
-        try:
-            return Path(value[1:]).read_bytes()
-        except OSError as error:
-            raise click.UsageError(f"{value[1:]} cannot be read: {error.strerror}") from None
-    return value.encode()
+    return b"" if value is None else given(value)
 
 
 def _named(headers: tuple[str, ...]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ import click
 
 from nbdurable.cli.exits import Refusal
 from nbdurable.cli.owner import Reached, ask
-from nbdurable.cli.words import DurationType, common, write_json, write_table
+from nbdurable.cli.words import DurationType, common, given, write_json, write_table
 from nbdurable.client.found_json import found_json
 from nbdurable.client.query import Found
 from nbdurable.engine.ports import AnswerLimits
@@ -34,7 +33,7 @@ def sql(query: str, rows: int, timeout: timedelta, journal: Path | None, as_json
     The tables are Restate's; the dialect is DuckDB's. SELECT may be @FILE, or - for standard input.
     """
     limits = AnswerLimits(time_ms=ms_of(timeout), rows_max=rows)
-    text = _text(query)
+    text = given(query).decode(errors="replace")
 
     async def look(at_hand: Reached) -> Found:
         return await at_hand.client.query(text, None, limits)
@@ -83,17 +82,6 @@ def export(
         ("FILE", "ROWS"),
         [(f"{folder / name}.parquet", str(count)) for name, count in row_counts.items()],
     )
-
-
-def _text(query: str) -> str:
-    if query == "-":
-        return sys.stdin.read()
-    if query.startswith("@"):
-        try:
-            return Path(query[1:]).read_text()
-        except OSError as error:
-            raise click.UsageError(f"{query[1:]} cannot be read: {error.strerror}") from None
-    return query
 
 
 def _shown(cell: object) -> str:

@@ -9,7 +9,7 @@ import click
 
 from nbdurable.cli.exits import FAILED, USAGE, Refusal
 from nbdurable.cli.owner import Reached, ask
-from nbdurable.cli.words import common, write_json
+from nbdurable.cli.words import common, given, write_json
 from nbdurable.client import answers
 from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
 from nbdurable.client.engine import EngineClient
@@ -22,7 +22,9 @@ Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 @click.command
 @click.argument("run", required=False)
 @click.argument("promise", required=False)
-@click.option("--value", metavar="JSON", help="What the await returns; true.")
+@click.option(
+    "--value", metavar="JSON", help="What the await returns; true. @FILE, or - for standard input."
+)
 @common
 def approve(
     run: str | None, promise: str | None, value: str | None, journal: Path | None, as_json: bool
@@ -32,7 +34,7 @@ def approve(
     Without RUN, the one run that waits for somebody. RUN may be the id of an awakeable. It works
     with no kernel alive: the run goes on when its code is next there.
     """
-    answer = APPROVED if value is None else typed_value(value)
+    answer = APPROVED if value is None else typed_value(given(value).decode(errors="replace"))
 
     async def reply(client: EngineClient, awaited: Awaited) -> None:
         try:
@@ -47,12 +49,16 @@ def approve(
 @click.command
 @click.argument("run", required=False)
 @click.argument("promise", required=False)
-@click.option("--message", default=REJECTED_MESSAGE, help="What the run is told.")
+@click.option(
+    "--message", default=REJECTED_MESSAGE, help="What the run is told; - for standard input."
+)
 @common
 def reject(
     run: str | None, promise: str | None, message: str, journal: Path | None, as_json: bool
 ) -> None:
     """Answer what a run waits for with no: its await raises TerminalError."""
+    if message == "-":
+        message = given(message).decode(errors="replace")
 
     def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
         return answers.reject(client, awaited, message)

@@ -17,7 +17,7 @@ from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import DurationType, common, write_json, write_table
 from nbdurable.client.engine import EngineClient
-from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.core.builtin import SCHEDULE_SERVICE
 from nbdurable.schedules import service as schedules
 from nbdurable.schedules.plan import CatchUp, Overlap, Spec
 from nbdurable.schedules.times import check

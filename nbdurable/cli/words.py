@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -54,6 +55,18 @@ def terminal() -> Console:
     if not console.is_terminal:
         console.width = _PIPE_COLUMNS
     return console
+
+
+def given(text: str) -> bytes:
+    """What an argument stands for: @FILE a file's content, - standard input, else itself."""
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"{text[1:]} cannot be read: {error.strerror}") from None
+    return text.encode()
 
 
 def write_json(value: object) -> None:

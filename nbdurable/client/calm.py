@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.core.builtin import SCHEDULE_SERVICE
 from nbdurable.core.state import EngineState, Invocation
 from nbdurable.engine.loop import Engine
 

@@ -162,7 +162,7 @@ def picture_of(
         todo=what_to_do(view, surface),
         said=said,
         deeds=_deeds(view),
-        began_ms=shown[0].started_at_ms if len(shown) < len(entries) else view.created_at_ms,
+        began_ms=shown[0].started_at_ms if len(shown) < len(lines) else view.created_at_ms,
         ended_ms=view.completed_at_ms,
         now_ms=now_ms,
     )

@@ -57,7 +57,3 @@ def counters(target: Target, limit_key: str | None) -> Iterator[str]:
         if level:
             path = f"{path}/{level}"
             yield f"scope:{path}"
-
-
-# The objects that keep schedules; whoever owns a journal that has any loads their code.
-SCHEDULE_SERVICE = "NbdurableSchedule"

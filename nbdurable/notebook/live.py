@@ -34,6 +34,11 @@ from nbdurable.notebook.widgets.views_html import picture_html, picture_text
 if TYPE_CHECKING:
     from nbdurable.notebook.widgets.journal import JournalWidget
 
+# A click that is heard later was given to the Jupyter server as well; see door.js.
+LATE_MS = 1500
+# Cancelling and killing twice is doing it once.
+_UNDONE_BY_EACH_OTHER = ("pause", "resume")
+
 
 class LiveJournal:
     """Mutable; made on the cell's thread, from then on changed by the screen thread only."""
@@ -103,12 +108,22 @@ class LiveJournal:
         rejecting = reject(self._session.client, asked, message or REJECTED_MESSAGE)
         self._tell(rejecting, "rejected", asked)
 
-    def _deed(self, name: str) -> None:
-        self._session.screen.draw(object(), lambda: self._do(name))
+    def _deed(self, name: str, at_ms: int) -> None:
+        late_ms = self._session.client.now_ms() - at_ms
+        self._session.screen.draw(object(), lambda: self._do(name, late_ms))
 
-    def _do(self, name: str) -> None:
-        """As `%durable pause` and so on do it; a name that is none of them is nobody's click."""
+    def _do(self, name: str, late_ms: int) -> None:
+        """As `%durable pause` and so on do it; a name that is none of them is nobody's click.
+
+        By the time a late one is heard the Jupyter server may have done it, and somebody undone it.
+        """
         client = self._session.client
+        if late_ms > LATE_MS and name in _UNDONE_BY_EACH_OTHER:
+            self._show_said(
+                f"{name} was clicked {late_ms // 1000} s ago; it is not done now. If it is still"
+                " meant, click again"
+            )
+            return
         deeds: dict[str, tuple[Callable[[str], Coroutine[Any, Any, None]], str]] = {
             "pause": (client.pause, "paused"),
             "resume": (client.resume, "it is tried again"),
@@ -131,9 +146,12 @@ class LiveJournal:
         try:
             self._session.client.wait(doing)
         except NbdurableError as error:
-            self._said = str(error)
+            self._show_said(str(error))
         else:
-            self._said = done
+            self._show_said(done)
+
+    def _show_said(self, said: str) -> None:
+        self._said = said
         assert self._latest is not None
         self._draw(*self._latest)
 

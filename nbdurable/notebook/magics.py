@@ -27,7 +27,7 @@ from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.step_cells import StepCells
 from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE, names_to_complete
-from nbdurable.notebook.widgets.views_html import Sentence
+from nbdurable.notebook.widgets.views_html import Columns
 
 # Not a verb like the others: what follows it is no list of words.
 SQL: Final = "sql"
@@ -81,7 +81,7 @@ class DurableMagics(Magics):
         """Look at runs, answer them, end them: %durable alone lists the verbs."""
         verb, _, rest = line.strip().partition(" ")
         if verb in ("", "help"):
-            return Sentence(HELP)
+            return Columns(HELP)
         if cell is not None and verb != SQL:
             raise UsageError(f"%%durable takes a cell of SQL only; write: %durable {line.strip()}")
         if verb not in (SQL, *VERBS):

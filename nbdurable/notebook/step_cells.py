@@ -26,11 +26,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, publish_display_data
 
 from nbdurable.client.picture import clock_time, duration
+from nbdurable.client.views import first_line
 from nbdurable.core.values import OutputStream
 from nbdurable.errors import (
     ConflictError,
     InvocationNotFoundError,
-    NbdurableError,
+    InvocationNotReadyError,
+    JournalDamagedError,
     SerializationError,
     TerminalError,
 )
@@ -96,13 +98,16 @@ class StepCells:
         """Restore what is recorded, or run the cell and record it; what to tell the user."""
         key = _key(self._session.shell, options, body)
         self._register()
+        why = ""
         if not options.fresh:
             found = self._found(key)
-            if found is not None:
+            if isinstance(found, Recorded) and found.values.keys() >= set(options.out):
                 return self._restored(options, found)
+            if isinstance(found, str):
+                why = f" again, for its record cannot be read ({found})"
         self._forget(key)
         recorded = _executed(self._session.shell, options, line, body)
-        return self._record(options, key, recorded)
+        return self._record(options, key, recorded, why)
 
     def _register(self) -> None:
         client = self._session.client
@@ -110,14 +115,17 @@ class StepCells:
             client.wait(client.register(self._workflow, digest=DIGEST, origin="a step cell"))
             self._registered_with = client
 
-    def _found(self, key: str) -> Recorded | None:
+    def _found(self, key: str) -> Recorded | str | None:
+        """What is recorded; why it cannot be read; None where there is nothing."""
         client = self._session.client
         try:
             found = client.wait(client.workflow_output(SERVICE, key, serde=_SERDE))
-        except NbdurableError:
-            # None is there, it came to nothing, or what it holds cannot be read any more.
+        except (InvocationNotFoundError, InvocationNotReadyError, TerminalError):
             return None
-        return found if isinstance(found, Recorded) else None
+        except (JournalDamagedError, SerializationError) as error:
+            return first_line(str(error))
+        assert isinstance(found, Recorded), found
+        return found
 
     def _forget(self, key: str) -> None:
         """A key is written once; what is run again replaces it."""
@@ -128,17 +136,17 @@ class StepCells:
         except (ConflictError, InvocationNotFoundError):
             pass
 
-    def _record(self, options: StepOptions, key: str, recorded: Recorded) -> str:
+    def _record(self, options: StepOptions, key: str, recorded: Recorded, why: str) -> str:
         client, took = self._session.client, duration(recorded.took_ms)
         try:
             _SERDE.serialize(recorded)
         except SerializationError as error:
-            return f"{options.name}: ran in {took}, and is not recorded: {error}"
+            return f"{options.name}: ran{why} in {took}, and is not recorded: {error}"
         self._pending[key] = recorded
         client.wait(client.workflow_send(self._run, key, recorded.took_ms))
         client.wait(client.workflow_attach(SERVICE, key, serde=_SERDE))
         names = ", ".join(options.out) or "what it put out"
-        return f"{options.name}: ran in {took}; recorded {names}"
+        return f"{options.name}: ran{why} in {took}; recorded {names}"
 
     def _restored(self, options: StepOptions, found: Recorded) -> str:
         for stream, what in found.output:
@@ -146,8 +154,8 @@ class StepCells:
                 publish_display_data(what)
             else:
                 getattr(sys, stream).write(what)
-        self._session.shell.user_ns.update(found.values)
-        names = ", ".join(found.values) or "what it put out"
+        self._session.shell.user_ns.update({name: found.values[name] for name in options.out})
+        names = ", ".join(options.out) or "what it put out"
         when, took = clock_time(found.ended_at_ms), duration(found.took_ms)
         return (
             f"{options.name}: restored {names} of {when}, which took {took}; --fresh runs it again"

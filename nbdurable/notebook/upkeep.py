@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +17,10 @@ from nbdurable.core.values import ObjectId
 from nbdurable.errors import ConflictError
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
-from nbdurable.notebook.widgets.views_html import Sentence
+from nbdurable.notebook.widgets.views_html import Columns, Sentence
 
 _STATE_USAGE: Final = "write: %durable state SERVICE/KEY [NAME [JSON]], e.g. state Counter/user123"
+_MARKS: Final = {"well": "✓", "note": "·", "ill": "✗"}
 _NO_PAYLOADS: Final = "--no-payloads"
 
 
@@ -75,10 +78,22 @@ def export(session: Session, words: list[str]) -> Sentence:
     return Sentence(f"wrote {folder}: rows of {rows}")
 
 
-def doctor(session: Session, words: list[str]) -> Sentence:
+def doctor(session: Session, words: list[str]) -> Columns:
     """What is well and what is not. In a process of its own: it must not trust this one."""
     if words:
         raise UsageError("doctor takes nothing; nbdurable doctor --copy-aside in a terminal")
-    command = [sys.executable, "-m", "nbdurable", "doctor", "--journal", str(session.path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours.
-    return Sentence((said.stdout + said.stderr).rstrip())
+    command = [sys.executable, "-m", "nbdurable", "doctor", "--json", "--journal"]
+    done = subprocess.run(  # noqa: S603 - our own program.
+        [*command, str(session.path)], capture_output=True, text=True, check=False
+    )
+    try:
+        findings = json.loads(done.stdout)
+    except ValueError:
+        raise UsageError(f"doctor said nothing: {done.stderr.strip()[-300:]}") from None
+    return Columns("\n".join(line for finding in findings for line in _said(finding)))
+
+
+def _said(finding: dict[str, str]) -> Iterator[str]:
+    yield f"{_MARKS[finding['health']]} {finding['check']:<10}{finding['says']}"
+    if finding["todo"]:
+        yield f"{'':<12}→ {finding['todo']}"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nbdurable.core.limits import SCHEDULE_SERVICE
+from nbdurable.core.builtin import SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
 from nbdurable.schedules.notify import notify
 from nbdurable.schedules.plan import Spec, between, due, run_id, said

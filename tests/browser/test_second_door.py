@@ -20,8 +20,7 @@ def notebook():
         load="%load_ext nbdurable",
         define=PAY,
         submit='Pay["a"].run(100)',
-        blocks="import time; time.sleep(8); seen = _dh",
-        runs="%durable ls",
+        blocks="import time; time.sleep(8)",
         result="%durable result a",
     )
 

@@ -68,6 +68,14 @@ def shell(bare_shell):
     return bare_shell
 
 
+FIND_JOURNALS = """
+import ipywidgets
+from nbdurable.notebook.widgets.journal import JournalWidget
+known = ipywidgets.widgets.widget._instances.values()
+print(*[widget.comm.comm_id for widget in known if isinstance(widget, JournalWidget)])
+"""
+
+
 class Kernel:
     """A real kernel in a process of its own."""
 
@@ -103,6 +111,18 @@ class Kernel:
             source, timeout=60, output_hook=hear, allow_stdin=False, stop_on_error=False
         )
         return "\n".join(parts)
+
+    def journal_comm(self) -> str:
+        """The comm of the one journal that is shown."""
+        comm_id = self.run(FIND_JOURNALS).strip()
+        assert len(comm_id) == 32, comm_id
+        return comm_id
+
+    def click(self, comm_id: str, content: object) -> None:
+        """As a page does; not waited for."""
+        data = {"method": "custom", "content": content}
+        message = self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
+        self.client.shell_channel.send(message)
 
     def interrupt(self) -> None:
         os.kill(self.manager.provisioner.pid, signal.SIGINT)

@@ -22,6 +22,12 @@ async def run(ctx, order):
 """
 
 
+SAID = """
+import ipywidgets
+for widget in list(ipywidgets.widgets.widget._instances.values()):
+    if hasattr(widget, "picture"):
+        print(widget.picture["said"])
+"""
 LATE = """%%durable_service Late
 async def give(ctx, n):
     return {"late": n}
@@ -128,6 +134,23 @@ def test_what_a_handler_prints_is_shown_once_and_outlives_its_kernel(start_kerne
     journal = second.run("%durable show a")
     said = [line.strip() for line in journal.splitlines() if line.strip().startswith("|")]
     assert said == ["| before", "| in a step", "| after"]
+
+
+@pytest.mark.parametrize(
+    ("late_s", "said", "is_paused"), [(0, "paused", True), (60, "click again", False)]
+)
+def test_a_pause_that_is_heard_late_is_not_done_any_more(start_kernel, late_s, said, is_paused):
+    """The Jupyter server may have done it meanwhile, and somebody have resumed the run since."""
+    kernel = start_kernel()
+    kernel.run("%load_ext nbdurable")
+    kernel.run(PAYMENT)
+    kernel.run('h = Payment["order-456"].run({"amount": 100})\nh')
+    at_ms = int((time.time() - late_s) * 1000)
+    kernel.click(kernel.journal_comm(), {"type": "deed", "name": "pause", "at_ms": at_ms})
+    deadline = time.monotonic() + 20
+    while said not in (told := kernel.run(SAID)):
+        assert time.monotonic() < deadline, told
+    assert ("paused" in kernel.run("h.status")) == is_paused
 
 
 STEP = """%%durable_step train --out model

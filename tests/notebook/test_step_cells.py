@@ -76,6 +76,36 @@ def test_a_cell_that_fails_is_not_recorded_and_shows_its_own_line(shell, ran):
     assert ran() == 2
 
 
+def test_a_record_without_what_is_asked_for_now_is_none(shell, ran):
+    """`--out` is no part of the cell's text."""
+    shell.run(FIT.replace("model,score", "model"))
+    shell.run(FIT)
+    assert "recorded model, score" in shell.out
+    assert ran() == 2
+    shell.run("score = 9")
+    shell.run(FIT.replace("model,score", "model"))
+    assert "restored model of" in shell.out
+    assert shell.run("score") == 9
+
+
+def test_a_record_that_cannot_be_read_any_more_is_said(shell, ran, tmp_path, monkeypatch):
+    """What it was made of is gone; that the cell runs again is no secret."""
+    module = tmp_path / "things_of_a_step.py"
+    module.write_text("class First: pass\nmake = First")
+    monkeypatch.syspath_prepend(tmp_path)
+    cell = "%%durable_step make --out thing\nran.append(1)\nimport things_of_a_step as by\nthing = by.make()"
+    shell.run(cell)
+    assert "recorded thing" in shell.out
+    module.write_text("class TheNextOne: pass\nmake = TheNextOne")
+    shell.run("import importlib; importlib.reload(by); del by.First")
+    shell.run(cell)
+    assert "make: ran again, for its record cannot be read" in shell.out
+    assert "recorded thing" in shell.out
+    assert ran() == 2
+    shell.run(cell)
+    assert "restored thing" in shell.out
+
+
 def test_what_cannot_be_pickled_stays_and_is_said(shell, ran):
     cell = (
         "%%durable_step open --out lock\nimport threading\nran.append(1)\nlock = threading.Lock()"

@@ -140,9 +140,12 @@ def test_watch_shows_a_run_until_it_is_over(shell):
 
 
 @pytest.mark.slow
-def test_doctor_finds_this_kernel_well(shell):
+def test_doctor_finds_this_kernel_well(shell, monkeypatch):
+    # As in a kernel, which asks its programs for colours.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     shell.run(COUNTER)
     shell.run('await Counter["ada"].add(5)')
     told = repr(shell.run("%durable doctor"))
     assert "only its owner can read it" in told
-    assert "1, of which 0 are not over" in told
+    assert "✓ runs      1, of which 0 are not over" in told
+    assert "\x1b" not in told

@@ -24,7 +24,7 @@ _MODULE: Final = ("rows.js", "door.js", "question.js", "journal.js")
 
 Answer = Callable[[str, Any], None]
 Reject = Callable[[str, str], None]
-Do = Callable[[str], None]
+Do = Callable[[str, int], None]
 
 
 class JournalWidget(anywidget.AnyWidget):
@@ -47,7 +47,8 @@ class JournalWidget(anywidget.AnyWidget):
     ) -> None:
         """`on_answer` is called with a question's id and the answer, `on_reject` with a reason.
 
-        `on_deed` with one of the picture's deeds. `journal` is the folder it is in.
+        `on_deed` with one of the picture's deeds and when it was clicked. `journal` is the folder
+        that the run is in.
         """
         super().__init__(picture=picture, journal=str(journal))
         self._on_answer = on_answer
@@ -65,8 +66,8 @@ class JournalWidget(anywidget.AnyWidget):
                 self._on_answer(ask_id, value)
             case {"type": "reject", "id": str(ask_id), "message": str(message)}:
                 self._on_reject(ask_id, message)
-            case {"type": "deed", "name": str(name)}:
-                self._on_deed(name)
+            case {"type": "deed", "name": str(name), "at_ms": int(at_ms)}:
+                self._on_deed(name, at_ms)
             case _:
                 pass
 

@@ -44,6 +44,8 @@ _MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: 
 _ROW: Final = "background: none"
 _MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
+# As high as the live one: what follows in the notebook is to be found.
+_SCROLLS: Final = "max-height: 24em; overflow: auto"
 # As pandas does: a page and no more.
 _ROWS_SHOWN: Final = 60
 _ENTRY_FIELDS: Final = [field.name for field in fields(EntryView)]
@@ -64,6 +66,19 @@ class Sentence:
 
     def _repr_html_(self) -> str:
         return f'<div style="{_FONT}; white-space: pre-wrap">{escape(self.text)}</div>'
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Lines whose words stand below each other."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="{_MONO}; margin: 0">{escape(self.text)}</pre>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +195,10 @@ def picture_html(picture: Picture) -> str:
     earlier = f"… {picture['earlier']} earlier entries"
     lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
     rows = "".join(_html_row(row, picture) for row in picture["rows"])
-    table = f'<table style="border-collapse: collapse; margin: 4px 0"><tbody>{rows}</tbody></table>'
+    table = (
+        f'<div style="{_SCROLLS}"><table style="border-collapse: collapse; margin: 4px 0">'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
     todo = _line(f"to do: {picture['todo']}", _MUTED) if picture["todo"] else ""
     return f'<div style="{_FONT}">{"".join(lines)}{table}{todo}</div>'
 
@@ -235,7 +253,11 @@ def _html_row(row: Row, picture: Picture) -> str:
         _html_bar(row, picture),
         failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
     ]
-    return _tr(cells) + _html_output(row["output"])
+    *short, value = cells
+    # A number and its unit stay together, however long the value is.
+    inner = "".join(f'<td style="{_CELL}; white-space: nowrap">{cell}</td>' for cell in short)
+    line = f'<tr style="{_ROW}">{inner}<td style="{_CELL}">{value}</td></tr>'
+    return line + _html_output(row["output"])
 
 
 def _html_bar(row: Row, picture: Picture) -> str:

@@ -1,8 +1,9 @@
 // A click: first to the kernel; where that does not hear it in time, to the Jupyter server that this
 // page came from (nbdurable/jupyter.py), which does the same by itself. The kernel may hear it later
-// all the same: what was answered is answered once. Part of the module that ends in journal.js.
+// all the same: what was answered is answered once, and a deed that is late is not done (live.py).
+// Part of the module that ends in journal.js.
 
-// A kernel that waits hears within a tenth of that.
+// A kernel that waits hears within a tenth of that. Not less than LATE_MS of live.py.
 const SLOW_MS = 1500;
 const NOBODY =
   "no answer from the kernel yet: if it is busy, yours waits for it; " +

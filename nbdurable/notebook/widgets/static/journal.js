@@ -1,6 +1,6 @@
 // Draws one run from the trait `picture` (widgets/picture.py) and sends one typed message per click:
 //   { type: "answer", id: string, value: any }, { type: "reject", id: string, message: string },
-//   { type: "deed", name: "pause" | "resume" | "cancel" | "kill" }
+//   { type: "deed", name: "pause" | "resume" | "cancel" | "kill", at_ms: number }
 // Elements are kept and patched, never replaced: focus, selection and scrolling survive an update.
 // It follows rows.js, door.js and question.js in one module: see widgets/journal.py.
 
@@ -11,9 +11,10 @@ const FOLLOW_PX = 8;
 // -- what can be done to a run --------------------------------------------------------------------
 
 class Deeds {
-  constructor(parent, door, tell) {
+  constructor(parent, door, now, tell) {
     this.box = element("span", "nbd-deeds", parent);
     this.door = door;
+    this.now = now;
     this.tell = tell;
     this.buttons = new Map();
   }
@@ -54,7 +55,7 @@ class Deeds {
       calm();
       button.disabled = true;
       this.remove();
-      this.sent = this.door.send({ type: "deed", name }, this.tell);
+      this.sent = this.door.send({ type: "deed", name, at_ms: Math.round(this.now()) }, this.tell);
     });
     return button;
   }
@@ -78,7 +79,7 @@ function render({ model, el }) {
   const chipGlyph = element("span", "", chip);
   chipGlyph.setAttribute("aria-hidden", "true");
   const chipText = element("span", "", chip);
-  const deeds = new Deeds(head, door, (text) => setText(said, text));
+  const deeds = new Deeds(head, door, () => now(), (text) => setText(said, text));
   const facts = element("div", "nbd-facts", root);
   const id = element("code", "", facts);
   const about = element("span", "", facts);

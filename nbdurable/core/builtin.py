@@ -1,0 +1,8 @@
+"""Names of services that are nbdurable's own, where rules ask for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The objects that keep schedules: whoever owns a journal that has any loads their code, and stays.
+SCHEDULE_SERVICE: Final = "NbdurableSchedule"
