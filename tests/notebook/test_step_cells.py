@@ -90,10 +90,10 @@ def test_a_record_without_what_is_asked_for_now_is_none(shell, ran):
 
 def test_a_record_that_cannot_be_read_any_more_is_said(shell, ran, tmp_path, monkeypatch):
     """What it was made of is gone; that the cell runs again is no secret."""
-    module = tmp_path / "things_of_a_step.py"
+    module = tmp_path / "made_of.py"
     module.write_text("class First: pass\nmake = First")
     monkeypatch.syspath_prepend(tmp_path)
-    cell = "%%durable_step make --out thing\nran.append(1)\nimport things_of_a_step as by\nthing = by.make()"
+    cell = "%%durable_step make --out thing\nran.append(1)\nimport made_of as by\nthing = by.make()"
     shell.run(cell)
     assert "recorded thing" in shell.out
     module.write_text("class TheNextOne: pass\nmake = TheNextOne")
