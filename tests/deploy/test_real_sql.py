@@ -154,6 +154,9 @@ def test_journals_are_told_alike(sides: Sides):
                 entry = comparable(json.loads(row["entry_json"]))
                 one = (row["entry_type"], row.get("name"), row["version"], entry)
                 journals.setdefault(row["id"], []).append(one)
+        for entries in journals.values():
+            # When a signal comes is up to whoever sends it: before a sleep, or while it lasts.
+            entries.sort(key=lambda one: one[0] == "Notification: Signal")
         return journals
 
     there, here = told(sides.there), told(sides.here)
