@@ -2,8 +2,8 @@
 
     python soaked.py FOLDER SEED LIFE [calm]
 
-Every line of `side.txt` is one write(2), so a kill never tears one. It is the model: what was asked,
-what was acknowledged, what each attempt has observed, and how much memory there was.
+Every line of `side.txt` is one write(2), so a kill never tears one. It is the model: what was
+asked, what was acknowledged, what each attempt has observed, and how much memory there was.
 
     P 7 key [...]      program 7 is about to be asked for
     A 7 inv_1…         it was accepted
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import sys
@@ -73,18 +74,9 @@ class KeptStage(Stage):
         for invocation_id, seed, value in side.said("S", 3):
             self._seen.setdefault((invocation_id, int(seed)), []).append(json.loads(value))
 
-    def observing(self, ctx: Any) -> Any:
-        invocation_id, seed = ctx.request().id, ctx.random().getrandbits(64)
-        seen = self._seen.setdefault((invocation_id, seed), [])
-        observe = super().observing(ctx)
-
-        def kept(value: Any) -> None:
-            before = len(seen)
-            observe(value)
-            if len(seen) > before:
-                self._side.say("S", invocation_id, seed, json.dumps(value))
-
-        return kept
+    def keep(self, life: tuple[str, int], value: Any) -> None:
+        super().keep(life, value)
+        self._side.say("S", *life, json.dumps(value))
 
 
 def shortened(op: Any) -> Any:
@@ -147,10 +139,14 @@ async def answer_from_outside(client: Any, stage: Stage) -> None:
 
 async def measure(client: Any, side: Side) -> None:
     while True:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
         live = (await client.newest_invocations(0, statuses=["unfinished"])).found_count
-        side.say("M", pages * os.sysconf("SC_PAGE_SIZE") // 1024, live)
+        side.say("M", rss_kib(), live)
         await asyncio.sleep(MEASURED_EVERY_S)
+
+
+def rss_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 async def calm_down(client: Any, side: Side, asker: Asker) -> None:
@@ -199,6 +195,8 @@ async def live(folder: Path, seed: int, life: int, *, is_calm: bool) -> None:
 
 
 if __name__ == "__main__":
+    # Failures are the point here, and nobody need read of each.
+    logging.disable(logging.ERROR)
     asyncio.run(
         live(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), is_calm="calm" in sys.argv)
     )
