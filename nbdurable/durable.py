@@ -158,5 +158,6 @@ def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> 
         from nbdurable.notebook.sql import session_here
 
         return session_here(what, f"{what[:-1]}engine=engine), with one that is open").client
-    opened: OpenableEngine = getattr(engine, "opened", engine)
-    return opened.client
+    from nbdurable.wiring import OpenableEngine
+
+    return engine.client if isinstance(engine, OpenableEngine) else engine.opened.client

@@ -71,6 +71,7 @@ def execute(
     log_output: bool = False,
     autosave_cell_every: int = 30,
     run_id: str | None = None,
+    is_sent: bool = False,
     **options: object,
 ) -> NotebookNode:
     """What `papermill.engines.Engine.execute_notebook` does, as a workflow.
@@ -93,7 +94,7 @@ def execute(
             log_output=log_output,
             autosave_cell_every=autosave_cell_every,
         )
-        call = _Call(engine, manager, kernel_name, run_id)
+        call = _Call(engine, manager, kernel_name, run_id, is_sent=is_sent)
         manager.notebook_start()
         try:
             call.execute({**options, "log_output": log_output})
@@ -112,7 +113,13 @@ class _Call:
     """Mutable; one papermill call, on the main thread."""
 
     def __init__(
-        self, engine: SharedEngine, manager: TrueManager, kernel_name: str, run_id: str | None
+        self,
+        engine: SharedEngine,
+        manager: TrueManager,
+        kernel_name: str,
+        run_id: str | None,
+        *,
+        is_sent: bool = False,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
@@ -122,6 +129,9 @@ class _Call:
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
+        if is_sent:
+            # It is this one that was sent, and its key may well look like a later run of another.
+            known = [view for view in known if view.key == self._base_id]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
         self._last = known[-1] if known else None
         if self._last is not None and self._last.status == "running":

@@ -22,14 +22,15 @@ from functools import partial
 from typing import Any
 
 from nbdurable.batch.cells import Cell, CellRecord, Plan, RecordSerde, StepKey, plan_of
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
-from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
+from nbdurable.runs import request
+from nbdurable.sdk import RunOptions, Workflow, WorkflowContext
 
-SERVICE = "Notebook"
-HANDLER = "run"
-# What the handler below does with a journal; a change of that is a new number.
-DIGEST = "nbdurable.batch/1"
+SERVICE = NOTEBOOK_SERVICE
+HANDLER = request.HANDLER
+DIGEST = request.DIGEST
 
 _RECORDED: RunOptions[CellRecord] = RunOptions(serde=RecordSerde())
 
@@ -151,7 +152,7 @@ class Desk:
 
 def workflow_of(desk: Desk) -> Workflow:
     """The workflow whose handler drives this desk's cells."""
-    flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
+    flow = Workflow(SERVICE, invocation_retry_policy=request.ONE_ATTEMPT)
 
     @flow.main(HANDLER)
     async def run(ctx: WorkflowContext, _request: dict[str, Any]) -> dict[str, Any]:
