@@ -81,8 +81,8 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
     options = settings.engine_options()
     opened = DurableEngine(settings.home, services, options=options, starts_runs=True)
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
-        await offer_notebooks(engine.client)
         names = [manifest.name for manifest in await engine.client.services()]
+        await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)
         click.echo(f"{why}; closing the journal", err=True)

@@ -107,6 +107,10 @@ class Starter:
         self._changed.put(None)
         if self._thread.is_alive():
             self._thread.join()
+        for at_work in self._runs.values():
+            if at_work.child is not None and at_work.child.poll() is None:
+                # It outlives this process, and Popen would warn of that.
+                at_work.child.returncode = 0
 
     def _hear(self, changed: frozenset[InvocationId]) -> None:
         """On the engine's thread. Most of what changes is of other services."""

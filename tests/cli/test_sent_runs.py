@@ -12,35 +12,15 @@ import nbformat
 import pytest
 from support.command import Up, nbdurable, until_served
 from support.http import ask
+from support.notebooks import mark, marks, write
 
 from nbdurable.batch.workflow import DIGEST, Desk, workflow_of
 from nbdurable.invoker.manifest import manifest_of
 from nbdurable.runs.request import manifest_of_notebooks
 from nbdurable.runs.voice import saying
 
-KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
 # Long for a kernel that starts on a machine under load; only a test that fails waits for it.
 WAIT_S_MAX = 90
-
-
-def write(folder: Path, *cells: str | tuple[str, ...], name: str = "report.ipynb") -> None:
-    """A notebook of sources, each with its tags behind it."""
-    nodes = []
-    for cell in cells:
-        source, *tags = (cell,) if isinstance(cell, str) else cell
-        nodes.append(nbformat.v4.new_code_cell(source, metadata={"tags": tags}))
-    meta = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=nodes, metadata=meta), folder / name)
-
-
-def mark(text: str) -> str:
-    """Source of a line that leaves a mark each time it is executed."""
-    return f"open('side', 'a').write({text!r} + ' ')"
-
-
-def ran(folder: Path) -> list[str]:
-    side = folder / "side"
-    return side.read_text().split() if side.exists() else []
 
 
 def until(holds: Callable[[], Any], what: str) -> Any:
@@ -78,7 +58,7 @@ def test_a_run_that_is_sent_has_its_process_and_its_output(folder, up):
     parameters = {"day": "2026-11-22", "rate": 1e-05}
     send(up, "2026-11-22", {"notebook": "report.ipynb", "parameters": parameters})
     until_status("2026-11-22", "completed")
-    assert ran(folder) == ["a"]
+    assert marks(folder) == ["a"]
     out = nbformat.read(folder / "report-runs" / "2026-11-22.ipynb", as_version=4)
     assert out.cells[-1].outputs[0].data["text/plain"] == "('2026-11-22', 1e-05)"
     reply = ask(up.said["ingress"], "GET", "/restate/workflow/Notebook/2026-11-22/output")
@@ -93,7 +73,7 @@ def test_a_cell_that_fails_pauses_the_run_and_resumed_it_goes_on_in_another_proc
     write(folder, mark("a"), mark("b"))
     assert nbdurable("resume", "Notebook/k").exit_code == 0
     until_status("k", "completed")
-    assert ran(folder) == ["a", "b"]
+    assert marks(folder) == ["a", "b"]
 
 
 @pytest.mark.kill
@@ -107,7 +87,7 @@ def test_a_killed_process_is_replaced_and_goes_on_after_the_last_cell(folder, up
     nbformat.write(cells, folder / "report.ipynb")
     send(up, "k", {"notebook": "report.ipynb"})
     until_status("k", "completed")
-    assert ran(folder) == ["a", "c"]
+    assert marks(folder) == ["a", "c"]
 
 
 @pytest.mark.kill
@@ -116,13 +96,13 @@ def test_the_run_survives_the_death_of_its_owner(folder, up, start_up):
     wait = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.05)"
     write(folder, mark("a"), wait, mark("c"))
     send(up, "k", {"notebook": "report.ipynb"})
-    until(lambda: ran(folder), "it does not begin")
+    until(lambda: marks(folder), "it does not begin")
     up.process.kill()
     up.process.wait()
     until_served(folder / ".nbdurable")
     (folder / "go").touch()
     until_status("k", "completed")
-    assert ran(folder) == ["a", "c"]
+    assert marks(folder) == ["a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +123,7 @@ def test_what_cannot_be_run_fails_and_says_why(folder, up, request_, says):
     until_status("k", "completed")
     reply = ask(up.said["ingress"], "GET", "/restate/workflow/Notebook/k/output")
     assert (reply.status, says in reply.message) == (400, True), reply.body
-    assert ran(folder) == []
+    assert marks(folder) == []
 
 
 def test_a_key_that_looks_like_a_later_run_of_another_is_one_of_its_own(folder, up):
@@ -152,7 +132,7 @@ def test_a_key_that_looks_like_a_later_run_of_another_is_one_of_its_own(folder, 
     for key in ("1.2", "1"):
         send(up, key, {"notebook": "report.ipynb", "parameters": {"x": float(key)}})
         until_status(key, "completed")
-    assert ran(folder) == ["ran", "1.2", "ran", "1.0"]
+    assert marks(folder) == ["ran", "1.2", "ran", "1.0"]
 
 
 def test_a_notebook_that_never_starts_pauses_its_run_after_a_few_tries(folder, up):
