@@ -232,6 +232,7 @@ def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> 
         from nbdurable.notebook.sql import session_here
 
         return session_here(what, f"{what[:-1]}engine=engine), with one that is open").client
-    from nbdurable.wiring import OpenableEngine
+    from nbdurable.wiring import SyncDurableEngine
 
-    return engine.client if isinstance(engine, OpenableEngine) else engine.opened.client
+    opened = engine.opened if isinstance(engine, SyncDurableEngine) else engine
+    return opened.client
