@@ -94,6 +94,11 @@ bench:
         python "$file"
     done
 
+# Known weaknesses of what is installed: asks PyPI's database, so it needs the network.
+audit:
+    python -m pip install -q pip-audit
+    python -m pip_audit --skip-editable
+
 # What CI runs.
 check:
     .ci/run
