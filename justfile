@@ -52,6 +52,10 @@ sim *SETTINGS:
         if subprocess.run(command, env={**os.environ, **profile}).returncode:
             sys.exit(1)
 
+# Random programs under load with a kill every few seconds: `just soak 30`.
+soak MINUTES="30":
+    python tests/soak/soak.py --minutes {{ MINUTES }}
+
 # The tests that drive a real JupyterLab in Chromium.
 browser *ARGS:
     python -m pytest -m browser {{ ARGS }}
