@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,6 +24,7 @@ from papermill.log import logger
 from papermill.utils import chdir
 
 from nbdurable.batch.cells import (
+    EVERYTHING,
     Cell,
     CellNotFoundError,
     KnownStep,
@@ -31,9 +33,13 @@ from nbdurable.batch.cells import (
     cells_of,
     plan_of,
     position_of,
+    waiting_cell,
 )
 from nbdurable.batch.client import DurableClient
+from nbdurable.batch.inner import until_of
+from nbdurable.batch.line import Asked, Line
 from nbdurable.batch.manager import TrueManager, is_local, launch_folder
+from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
@@ -45,6 +51,7 @@ from nbdurable.errors import (
     NbdurableError,
     StoreError,
 )
+from nbdurable.sdk.cells import secret_of
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.wiring import journal_path
 
@@ -72,6 +79,13 @@ class JournalRefusedError(click.ClickException, PapermillException, NbdurableErr
     """The run cannot be journaled. papermill's command prints the sentence and exits with 1."""
 
 
+class RunSuspendedError(click.ClickException, PapermillException, NbdurableError):  # type: ignore[misc]  # papermill has no types.
+    """The run waits for long, and nothing of it is alive. Its command exits with 75."""
+
+    # EX_TEMPFAIL of sysexits.h: not a failure, ask again later.
+    exit_code = 75
+
+
 def execute(
     nb: NotebookNode,
     kernel_name: str,
@@ -94,6 +108,7 @@ def execute(
         only_cell: Both: run this one again, with the variables that those before it left.
 
     Raises:
+        RunSuspendedError: It waits for long; the same call goes on when that is over.
         CellNotFoundError: A cell is named that is not there, or nothing runs, or not yet.
         JournalRefusedError: Another process has the journal, or it cannot be read.
     """
@@ -117,9 +132,13 @@ def execute(
         call = _Call(engine, manager, kernel_name, run_id, cells, span)
         if only_cell is not None:
             call.check_only()
+        call.check_awake()
         manager.notebook_start()
         try:
             call.execute({**options, "log_output": log_output})
+        except RunSuspendedError:
+            manager.is_partial = True
+            raise
         except BaseException:
             manager.failed = True
             raise
@@ -174,7 +193,37 @@ class _Call:
                 " has not finished, or was edited, or left no variables; run it until there first"
             )
 
+    def check_awake(self) -> None:
+        """Raises RunSuspendedError while the run waits, in a cell that nobody has edited since."""
+        last = self._last
+        if last is None or last.status != "suspended" or self._span != EVERYTHING:
+            return
+        client = self._client
+        view = last
+        for _ in range(SETTLE_LOOKS_MAX):
+            # What is due is so a moment after the journal was opened.
+            if view.wakes_at_ms is None or view.wakes_at_ms > client.now_ms():
+                break
+            time.sleep(SETTLE_LOOK_S)
+            view = client.wait(client.invocation(last.id))
+            if view.status != "suspended":
+                return
+        waiting = waiting_cell(self._steps_of(view))
+        if any(cell.digest == waiting for cell in self._cells):
+            raise RunSuspendedError(_suspended(str(view.key), until_of(view)))
+
     def execute(self, options: dict[str, object]) -> None:
+        secrets = Secrets()
+        line = Line(partial(_tell_secret, secrets))
+        self._manager.secrets = secrets
+        logger.addFilter(secrets)
+        try:
+            self._execute(options, line, secrets)
+        finally:
+            logger.removeFilter(secrets)
+            line.close()
+
+    def _execute(self, options: dict[str, object], line: Line, secrets: Secrets) -> None:
         last = self._last
         known: list[KnownStep] = []
         run_id = self._base_id if last is None else str(last.key)
@@ -185,13 +234,16 @@ class _Call:
                 known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = Desk(run_id, self._cells, self._span, known)
+        desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
+        self._manager.is_partial = desk.ends_early
         client = DurableClient(
             self._manager,
             desk,
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
+            line.told,
+            secrets,
             **_client_options(options, self._kernel_name),
         )
         try:
@@ -205,6 +257,8 @@ class _Call:
             view = self._settle(SETTLE_LOOKS_MAX)
         except (*REFUSALS, EngineClosedError) as error:
             raise JournalRefusedError(str(error)) from error
+        if desk.suspended_until is not None:
+            raise RunSuspendedError(_suspended(run_id, desk.suspended_until))
         is_as_told = desk.ends_early and view is not None and view.status == "paused"
         if not client.has_failed and view is not None and not view.succeeded and not is_as_told:
             raise JournalRefusedError(f"Run {run_id} did not end: {view.headline}")
@@ -223,7 +277,7 @@ class _Call:
         )
         if last is not None:
             self._invocation_id = last.id
-            if client.wait(client.invocation(last.id)).status == "paused":
+            if client.wait(client.invocation(last.id)).status in ("paused", "suspended"):
                 client.wait(client.resume(last.id))
             return
         request = json.dumps(self._manager.nb.metadata.papermill, default=repr).encode()
@@ -255,6 +309,26 @@ class _Call:
     def _runs(self) -> list[InvocationView]:
         views = self._client.wait(self._client.invocations())
         return [view for view in views if view.service == SERVICE]
+
+
+def _suspended(run_id: str, until: str) -> str:
+    answer = f"; `nbdurable approve Notebook/{run_id}/run` does" if "answers" in until else ""
+    return f"Run {run_id} is suspended until {until}{answer}. The same command goes on from there."
+
+
+def _tell_secret(secrets: Secrets, asked: Asked) -> bool:
+    """What the environment says, to the kernel; from here on it is known here as well."""
+    if asked.ask["ask"] != "secret":
+        return False
+    name = str(asked.ask["name"])
+    try:
+        value = secret_of(name, os.environ)
+    except LookupError as error:
+        asked.answer(error=str(error.args[0]))
+    else:
+        secrets.know(name, value)
+        asked.answer(value=value)
+    return True
 
 
 def span_of(

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbdurable.batch import checkpoint
+
+if TYPE_CHECKING:
+    from nbdurable.batch.namespace_pickle import Refuse
 
 
 class Answer:
@@ -54,6 +58,8 @@ def answer(request_json: str) -> Answer:
                 return Answer(_save(namespace, Path(blobs), cell))
             case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
                 return Answer(_restore(namespace, Path(blobs), digest))
+            case {"ask": "connect", "address": address, "key": key}:
+                return Answer(_connect(namespace, address, key))
             case {"ask": "count", "next": execution_count}:
                 return Answer(_count(namespace, execution_count))
             case _:
@@ -74,13 +80,21 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
     # No restore follows any more, and a variable that the notebook deletes has to go.
     _seen.placed = {}
     _seen.look(namespace, cell)
-    saved = checkpoint.save(namespace, blobs, cells=_seen.cells)
+    saved = checkpoint.save(namespace, blobs, cells=_seen.cells, refuse=_refuse())
     return {
         "checkpoint": saved.digest,
         "bytes": saved.bytes_total,
         "ms": (time.monotonic_ns() - begun) // 1_000_000,
         "tombstones": [lost.short() for lost in saved.tombstones],
     }
+
+
+def _refuse() -> Refuse | None:
+    """What finds secrets in a variable, once a cell has asked for one."""
+    from nbdurable.sdk.cells import cell_steps
+
+    secrets = getattr(cell_steps(), "secrets", None)
+    return partial(secrets.refuse, what="it") if secrets else None
 
 
 def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str, Any]:
@@ -105,6 +119,20 @@ def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str
         "notes": list(restored.notes),
         "tombstones": [lost.short() for lost in restored.tombstones],
     }
+
+
+def _connect(namespace: dict[str, object], address: str, key: str) -> dict[str, Any]:
+    """From here on cells have steps; nothing is sent before one asks for it."""
+    from nbdurable.batch.kernel_steps import KernelSteps
+    from nbdurable.sdk.cells import connect
+
+    get_shell = namespace.get("get_ipython")
+
+    def executions() -> int:
+        return int(get_shell().execution_count) if callable(get_shell) else 0
+
+    connect(KernelSteps(address, key, executions))
+    return {}
 
 
 def _count(namespace: dict[str, object], execution_count: int) -> dict[str, Any]:

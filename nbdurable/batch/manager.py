@@ -18,6 +18,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
 from nbdurable.batch.cells import CellRecord
+from nbdurable.batch.secrets import Secrets
 
 KEY = "nbdurable"
 
@@ -25,7 +26,12 @@ KEY = "nbdurable"
 class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types.
     """Mutable: the notebook; owned by papermill's main thread."""
 
+    # A word of ours beside papermill's: nothing of it went wrong.
+    SUSPENDED = "suspended"
     failed = False
+    # The call ends before the notebook does, and nothing went wrong.
+    is_partial = False
+    secrets: Secrets | None = None
 
     def save(self, **kwargs: object) -> None:
         """Write a whole file or none: a reader, or a kill, never meets half a notebook."""
@@ -33,7 +39,8 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         if path is None or not path.parent.is_dir():
             super().save(**kwargs)
             return
-        write_whole(path, nbformat.writes(self.nb))  # type: ignore[no-untyped-call]  # As nbformat has it.
+        text = nbformat.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
+        write_whole(path, text if self.secrets is None else self.secrets.hide(text))
         self.last_save_time = self.now()
 
     def notebook_start(self, **kwargs: object) -> None:
@@ -81,6 +88,13 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         self.failed = True
         self.cell_complete(cell, cell_index=index)
 
+    def cell_suspended(self, index: int, until: str) -> None:
+        """It waits for long, and runs again from its top when that is over."""
+        cell = self.nb.cells[index]
+        cell.metadata.papermill["status"] = self.SUSPENDED
+        cell.metadata.papermill["exception"] = False
+        self.note(suspended_until=until)
+
     def notebook_complete(self, **kwargs: object) -> None:
         """Finish the notebook without touching the status of a cell that never ran."""
         self.end_time = self.now()
@@ -92,7 +106,7 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
                 self.cell_exception(cell)
         if self.failed:
             meta["exception"] = True
-        else:
+        elif not self.is_partial:
             self.complete_pbar()
         self.cleanup_pbar()
         self.save()
