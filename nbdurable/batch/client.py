@@ -11,6 +11,7 @@ import json
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from jupyter_core.utils import ensure_async, run_sync
@@ -46,10 +47,11 @@ class KernelAskError(Exception):
     """The kernel could not do what it was silently asked to do."""
 
 
-class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types.
-    """Mutable: kernel and notebook; owned by the main thread.
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which run a kernel is for.
 
-    Args:
+    Attributes:
         begin: Called when the kernel is ready: submits the run, or resumes it.
         is_running: Whether the run still has an attempt.
         blobs: Where checkpoints go.
@@ -57,29 +59,49 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         secrets: What is not to be written.
     """
 
-    def __init__(
-        self,
-        nb_man: TrueManager,
-        desk: Desk,
-        begin: Callable[[], None],
-        is_running: Callable[[], bool],
-        blobs: str,
-        told: dict[str, str],
-        secrets: Secrets,
-        **options: object,
-    ) -> None:
+    desk: Desk
+    begin: Callable[[], None]
+    is_running: Callable[[], bool]
+    blobs: str
+    told: dict[str, str]
+    secrets: Secrets
+
+
+class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types.
+    """Mutable: kernel and notebook; owned by the main thread."""
+
+    def __init__(self, nb_man: TrueManager, **options: object) -> None:
         super().__init__(nb_man, **options)
         self.timeout_func = self._timeout_s
-        self._desk = desk
-        self._begin = begin
-        self._is_running = is_running
-        self._blobs = blobs
-        self._told = told
-        self._secrets = secrets
         self._no_checkpoints: str | None = None
         self._passed: set[int] = set()
         self._touched: set[str] = set()
         self.has_failed = False
+
+    def launch(self) -> None:
+        """Let the kernel start; `serve` waits until it is ready."""
+        try:
+            self.create_kernel_manager()
+            self.start_new_kernel()
+        # A border: `serve` starts it then, and says what is wrong where papermill would.
+        except Exception:  # noqa: BLE001
+            self.km: Any = None
+
+    def let_go(self) -> None:
+        """End a kernel that was started and is not needed."""
+        if self.km is not None and self.km.has_kernel:
+            self.shutdown_kernel = "immediate"
+            self._cleanup_kernel()
+
+    def serve(self, serving: Serving) -> None:
+        """Give the run the kernel until it is over, one way or the other."""
+        self._desk = serving.desk
+        self._begin = serving.begin
+        self._is_running = serving.is_running
+        self._blobs = serving.blobs
+        self._told = serving.told
+        self._secrets = serving.secrets
+        self.execute()
 
     # -- what papermill calls -----------------------------------------------------------------
 

@@ -35,10 +35,10 @@ from nbdurable.batch.cells import (
     position_of,
     waiting_cell,
 )
-from nbdurable.batch.client import DurableClient
+from nbdurable.batch.client import DurableClient, Serving
 from nbdurable.batch.inner import until_of
 from nbdurable.batch.line import Asked, Line
-from nbdurable.batch.manager import TrueManager, is_local, launch_folder
+from nbdurable.batch.manager import TrueManager, is_local, launch_folder, was_suspended
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
 from nbdurable.client.views import InvocationView
@@ -112,6 +112,38 @@ def execute(
         CellNotFoundError: A cell is named that is not there, or nothing runs, or not yet.
         JournalRefusedError: Another process has the journal, or it cannot be read.
     """
+    cells = cells_of(nb.cells, kernel_name)
+    span = span_of(nb, cells, from_cell, until_cell, only_cell)
+    manager = TrueManager(
+        nb,
+        output_path=output_path,
+        progress_bar=progress_bar,
+        log_output=log_output,
+        autosave_cell_every=autosave_cell_every,
+    )
+    client = DurableClient(
+        manager, **_client_options({**options, "log_output": log_output}, kernel_name)
+    )
+    if not was_suspended(output_path):
+        # A kernel takes a second to be ready, and opening a journal a part of one.
+        client.launch()
+    try:
+        _execute(client, manager, run_id, cells, span, is_only=only_cell is not None)
+    finally:
+        client.let_go()
+    executed: NotebookNode = manager.nb
+    return executed
+
+
+def _execute(
+    client: DurableClient,
+    manager: TrueManager,
+    run_id: str | None,
+    cells: Sequence[Cell],
+    span: Span,
+    *,
+    is_only: bool,
+) -> None:
     with chdir(launch_folder()):
         # The notebook and papermill's own error show what failed.
         engine = SharedEngine(journal_path(), logs_failures=False)
@@ -120,22 +152,13 @@ def execute(
         except REFUSALS as error:
             raise JournalRefusedError(str(error)) from error
     try:
-        manager = TrueManager(
-            nb,
-            output_path=output_path,
-            progress_bar=progress_bar,
-            log_output=log_output,
-            autosave_cell_every=autosave_cell_every,
-        )
-        cells = cells_of(nb.cells, kernel_name)
-        span = span_of(nb, cells, from_cell, until_cell, only_cell)
-        call = _Call(engine, manager, kernel_name, run_id, cells, span)
-        if only_cell is not None:
+        call = _Call(engine, manager, client, run_id, cells, span)
+        if is_only:
             call.check_only()
         call.check_awake()
         manager.notebook_start()
         try:
-            call.execute({**options, "log_output": log_output})
+            call.execute()
         except RunSuspendedError:
             manager.is_partial = True
             raise
@@ -146,8 +169,6 @@ def execute(
             manager.notebook_complete()
     finally:
         engine.close()
-    executed: NotebookNode = manager.nb
-    return executed
 
 
 class _Call:
@@ -157,7 +178,7 @@ class _Call:
         self,
         engine: SharedEngine,
         manager: TrueManager,
-        kernel_name: str,
+        kernel_client: DurableClient,
         run_id: str | None,
         cells: Sequence[Cell],
         span: Span,
@@ -166,7 +187,7 @@ class _Call:
         self._engine = engine
         self._client = engine.client
         self._manager = manager
-        self._kernel_name = kernel_name
+        self._kernel_client = kernel_client
         self._cells = cells
         self._span = span
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
@@ -212,18 +233,18 @@ class _Call:
         if any(cell.digest == waiting for cell in self._cells):
             raise RunSuspendedError(_suspended(str(view.key), until_of(view)))
 
-    def execute(self, options: dict[str, object]) -> None:
+    def execute(self) -> None:
         secrets = Secrets()
         line = Line(partial(_tell_secret, secrets))
         self._manager.secrets = secrets
         logger.addFilter(secrets)
         try:
-            self._execute(options, line, secrets)
+            self._execute(line, secrets)
         finally:
             logger.removeFilter(secrets)
             line.close()
 
-    def _execute(self, options: dict[str, object], line: Line, secrets: Secrets) -> None:
+    def _execute(self, line: Line, secrets: Secrets) -> None:
         last = self._last
         known: list[KnownStep] = []
         run_id = self._base_id if last is None else str(last.key)
@@ -236,18 +257,17 @@ class _Call:
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
         desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
         self._manager.is_partial = desk.ends_early
-        client = DurableClient(
-            self._manager,
+        client = self._kernel_client
+        serving = Serving(
             desk,
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
             line.told,
             secrets,
-            **_client_options(options, self._kernel_name),
         )
         try:
-            client.execute()
+            client.serve(serving)
         except BaseException:
             # What went wrong is the kernel's or the user's; the journal's trouble comes second.
             with contextlib.suppress(*REFUSALS, EngineClosedError):

@@ -6,6 +6,7 @@ completed once the journal has its record, failed if it did not end, and pending
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -130,6 +131,16 @@ def local_path(path: str | None) -> Path | None:
 
 def is_local(path: str) -> bool:
     return path != "-" and isinstance(papermill_io.get_handler(path), LocalHandler)
+
+
+def was_suspended(output_path: str | None) -> bool:
+    """Whether the notebook that is there says that its run waits; it may be over by now."""
+    path = local_path(output_path)
+    try:
+        found = json.loads(b"{}" if path is None else path.read_bytes())
+        return "suspended_until" in found["metadata"][KEY]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def launch_folder() -> Path:

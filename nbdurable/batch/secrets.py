@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from nbdurable.batch.tombstone import Lost, Tombstone
 from nbdurable.errors import NbdurableError
-from nbdurable.sdk.cells import SECRET_PREFIX, cell_steps
+from nbdurable.kernels import steps
+from nbdurable.sdk.cells import SECRET_PREFIX
 
 T = TypeVar("T")
 
@@ -44,13 +45,14 @@ class Secret(str):
 
 def rebuild_secret(name: str) -> object:
     """The secret of this name, as it is now; a tombstone where there is none."""
-    steps = cell_steps()
-    if steps is None:
+    here = steps()
+    if here is None:
         return Tombstone(Lost(name, "secret", "this kernel belongs to no notebook run"))
     try:
-        return steps.secret(name)
+        value: str = here.secret(name)
     except LookupError as error:
         return Tombstone(Lost(name, "secret", str(error)))
+    return value
 
 
 class Secrets:

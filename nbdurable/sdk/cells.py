@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from nbdurable.errors import ArgumentError, ContextMisuseError
+from nbdurable.kernels import steps
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.future import DurablePromise
 
@@ -41,18 +42,10 @@ class CellSteps(Protocol):
     def secret(self, name: str) -> str: ...
 
 
-# One per process, because a kernel belongs to one run.
-_connected: list[CellSteps] = []
-
-
-def connect(steps: CellSteps | None) -> None:
-    """From here on this process is the kernel of a run; None: no longer."""
-    _connected[:] = [] if steps is None else [steps]
-
-
 def cell_steps() -> CellSteps | None:
     """What this kernel belongs to, if it is that of a notebook run."""
-    return _connected[0] if _connected else None
+    found: CellSteps | None = steps()
+    return found
 
 
 async def run(
@@ -82,11 +75,11 @@ async def run(
     ctx = current_context()
     if ctx is not None:
         return await ctx.run_typed(name, function, *args, **kwargs)
-    steps = _steps_for("run")
+    here = _steps_for("run")
     if not callable(function):
         raise ArgumentError(f"the step {name!r} is given {function!r}, which is no function")
     told = _argument_text(args, kwargs) if key is None else str(key)
-    return await steps.run(name, lambda: function(*args, **kwargs), told, fresh=fresh)
+    return await here.run(name, lambda: function(*args, **kwargs), told, fresh=fresh)
 
 
 async def sleep(delta: timedelta, name: str = "") -> None:
@@ -129,8 +122,8 @@ def secret(name: str) -> str:
         LookupError: There is none.
     """
     name = name.removeprefix(SECRET_PREFIX)
-    steps = cell_steps()
-    return secret_of(name, os.environ) if steps is None else steps.secret(name)
+    here = cell_steps()
+    return secret_of(name, os.environ) if here is None else here.secret(name)
 
 
 def secret_of(name: str, environment: Mapping[str, str]) -> str:
@@ -154,14 +147,14 @@ def stop(reason: str = "") -> None:
 
 
 def _steps_for(word: str) -> CellSteps:
-    steps = cell_steps()
-    if steps is None:
+    here = cell_steps()
+    if here is None:
         raise ContextMisuseError(
             f"durable.{word}() is for handlers, and for cells of a notebook that runs durably"
             " (`nbdurable run report.ipynb`); a notebook that is open runs cells as steps with"
             " %%durable_step"
         )
-    return steps
+    return here
 
 
 def _argument_text(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

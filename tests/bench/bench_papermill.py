@@ -72,9 +72,8 @@ def bench_notebook(rounds: int) -> None:
         for engine, of in took.items()
     }
     for engine, (whole, cells) in medians.items():
-        print(
-            f"notebook   {engine or 'plain':<10} {whole:.3f} s, {cells / CELL_COUNT * 1000:.1f} ms per cell"
-        )
+        per_cell_ms = cells / CELL_COUNT * 1000
+        print(f"notebook   {engine or 'plain':<10} {whole:.3f} s, {per_cell_ms:.1f} ms per cell")
     ratio = medians["nbdurable"][0] / medians[None][0]
     pairs = [ours[0] / plain[0] for ours, plain in zip(took["nbdurable"], took[None], strict=True)]
     print(f"notebook   ratio of medians {ratio:.3f}, of pairs {min(pairs):.3f} to {max(pairs):.3f}")
