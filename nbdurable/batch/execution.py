@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from nbformat import NotebookNode
@@ -95,6 +95,7 @@ def execute(
     log_output: bool = False,
     autosave_cell_every: int = 30,
     run_id: str | None = None,
+    is_sent: bool = False,
     from_cell: str | int | None = None,
     until_cell: str | int | None = None,
     only_cell: str | int | None = None,
@@ -128,22 +129,24 @@ def execute(
         # A kernel takes a second to be ready, and opening a journal a part of one.
         client.launch()
     try:
-        _execute(client, manager, run_id, cells, span, is_only=only_cell is not None)
+        _execute(client, manager, _Wanted(run_id, is_sent, cells, span, only_cell is not None))
     finally:
         client.let_go()
     executed: NotebookNode = manager.nb
     return executed
 
 
-def _execute(
-    client: DurableClient,
-    manager: TrueManager,
-    run_id: str | None,
-    cells: Sequence[Cell],
-    span: Span,
-    *,
-    is_only: bool,
-) -> None:
+class _Wanted(NamedTuple):
+    """What this call was asked for. `is_sent`: the run was sent, and is no later one of another."""
+
+    run_id: str | None
+    is_sent: bool
+    cells: Sequence[Cell]
+    span: Span
+    is_only: bool
+
+
+def _execute(client: DurableClient, manager: TrueManager, wanted: _Wanted) -> None:
     with chdir(launch_folder()):
         # The notebook and papermill's own error show what failed.
         engine = SharedEngine(journal_path(), logs_failures=False)
@@ -152,8 +155,8 @@ def _execute(
         except REFUSALS as error:
             raise JournalRefusedError(str(error)) from error
     try:
-        call = _Call(engine, manager, client, run_id, cells, span)
-        if is_only:
+        call = _Call(engine, manager, client, wanted)
+        if wanted.is_only:
             call.check_only()
         call.check_awake()
         manager.notebook_start()
@@ -179,20 +182,22 @@ class _Call:
         engine: SharedEngine,
         manager: TrueManager,
         kernel_client: DurableClient,
-        run_id: str | None,
-        cells: Sequence[Cell],
-        span: Span,
+        wanted: _Wanted,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
         self._client = engine.client
         self._manager = manager
         self._kernel_client = kernel_client
-        self._cells = cells
-        self._span = span
-        self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
+        self._cells = wanted.cells
+        self._span = wanted.span
+        self._base_id = wanted.run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
+        self._desk: Desk | None = None
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
+        if wanted.is_sent:
+            # It is this one that was sent, and its key may well look like a later run of another.
+            known = [view for view in known if view.key == self._base_id]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
         self._last = known[-1] if known else None
         if self._last is not None and self._last.status == "running":
@@ -255,7 +260,7 @@ class _Call:
                 known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
+        desk = self._desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
         self._manager.is_partial = desk.ends_early
         client = self._kernel_client
         serving = Serving(
@@ -316,11 +321,16 @@ class _Call:
         client = self._client
         for _ in range(looks_max):
             view = client.wait(client.invocation(self._invocation_id))
-            if view.status != "running":
+            if view.status != "running" or self._is_taken_over(view):
                 return view
             time.sleep(SETTLE_LOOK_S)
         client.wait(client.pause(self._invocation_id))
         return client.wait(client.invocation(self._invocation_id))
+
+    def _is_taken_over(self, view: InvocationView) -> bool:
+        """Whether somebody has resumed it since: then it is another process's to go on with."""
+        ours = None if self._desk is None else self._desk.attempt
+        return ours is not None and view.attempt > ours
 
     def _steps_of(self, run: InvocationView) -> list[KnownStep]:
         steps = self._client.wait(self._client.keyed_steps(run.id))

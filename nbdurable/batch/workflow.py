@@ -34,15 +34,16 @@ from nbdurable.batch.cells import (
 )
 from nbdurable.batch.inner import InnerSteps
 from nbdurable.batch.line import Asked
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
-from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
+from nbdurable.runs import request
+from nbdurable.sdk import RunOptions, Workflow, WorkflowContext
 
-SERVICE = "Notebook"
-HANDLER = "run"
 HandTo = Callable[[Callable[[Asked], None]], None]
-# What the handler below does with a journal; a change of that is a new number.
-DIGEST = "nbdurable.batch/1"
+SERVICE = NOTEBOOK_SERVICE
+HANDLER = request.HANDLER
+DIGEST = request.DIGEST
 
 _RECORDED: RunOptions[CellRecord] = RunOptions(serde=RecordSerde())
 
@@ -192,20 +193,17 @@ class Desk:
 
 def workflow_of(desk: Desk) -> Workflow:
     """The workflow whose handler drives this desk's cells."""
-    flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
+    flow = Workflow(SERVICE, invocation_retry_policy=request.ONE_ATTEMPT)
 
     @flow.main(HANDLER)
     async def run(ctx: WorkflowContext, _request: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(ctx, WorkflowInvoked)
         attempt = ctx.attempt.start.attempt
-        if desk.suspended_until is not None:
-            # What it waited for came before this process was gone; the link ends in a moment, and
-            # with it this attempt, as one that is lost.
-            await asyncio.get_running_loop().create_future()
-        if ctx.key() != desk.run_id or not desk.open(attempt):
-            raise RetryableError(
-                "nothing here drives this notebook's kernel: run its papermill command again"
-            )
+        assert ctx.key() == desk.run_id, "registered for no other key"
+        if desk.suspended_until is not None or not desk.open(attempt):
+            # Somebody has resumed it, or what it waited for has come, and this process, whose
+            # attempt is over, is about to end. This one is lost with it, and begins in the next.
+            await asyncio.Event().wait()
         try:
             out = await _Run(ctx, desk, attempt).drive()
         except AttemptClosed:
