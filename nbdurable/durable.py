@@ -13,6 +13,7 @@ import msgspec
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
+from nbdurable.sdk.cells import promise, run, secret, sleep, stop
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.mapping import map_items as map  # noqa: A004 - `durable.map` is its name.
 from nbdurable.sdk.steps import step
@@ -35,10 +36,15 @@ __all__ = [
     "current_context",
     "map",
     "notebook",
+    "promise",
+    "run",
     "schedule",
     "schedules",
+    "secret",
+    "sleep",
     "sql",
     "step",
+    "stop",
     "wait",
 ]
 
