@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
 import duckdb
 
@@ -21,6 +22,8 @@ from nbdurable.core.records import Row
 from nbdurable.core.snapshot import snapshot_of
 from nbdurable.store.sql import QUERIES
 
+# Few enough to be gone before the garbage collector counts them among what stays.
+_FETCH_ROWS: Final = 512
 # What a group without state or purges can do without.
 _STATE = ("forget_state", "absorb_state")
 _PURGE = ("purge_facts", "purge_journals", "purge_promises", "forget_snapshot")
@@ -111,13 +114,18 @@ def fold_into_snapshot(writer: duckdb.DuckDBPyConnection, first_lsn: int, last_l
         UnknownFactError, ValueError: How one began or ended is not what was written.
     """
     span = {"first_lsn": first_lsn, "last_lsn": last_lsn}
-    ended = map(Row._make, writer.execute(QUERIES["ended"], span).fetchall())
+    ended = map(Row._make, _in_parts(writer.execute(QUERIES["ended"], span)))
     snapshot = [(*row[:8], row.crc) for row in snapshot_of(ended)]
     if snapshot:
         appender = writer.appender("base.snapshot")
         appender.append_rows(snapshot)
         appender.flush()
     writer.execute(QUERIES["absorb_journal_purges"], span)
+
+
+def _in_parts(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := found.fetchmany(_FETCH_ROWS):
+        yield from rows
 
 
 def empty_hot(writer: duckdb.DuckDBPyConnection) -> None:
