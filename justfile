@@ -60,6 +60,10 @@ browser *ARGS:
 notebooks:
     python .ci/notebooks.py
 
+# Kill a notebook in every cell and at every boundary; takes some ten minutes.
+kills *ARGS:
+    python tests/batch/kill_everywhere.py {{ ARGS }}
+
 # Each benchmark prints its own numbers; none of them passes or fails.
 bench:
     #!/usr/bin/env bash

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
@@ -15,9 +16,23 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from nbdurable.client.engine import EngineClient
     from nbdurable.notebook.board import Board
+    from nbdurable.schedules.handle import Schedule
+    from nbdurable.schedules.plan import CatchUp, Overlap
+    from nbdurable.wiring import OpenableEngine, SyncDurableEngine
 
-__all__ = ["approval", "board", "current_context", "map", "sql", "step", "wait"]
+__all__ = [
+    "approval",
+    "board",
+    "current_context",
+    "map",
+    "schedule",
+    "schedules",
+    "sql",
+    "step",
+    "wait",
+]
 
 _Parameters = Sequence[object] | Mapping[str, object] | None
 
@@ -57,3 +72,91 @@ def sql(
 
     found = found_here(query, parameters)
     return found.arrow() if arrow else found.df()
+
+
+def schedule(
+    name: str,
+    target: object,
+    when: str,
+    value: Any = None,  # noqa: ANN401 - what the handler takes.
+    *,
+    key: str | None = None,
+    tz: str = "UTC",
+    catch_up: CatchUp = "latest",
+    max_staleness: timedelta | None = None,
+    overlap: Overlap = "skip",
+    jitter: timedelta | None = None,
+    notify: str | None = None,
+    notify_on: Sequence[str] = ("failed",),
+    engine: OpenableEngine | SyncDurableEngine | None = None,
+) -> Schedule:
+    """Start a handler by the clock, under a name; a name that is there already is changed.
+
+    ```python
+    durable.schedule("nightly", Report.build, "0 7 * * 1-5", "sales", tz="Europe/Berlin")
+    ```
+
+    Timers live in the journal: whoever owns it keeps them. When this process has ended, that is the
+    next one that opens it, or `nbdurable up`.
+
+    Args:
+        name: Each fire is one run under its own id, as `nightly@2026-11-26T07:00:00+01:00`.
+        target: A handler, or `"Report/build"`, or `"Counter/ada/add"`. A run of a workflow has the
+            id of its fire as its key.
+        when: Cron as `0 7 * * 1-5`, an alias as `@daily`, or `every 10m`.
+        value: The input of each run.
+        key: Of the object that is called.
+        tz: Whose clock it goes by.
+        catch_up: What is made up for that was missed: `none`, `latest` or `all`.
+        max_staleness: What is later than this is not made up for.
+        overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`.
+        jitter: Each run begins up to so much later.
+        notify: A URL or a command that is told, as JSON, how runs end.
+        notify_on: Which ends: `failed`, `completed`.
+        engine: Whose journal; None takes that of this notebook.
+
+    Raises:
+        DefinitionError: It never comes, or cannot be called like that.
+        HttpError: 404, there is no such handler.
+    """
+    from nbdurable.schedules.handle import Schedule
+    from nbdurable.schedules.keeping import Schedules, argument_of, ms_of, spec_of, target_of
+
+    def client() -> EngineClient:
+        return _client_of(engine, "durable.schedule()")
+
+    found = client().wait(target_of(client(), target, key))
+    spec = spec_of(
+        found,
+        when,
+        argument_of(target, value),
+        tz=tz,
+        catch_up=catch_up,
+        max_staleness_ms=ms_of(max_staleness),
+        overlap=overlap,
+        jitter_ms=ms_of(jitter) or 0,
+        notify=notify,
+        notify_on=tuple(notify_on),
+    )
+    client().wait(Schedules(client()).put(name, spec))
+    return Schedule(client, name)
+
+
+def schedules(*, engine: OpenableEngine | SyncDurableEngine | None = None) -> list[Schedule]:
+    """All schedules of this notebook's journal, or of an engine's."""
+    from nbdurable.schedules.handle import Schedule
+    from nbdurable.schedules.keeping import Schedules
+
+    def client() -> EngineClient:
+        return _client_of(engine, "durable.schedules()")
+
+    return [Schedule(client, name) for name in client().wait(Schedules(client()).all())]
+
+
+def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> EngineClient:
+    if engine is None:
+        from nbdurable.notebook.sql import session_here
+
+        return session_here(what, f"{what[:-1]}engine=engine), with one that is open").client
+    opened: OpenableEngine = getattr(engine, "opened", engine)
+    return opened.client

@@ -23,6 +23,11 @@ class _WithPapermillFlags(click.Command):
 @click.argument("notebook")
 @click.argument("output", required=False)
 @click.option("--run-id", metavar="NAME", help="Name of the run; made from its input otherwise.")
+@click.option(
+    "--from", "from_cell", metavar="CELL", help="Run again from this cell on: number, id or tag."
+)
+@click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
+@click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
 @click.pass_context
 def run(
@@ -31,6 +36,9 @@ def run(
     notebook: str,
     output: str | None,
     run_id: str | None,
+    from_cell: str | None,
+    until_cell: str | None,
+    only_cell: str | None,
     no_check: bool,
     **flags: object,
 ) -> None:
@@ -47,7 +55,10 @@ def run(
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))
     try:
-        command.run_notebook(notebook, output, flags, run_id=run_id, checks=not no_check)
+        cells = {"from_cell": from_cell, "until_cell": until_cell, "only_cell": only_cell}
+        command.run_notebook(
+            notebook, output, flags, run_id=run_id, checks=not no_check, cells=cells
+        )
     except command.failed_cell_errors() as error:
         click.echo(str(error), err=True)
         click.echo(f"Error: a cell failed. The same command goes on from it ({output}).", err=True)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import click
 
 from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
-from nbdurable.cli.exits import NOT_FOUND, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import DurationType, common, write_json, write_table
-from nbdurable.client.engine import EngineClient
-from nbdurable.core.builtin import SCHEDULE_SERVICE
-from nbdurable.schedules import service as schedules
-from nbdurable.schedules.plan import CatchUp, Overlap, Spec
+from nbdurable.schedules.keeping import Schedules, ms_of, spec_of
+from nbdurable.schedules.service import Kept
+from nbdurable.schedules.service import view as view_of
 from nbdurable.schedules.times import check
 
 # As long as nobody needs it; a schedule does, for as long as it is there.
@@ -92,8 +90,7 @@ def add(
     `nbdurable call`; each run of a workflow has the key NAME@TIME. If nobody has the
     journal, `nbdurable up` is started to keep it.
     """
-    if name == schedules.INDEX_KEY:
-        raise click.UsageError(f"{name!r} cannot be the name of a schedule")
+    # Before a journal is looked for.
     check(when, tz)
     payload = payload_of(value)
 
@@ -102,23 +99,19 @@ def add(
         kind = _KINDS[(await known_service(client, target.service)).type]
         if kind != "workflow":
             check_input(target, await handler_at(client, target), payload)
-        spec = Spec(
-            when=when,
-            service=target.service,
-            handler=target.handler,
-            kind=kind,
-            key=target.key,
-            argument=payload.decode() if payload else None,
+        spec = spec_of(
+            (kind, target.service, target.key, target.handler),
+            when,
+            payload,
             tz=tz,
-            catch_up=cast("CatchUp", catch_up),
-            max_staleness_ms=_ms(max_staleness),
-            overlap=cast("Overlap", overlap),
-            jitter_ms=_ms(jitter) or 0,
+            catch_up=catch_up,
+            max_staleness_ms=ms_of(max_staleness),
+            overlap=overlap,
+            jitter_ms=ms_of(jitter) or 0,
             notify=notify,
             notify_on=notify_on,
         )
-        await _load(client)
-        kept = await client.object_call(schedules.put, name, spec)
+        kept = await Schedules(client).put(name, spec)
         return _view(at_hand, name, kept), at_hand.owner is None
 
     view, is_alone = ask(journal, work)
@@ -133,12 +126,8 @@ def ls(journal: Path | None, as_json: bool) -> None:
     """List schedules: when each fires next, when it last did, and what is overdue."""
 
     async def look(at_hand: Reached) -> list[dict[str, Any]]:
-        if not await _load_known(at_hand.client):
-            return []
-        client = at_hand.client
-        known = await client.object_call(schedules.names, schedules.INDEX_KEY, None)
-        found = [(name, await client.object_call(schedules.show, name, None)) for name in known]
-        return [_view(at_hand, name, kept) for name, kept in found if kept is not None]
+        kept = await Schedules(at_hand.client).all()
+        return [_view(at_hand, name, one) for name, one in kept.items()]
 
     views = ask(journal, look)
     if as_json:
@@ -163,7 +152,7 @@ def ls(journal: Path | None, as_json: bool) -> None:
 @common
 def show(name: str, journal: Path | None, as_json: bool) -> None:
     """Show a schedule: what it is, what runs, and how the last runs ended."""
-    _show(_ask(journal, name, schedules.show), as_json=as_json)
+    _show(_ask(journal, name, Schedules.show), as_json=as_json)
 
 
 @schedule.command
@@ -171,7 +160,7 @@ def show(name: str, journal: Path | None, as_json: bool) -> None:
 @common
 def pause(name: str, journal: Path | None, as_json: bool) -> None:
     """Fire no more until it is resumed; what runs goes on."""
-    _show(_ask(journal, name, schedules.pause), as_json=as_json)
+    _show(_ask(journal, name, Schedules.pause), as_json=as_json)
 
 
 @schedule.command
@@ -179,7 +168,7 @@ def pause(name: str, journal: Path | None, as_json: bool) -> None:
 @common
 def resume(name: str, journal: Path | None, as_json: bool) -> None:
     """Fire again; what was missed is made up for as the schedule says."""
-    _show(_ask(journal, name, schedules.resume), as_json=as_json)
+    _show(_ask(journal, name, Schedules.resume), as_json=as_json)
 
 
 @schedule.command
@@ -187,7 +176,7 @@ def resume(name: str, journal: Path | None, as_json: bool) -> None:
 @common
 def trigger(name: str, journal: Path | None, as_json: bool) -> None:
     """Start a run now, whatever the clock says, and print its id."""
-    run = _do(journal, name, lambda client: client.object_call(schedules.trigger, name, None))
+    run = ask(journal, lambda at_hand: Schedules(at_hand.client).trigger(name))
     if as_json:
         write_json({"name": name, "run": run})
     else:
@@ -200,9 +189,7 @@ def trigger(name: str, journal: Path | None, as_json: bool) -> None:
 @common
 def backfill(name: str, days: int, journal: Path | None, as_json: bool) -> None:
     """Start the runs of the past days; those that have run do not run again."""
-    until_ms = round(datetime.now(UTC).timestamp() * 1000)
-    span = schedules.While(from_ms=until_ms - days * 86_400_000, until_ms=until_ms)
-    runs = _do(journal, name, lambda client: client.object_call(schedules.backfill, name, span))
+    runs = ask(journal, lambda at_hand: Schedules(at_hand.client).backfill(name, days))
     if as_json:
         write_json({"name": name, "runs": runs})
     else:
@@ -214,54 +201,22 @@ def backfill(name: str, days: int, journal: Path | None, as_json: bool) -> None:
 @common
 def rm(name: str, journal: Path | None, as_json: bool) -> None:
     """Forget a schedule; what runs goes on."""
-    _do(journal, name, lambda client: client.object_call(schedules.remove, name, None))
+    ask(journal, lambda at_hand: Schedules(at_hand.client).remove(name))
     if as_json:
         write_json({"name": name})
 
 
-def _ask(journal: Path | None, name: str, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - any of them.
+def _ask(
+    journal: Path | None, name: str, deed: Callable[[Schedules, str], Awaitable[Kept]]
+) -> dict[str, Any]:
     async def work(at_hand: Reached) -> dict[str, Any]:
-        kept: schedules.Kept | None = None
-        if await _load_known(at_hand.client, name):
-            kept = await at_hand.client.object_call(handler, name, None)
-        if kept is None:
-            raise _unknown(name)
-        return _view(at_hand, name, kept)
+        return _view(at_hand, name, await deed(Schedules(at_hand.client), name))
 
     return ask(journal, work)
 
 
-def _do(journal: Path | None, name: str, deed: Callable[[EngineClient], Awaitable[Any]]) -> Any:  # noqa: ANN401 - as the deed.
-    async def work(at_hand: Reached) -> Any:  # noqa: ANN401 - the same.
-        if not await _load_known(at_hand.client, name):
-            raise _unknown(name)
-        return await deed(at_hand.client)
-
-    return ask(journal, work)
-
-
-async def _load_known(client: EngineClient, name: str | None = None) -> bool:
-    """Whether there are schedules, or this one; then their code is loaded somewhere."""
-    if SCHEDULE_SERVICE not in {service.name for service in await client.services()}:
-        return False
-    await _load(client)
-    if name is None:
-        return True
-    return name in await client.object_call(schedules.names, schedules.INDEX_KEY, None)
-
-
-async def _load(client: EngineClient) -> None:
-    """Here, for as long as the command lasts; an owner that hears of it loads it as well."""
-    for definition in schedules.BUILT_IN:
-        await client.register(definition, digest=schedules.DIGESTS[definition.name])
-
-
-def _unknown(name: str) -> Refusal:
-    return Refusal(f"there is no schedule '{name}'; see `nbdurable schedule ls`", NOT_FOUND)
-
-
-def _view(at_hand: Reached, name: str, kept: schedules.Kept) -> dict[str, Any]:
-    view = schedules.view(name, kept, at_hand.client.now_ms())
+def _view(at_hand: Reached, name: str, kept: Kept) -> dict[str, Any]:
+    view = view_of(name, kept, at_hand.client.now_ms())
     owner = at_hand.owner
     view["kept_by"] = _NOBODY if owner is None else f"{owner.program} (pid {owner.pid})"
     return view
@@ -301,7 +256,3 @@ def _start_owner(journal: Path | None) -> int:
     # Nobody waits for it, as it outlives this command; Popen would warn of that.
     process.returncode = 0
     return process.pid
-
-
-def _ms(length: timedelta | None) -> int | None:
-    return None if length is None else length // timedelta(milliseconds=1)

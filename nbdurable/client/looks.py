@@ -15,6 +15,7 @@ from nbdurable.client.questions import (
     AllInvocations,
     AllServices,
     InvocationAndJournal,
+    KeyedSteps,
     LastError,
     Listed,
     MeantInvocations,
@@ -80,6 +81,13 @@ class Looks(Asking):
     async def journal(self, invocation_id: str) -> tuple[EntryView, ...]:
         question = InvocationAndJournal(invocation_id=InvocationId(invocation_id))
         return (await self._ask(question))[1]
+
+    async def keyed_steps(self, invocation_id: str) -> list[tuple[str, bytes | None]]:
+        """The steps of a keyed journal in the order they began, and what they came to, in bytes.
+
+        A step that failed, did not end, or whose bytes are lost, has None.
+        """
+        return await self._ask(KeyedSteps(invocation_id=InvocationId(invocation_id)))
 
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypedDict
 from nbdurable.client.folding import folded
 from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
 from nbdurable.core.values import Question
+from nbdurable.invoker.seal import MARK as PICKLE
 
 # A front end lays out this many rows in a frame; a longer journal is for SQL.
 ROWS_MAX: Final = 200
@@ -369,7 +370,9 @@ def _cut(text: str) -> str:
 
 
 def readable(value: bytes) -> Any:
-    """JSON as it is; what is none, as text."""
+    """JSON as it is; a pickle by its size; what is neither, as text."""
+    if value.startswith(PICKLE):
+        return f"a pickle of {len(value):,} bytes"
     try:
         return json.loads(value)
     except ValueError:

@@ -77,12 +77,16 @@ class BoundKey:
 
 
 class BoundHandler:
-    """A handler, ready to be called, or to be named in a ctx call."""
+    """A handler, ready to be called, or to be named in a ctx call or to a schedule.
+
+    Attributes:
+        key: Of the object or the workflow, if one was named.
+    """
 
     def __init__(self, session: Session, handler: Handler[Any, Any], key: str | None) -> None:
         self._session = session
         self._handler = handler
-        self._key = key
+        self.key = key
         self.__doc__ = handler.description
         self.__name__ = handler.name
         stand_for(handler, self)
@@ -107,9 +111,9 @@ class BoundHandler:
             case "service":
                 return ctx.service_call(me, value, idempotency_key)
             case "object":
-                return ctx.object_call(me, self._key or "", value, idempotency_key)
+                return ctx.object_call(me, self.key or "", value, idempotency_key)
             case "workflow":
-                return ctx.workflow_call(me, self._key or "", value, idempotency_key)
+                return ctx.workflow_call(me, self.key or "", value, idempotency_key)
 
     def send(
         self,
@@ -128,15 +132,15 @@ class BoundHandler:
             case "service":
                 return ctx.service_send(me, value, delay, idempotency_key)
             case "object":
-                return ctx.object_send(me, self._key or "", value, delay, idempotency_key)
+                return ctx.object_send(me, self.key or "", value, delay, idempotency_key)
             case "workflow":
-                return ctx.workflow_send(me, self._key or "", value, delay, idempotency_key)
+                return ctx.workflow_send(me, self.key or "", value, delay, idempotency_key)
 
     @property
     def _written(self) -> str:
         """As it is written in a cell."""
         tag = self._handler.service_tag
-        key = "" if self._key is None else f'["{self._key}"]'
+        key = "" if self.key is None else f'["{self.key}"]'
         return f"{tag.name}{key}.{self._handler.name}"
 
     def _submit(self, value: Any, delay: timedelta | None, idempotency_key: str | None) -> Handle:
@@ -153,7 +157,7 @@ class BoundHandler:
             self._session.forget_dead_engine(error)
             raise said(error) from None
         target = self._written.replace('["', "/").replace('"].', "/")
-        if self._key is None:
+        if self.key is None:
             target = f"{self._handler.service_tag.name}/{self._handler.name}"
         serde = self._handler.handler_io.output_serde
         return Handle(self._session, sent.invocation_id, target, serde, notice)
@@ -162,7 +166,7 @@ class BoundHandler:
         """The value to call with; what cannot work is one sentence."""
         tag, name = self._handler.service_tag, self._handler.name
         problem = ""
-        if tag.kind != "service" and self._key is None:
+        if tag.kind != "service" and self.key is None:
             problem = f'{tag.name} is keyed; write: {tag.name}["my-key"].{name}(…)'
         elif self._handler.arity == 1 and arg is not _NOTHING:
             problem = f"{name} takes no input; write: {self._written}()"
@@ -179,7 +183,7 @@ class BoundHandler:
     ) -> RestateClientSendHandle:
         # It carries the handler as a decorated function does, which is all that the client reads.
         me: Any = self
-        key = self._key or ""
+        key = self.key or ""
         match self._handler.service_tag.kind:
             case "service":
                 return await client.service_send(me, arg, delay, idempotency_key)
@@ -195,7 +199,7 @@ class BoundHandler:
             when += f" and ended {clock_time(view.completed_at_ms)}"
         if self._handler.kind == "workflow":
             return (
-                f"attached to the run of {self._key} that {when}; a workflow runs once per key,"
+                f"attached to the run of {self.key} that {when}; a workflow runs once per key,"
                 " with the input it began with"
             )
         return f"attached to the call with this idempotency key that {when}"

@@ -17,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting, joined
+from nbdurable.notebook.left import Left
 from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
@@ -26,22 +27,28 @@ logger = logging.getLogger("nbdurable")
 
 # Stacks of failures are kept for as many runs as a person may still be looking at.
 STACKS_MAX: Final = 1_000
+# A cell takes what its run has left at once; those that nobody takes must not fill the memory.
+LEFT_MAX: Final = 4
 # Loading the extension takes a third of that; what it takes to listen must not hold it up.
 LISTENS_AFTER_S: Final = 0.5
 
 
 class Session:
-    """Mutable; owned by the kernel's main thread, except for `stacks`, which handlers fill.
+    """Mutable; owned by the kernel's main thread, except for `stacks` and `left`.
+
+    Those are what handlers fill.
 
     Attributes:
         stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
             terminal errors.
+        left: What run cells that ended in this kernel leave, until it is put into the namespace.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.screen = Screen()
         self.stacks: OrderedDict[str, str] = OrderedDict()
+        self.left: OrderedDict[str, Left] = OrderedDict()
         self._engine: SharedEngine | None = None
         self._gone: str | None = None
         self._has_ended = False
@@ -90,6 +97,11 @@ class Session:
         self.stacks[invocation_id] = stack
         while len(self.stacks) > STACKS_MAX:
             self.stacks.popitem(last=False)
+
+    def remember_left(self, invocation_id: str, left: Left) -> None:
+        self.left[invocation_id] = left
+        while len(self.left) > LEFT_MAX:
+            self.left.popitem(last=False)
 
     def forget_dead_engine(self, error: NbdurableError) -> None:
         """After these the engine answers nothing any more; the next use opens the journal anew.

@@ -206,11 +206,11 @@ def _awaits(tree: ast.Module) -> bool:
 
 def _key(shell: InteractiveShell, options: StepOptions, body: str) -> str:
     digest = blake2b(body.strip().encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    parts = (_notebook(shell), options.name, options.key, digest)
+    parts = (notebook_name(shell), options.name, options.key, digest)
     return "/".join(part for part in parts if part)
 
 
-def _notebook(shell: InteractiveShell) -> str:
+def notebook_name(shell: InteractiveShell) -> str:
     """What the front end calls it; empty where it says nothing."""
     said = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
     return PurePath(said).name

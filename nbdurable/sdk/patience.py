@@ -18,7 +18,9 @@ def retry_after_of(error: Exception) -> Optional[timedelta]:
         return None
     if isinstance(error, RetryableError):
         return error.retry_after
-    answer = getattr(error, "response", None) or error
+    answer = getattr(error, "response", None)
+    if answer is None:  # Not merely false, as an answer of requests is from status 400 on.
+        answer = error
     status = getattr(answer, "status_code", None) or getattr(answer, "code", None)
     said = getattr(error, "retry_after", None)
     if said is None and status in _BUSY:

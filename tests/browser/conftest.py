@@ -1,136 +1,40 @@
-"""A JupyterLab of our own: its settings, its port, its folder; nothing of the developer's."""
+"""One JupyterLab and one browser for all tests here; a folder, a page and a kernel for each."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, sync_playwright
-
-import nbdurable
-
-REPO = Path(nbdurable.__file__).parent.parent
-CHROMIUM = "/usr/bin/chromium"
-# Names a folder in which pictures are kept as artefacts; without it they go with the test's own.
-SCREENSHOTS = "NBDURABLE_SCREENSHOTS"
-CHROMIUM_ARGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-START_S_MAX = 60
-WAIT_MS_MAX = 60_000
-
-# The commands return a promise of the cell's end, which evaluate would wait for: a cell that waits
-# for a click must not be waited for.
-RUN_CELL = """([id, wait]) => {
-    const notebook = window.jupyterapp.shell.currentWidget.content;
-    notebook.activeCellIndex = notebook.widgets.findIndex((cell) => cell.model.id === id);
-    const ran = window.jupyterapp.commands.execute("notebook:run-cell");
-    return wait ? ran.then(() => undefined) : undefined;
-}"""
-# What is off-screen has no inner text; the model is the truth, and what is saved.
-OUTPUTS = """(id) => {
-    const notebook = window.jupyterapp.shell.currentWidget.content;
-    const cell = notebook.widgets.find((cell) => cell.model.id === id);
-    return cell.model.outputs.toJSON();
-}"""
-
-
-EDIT = """([id, source]) => {
-    const notebook = window.jupyterapp.shell.currentWidget.content;
-    const cell = notebook.widgets.find((cell) => cell.model.id === id);
-    cell.model.sharedModel.setSource(source);
-}"""
-# The status bar may say Idle while a cell runs; the cell knows.
-RUNS = """(id) => {
-    const notebook = window.jupyterapp.shell.currentWidget.content;
-    const cell = notebook.widgets.find((cell) => cell.model.id === id);
-    return cell.model.sharedModel.executionState === "running";
-}"""
-# With nothing asked: the command of the menu asks whether it is meant.
-RESTART = """() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"""
-INTERRUPT = """() => window.jupyterapp.commands.execute("notebook:interrupt-kernel")"""
-SAVE = """() => window.jupyterapp.shell.currentWidget.context.save()"""
-CONNECTED = (
-    "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-    "?.connectionStatus === 'connected'"
+from playwright.sync_api import sync_playwright
+from support.lab import (
+    CHROMIUM,
+    CHROMIUM_ARGS,
+    REPO,
+    SHUT_DOWN_ALL,
+    open_lab,
+    start_server,
+    stop_server,
 )
 
 
-class Lab:
-    """One notebook, open in one page."""
+@pytest.fixture(scope="package")
+def browser():
+    """For this folder only: while it is there, nothing else in this process can have a loop."""
+    assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
-    def __init__(self, page: Page, folder: Path, open_beside: Callable[..., Page]):
-        self.page = page
-        self.folder = folder
-        self._open_beside = open_beside
 
-    def beside(self, notebook: nbformat.NotebookNode, name: str) -> "Lab":
-        """Another notebook of the same project, in a page and with a kernel of its own."""
-        return Lab(self._open_beside(notebook, name), self.folder, self._open_beside)
-
-    def run(self, *cell_ids: str) -> None:
-        for cell_id in cell_ids:
-            self.page.evaluate(RUN_CELL, [cell_id, True])
-
-    def start(self, cell_id: str) -> None:
-        """Run a cell without waiting for its end."""
-        self.page.evaluate(RUN_CELL, [cell_id, False])
-
-    def edit(self, cell_id: str, source: str) -> None:
-        self.page.evaluate(EDIT, [cell_id, source])
-
-    def wait_until_runs(self, cell_id: str) -> None:
-        self.page.wait_for_function(RUNS, arg=cell_id)
-
-    def interrupt(self) -> None:
-        self.page.evaluate(INTERRUPT)
-
-    def restart_kernel(self) -> None:
-        self.page.evaluate(RESTART)
-        self.page.wait_for_function(CONNECTED)
-
-    def reload(self) -> None:
-        """Save, as a person does before, and load the page anew."""
-        self.page.evaluate(SAVE)
-        self.page.reload()
-        self.page.wait_for_function(CONNECTED)
-
-    def outputs(self, cell_id: str) -> list[dict]:
-        return self.page.evaluate(OUTPUTS, cell_id)
-
-    def text(self, cell_id: str) -> str:
-        """All that a cell has put out, as text."""
-        parts = []
-        for output in self.outputs(cell_id):
-            found = output.get("text") or output.get("data", {}).get("text/plain", "")
-            found = found or "\n".join(output.get("traceback", []))
-            parts.append("".join(found))
-        return "\n".join(parts)
-
-    def wait_for_text(self, cell_id: str, text: str) -> None:
-        deadline = time.monotonic() + WAIT_MS_MAX / 1000
-        while text not in self.text(cell_id):
-            assert time.monotonic() < deadline, f"{text!r} is not in: {self.text(cell_id)}"
-            self.page.wait_for_timeout(50)
-
-    def shot(self, name: str) -> Path:
-        path = Path(os.environ.get(SCREENSHOTS, self.folder)) / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=path)
-        print(f"screenshot: {path}")
-        return path
+@pytest.fixture(scope="package")
+def server(tmp_path_factory):
+    process, server = start_server(tmp_path_factory.mktemp("jupyter"))
+    try:
+        yield server
+    finally:
+        stop_server(process)
 
 
 @pytest.fixture
@@ -145,75 +49,13 @@ def notebook() -> nbformat.NotebookNode:
 
 
 @pytest.fixture
-def lab(tmp_path, theme, notebook):
+def lab(server, browser, theme, notebook, tmp_path):
     """The notebook, open in a real JupyterLab."""
-    assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium"
-    work, own = tmp_path / "work", tmp_path / "jupyter"
-    work.mkdir()
-    server, url = _start_server(work, own, theme)
+    server.use_theme(theme)
+    lab = open_lab(server, browser, notebook, server.root / tmp_path.name)
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-
-            def open_page(shown: nbformat.NotebookNode, name: str) -> Page:
-                nbformat.write(shown, work / f"{name}.ipynb")
-                page = browser.new_page(viewport={"width": 1280, "height": 1000})
-                page.set_default_timeout(WAIT_MS_MAX)
-                # A workspace of its own: two pages with the same one would take turns.
-                page.goto(f"{url}lab/workspaces/{name}/tree/{name}.ipynb")
-                page.wait_for_function(CONNECTED)
-                return page
-
-            try:
-                yield Lab(open_page(notebook, "notebook"), tmp_path, open_page)
-            finally:
-                browser.close()
+        yield lab
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _start_server(work: Path, own: Path, theme: str) -> tuple[subprocess.Popen, str]:
-    settings = own / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    runtime = own / "runtime"
-    paths = [str(REPO), os.environ.get("PYTHONPATH", "")]
-    env = {
-        **os.environ,
-        "IPYTHONDIR": str(own / "ipython"),
-        "JUPYTER_CONFIG_DIR": str(own / "config"),
-        "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(runtime),
-        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-    }
-    env.pop("NBDURABLE_HOME", None)
-    log = (own / "server.log").open("w")
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-        "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.port=0",
-        "--IdentityProvider.token=",
-        "--LabApp.expose_app_in_browser=True",
-        "--LabApp.news_url=",
-        f"--ServerApp.root_dir={work}",
-    ]
-    with log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + START_S_MAX
-    note = runtime / f"jpserver-{server.pid}.json"
-    while True:
-        assert server.poll() is None, (own / "server.log").read_text()
-        assert time.monotonic() < deadline, (own / "server.log").read_text()
-        try:
-            return server, json.loads(note.read_text())["url"]
-        except (FileNotFoundError, json.JSONDecodeError):
-            time.sleep(0.1)  # Nothing tells when another process has written a file.
+        lab.page.evaluate(SHUT_DOWN_ALL)
+        for context in browser.contexts:
+            context.close()

@@ -10,8 +10,6 @@ PAY = """%%durable_workflow Pay
 async def run(ctx, amount):
     return f"{amount} is {await ctx.promise('approved')}"
 """
-SHUT_DOWN = """() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"""
-START = """() => window.jupyterapp.shell.currentWidget.sessionContext.startKernel()"""
 
 
 @pytest.fixture
@@ -46,11 +44,11 @@ def test_a_click_is_heard_while_the_kernel_computes(lab):
 
 def test_a_click_is_kept_when_there_is_no_kernel(lab):
     lab.run("load", "define", "submit")
-    lab.page.evaluate(SHUT_DOWN)
+    lab.shut_down_kernel()
     approve(lab)
     expect(lab.page.locator(".nbd-sent")).to_contain_text("approved 'approved' of Pay/a")
     lab.shot("second-door")
-    lab.page.evaluate(START)
+    lab.start_kernel()
     lab.run("load", "define")
     lab.run("result")
     lab.wait_for_text("result", "100 is True")

@@ -6,8 +6,7 @@ What a run that never stops changing does to somebody who is about to click cann
 import json
 
 import pytest
-from browser.conftest import CHROMIUM, CHROMIUM_ARGS
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from support.views import entry_of, view_of
 
 from nbdurable.client.picture import picture_of
@@ -28,16 +27,6 @@ DRAW = """async ([source, name, value]) => {
         send: (message) => window.sent.push(message),
     }});
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @pytest.fixture

@@ -29,14 +29,24 @@ def env(request):
         yield opened
 
 
+class Answer:
+    """What httpx and requests were answered, as far as it matters."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self.status_code = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def __bool__(self) -> bool:
+        """An answer of requests is false when it is no success."""
+        return False
+
+
 class Busy(Exception):
-    """What httpx and requests raise, as far as it matters."""
+    """What they raise then."""
 
     def __init__(self, status: int, **headers: str) -> None:
         super().__init__(f"status {status}")
-        self.response = self
-        self.status_code = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.response = Answer(status, headers)
 
 
 def mapping(env: DurableEnv, fn: Any, **options: Any):
