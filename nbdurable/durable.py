@@ -158,5 +158,7 @@ def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> 
         from nbdurable.notebook.sql import session_here
 
         return session_here(what, f"{what[:-1]}engine=engine), with one that is open").client
-    opened: OpenableEngine = getattr(engine, "opened", engine)
+    from nbdurable.wiring import SyncDurableEngine
+
+    opened = engine.opened if isinstance(engine, SyncDurableEngine) else engine
     return opened.client

@@ -87,6 +87,7 @@ def define(session: Session, kind: CellKind, options: CellOptions, line: str, bo
     registering = client.register(
         definition, digest=cell.digest, source=body, origin=origin, pin=pin
     )
+    session.has_code = True
     try:
         loaded = client.wait(registering)
     except NbdurableError as error:

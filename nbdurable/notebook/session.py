@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -22,6 +22,10 @@ from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
 from nbdurable.wiring import journal_path
+
+if TYPE_CHECKING:
+    from nbdurable.server.options import ServeOptions
+    from nbdurable.server.serving import Serving
 
 logger = logging.getLogger("nbdurable")
 
@@ -41,6 +45,7 @@ class Session:
     Attributes:
         stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
             terminal errors.
+        has_code: Whether anything was defined here.
         left: What run cells that ended in this kernel leave, until it is put into the namespace.
     """
 
@@ -49,7 +54,9 @@ class Session:
         self.screen = Screen()
         self.stacks: OrderedDict[str, str] = OrderedDict()
         self.left: OrderedDict[str, Left] = OrderedDict()
+        self.has_code = False
         self._engine: SharedEngine | None = None
+        self._serving: Serving | None = None
         self._gone: str | None = None
         self._has_ended = False
 
@@ -63,6 +70,10 @@ class Session:
     @property
     def is_open(self) -> bool:
         return self._engine is not None
+
+    @property
+    def is_owner(self) -> bool:
+        return self._engine is not None and self._engine.is_owner
 
     @property
     def client(self) -> EngineClient:
@@ -93,6 +104,22 @@ class Session:
         except UsageError as error:
             print(error)  # noqa: T201 - a magic speaks to the cell.
 
+    def serve(self, options: ServeOptions) -> None:
+        """Serve the engine there instead of where this has served it before.
+
+        Raises:
+            NbdurableError: It is another process's, or the address is taken.
+        """
+        from nbdurable.server.serving import serve
+
+        assert self._engine is not None, "it is open"
+        before, self._serving = self._serving, None
+        if before is not None:
+            before.close()
+        serving = serve(self._engine, options)
+        serving.start()
+        self._serving = serving
+
     def remember_stack(self, invocation_id: str, stack: str) -> None:
         self.stacks[invocation_id] = stack
         while len(self.stacks) > STACKS_MAX:
@@ -121,10 +148,13 @@ class Session:
     def close(self) -> None:
         """Best effort, also at exit: correctness never depends on it."""
         engine, self._engine = self._engine, None
+        serving, self._serving = self._serving, None
         self.screen.close()
         self.screen = Screen()
         if engine is not None:
             try:
+                if serving is not None:
+                    serving.close()
                 engine.close()
             except Exception:  # border: nobody is left to tell.
                 logger.debug("the journal was not closed in order", exc_info=True)

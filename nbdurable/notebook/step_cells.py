@@ -114,6 +114,7 @@ class StepCells:
         if self._registered_with is not client:
             client.wait(client.register(self._workflow, digest=DIGEST, origin="a step cell"))
             self._registered_with = client
+            self._session.has_code = True
 
     def _found(self, key: str) -> Recorded | str | None:
         """What is recorded; why it cannot be read; None where there is nothing."""
