@@ -74,15 +74,15 @@ class Journal {
     this.earlier = this.link(bar, () => this.showEarlier());
     this.newest = this.link(bar, () => this.backToNewest());
     setText(this.newest, "");
-    const table = (this.table = element("table", "nbd-rows", root));
-    table.setAttribute("aria-label", "Journal entries");
+    const { table, body } = journalTable("", "Journal entries", root);
+    this.table = table;
     // It scrolls, so it must be reachable by keyboard.
     table.tabIndex = 0;
     table.addEventListener("scroll", () => {
       this.follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
     });
     const run = this.model.get("picture").id;
-    this.rows = new Rows(element("tbody", "", table), run, this.tree);
+    this.rows = new Rows(body, run, this.tree);
     // One live region for what a person has to do; the rows would never stop talking.
     this.live = element("div", "nbd-questions", root);
     this.live.setAttribute("aria-live", "polite");

@@ -2,7 +2,6 @@
 // Part of the module that ends in journal.js.
 
 const GLYPHS = { ok: "✓", bad: "✗", busy: "●", waits: "◌", quiet: "·" };
-const COLUMNS = 6;
 
 function element(tag, className, parent) {
   const made = document.createElement(tag);
@@ -39,22 +38,44 @@ function when(row, now) {
   return row.status;
 }
 
+// A row is laid out by itself (journal.css), and so has to say what it is.
+function cell(className, parent) {
+  const made = element("td", className, parent);
+  made.setAttribute("role", "cell");
+  return made;
+}
+
+function line(className) {
+  const made = element("tr", className);
+  made.setAttribute("role", "row");
+  return made;
+}
+
+function journalTable(className, label, parent) {
+  const table = element("table", `nbd-rows nbd-journal ${className}`, parent);
+  table.setAttribute("role", "table");
+  table.setAttribute("aria-label", label);
+  const body = element("tbody", "", table);
+  body.setAttribute("role", "rowgroup");
+  return { table, body };
+}
+
 class Row {
   // `tree` is what rows of one widget share: { ask, open, close, children, now }.
   constructor(run, tree) {
     this.run = run;
     this.tree = tree;
-    this.line = element("tr", "nbd-row");
-    this.glyph = element("td", "nbd-glyph", this.line);
+    this.line = line("nbd-row");
+    this.glyph = cell("nbd-glyph", this.line);
     this.glyph.setAttribute("aria-hidden", "true");
-    this.kind = element("td", "nbd-kind", this.line);
-    this.name = element("td", "nbd-name", this.line);
-    this.when = element("td", "nbd-when", this.line);
+    this.kind = cell("nbd-kind", this.line);
+    this.name = cell("nbd-name", this.line);
+    this.when = cell("nbd-when", this.line);
     // What the column before it says, as a picture.
-    const time = element("td", "nbd-time", this.line);
+    const time = cell("nbd-time", this.line);
     time.setAttribute("aria-hidden", "true");
     this.bar = element("div", "nbd-bar", time);
-    this.cell = element("td", "nbd-value", this.line);
+    this.cell = cell("nbd-value", this.line);
     this.value = element("code", "", this.cell);
     this.failure = element("span", "nbd-failure", this.cell);
   }
@@ -89,10 +110,8 @@ class Row {
   // What does not fit in a line: the row below it, made when there is something to say.
   beneath() {
     if (this.below) return this.below;
-    this.below = element("tr", "nbd-row");
-    element("td", "", this.below);
-    this.printed = element("td", "nbd-printed", this.below);
-    this.printed.colSpan = COLUMNS - 1;
+    this.below = line("nbd-below");
+    this.printed = cell("nbd-printed", this.below);
     this.line.after(this.below);
     return this.below;
   }
@@ -247,9 +266,9 @@ class Branch {
     this.about = element("span", "", head);
     this.chip.textContent = "…";
     this.earlier = element("div", "nbd-facts", this.box);
-    const table = element("table", "nbd-rows nbd-inner", this.box);
+    const { table, body } = journalTable("nbd-inner", "Journal entries", this.box);
     this.table = table;
-    this.rows = new Rows(element("tbody", "", table), run, tree);
+    this.rows = new Rows(body, run, tree);
   }
 
   draw(picture) {
