@@ -98,7 +98,7 @@ def test_a_busy_run_can_be_killed(page):
 
 
 def names(page):
-    return page.locator(".nbd-name").all_inner_texts()
+    return page.locator(".nbd-name").all_text_contents()
 
 
 def answer_earlier(page, run):
