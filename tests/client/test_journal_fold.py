@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.views import entry_of, view_of
 
-from nbdurable.client.drawing import ROWS_MAX, Drawing
+from nbdurable.client.drawing import Drawing
 from nbdurable.client.entry_text import TEXT_CHARS_MAX, entry_text
 from nbdurable.client.folding import Lines, folded
 from nbdurable.client.journal import JournalFold, journal_view
@@ -29,7 +29,7 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification, SignalNotification
 from nbdurable.core.records import Record
 from nbdurable.core.values import ErrorReport, Failure, PayloadRef, Success, Target
-from nbdurable.notebook.widgets.patches import TAIL_MAX, Patches
+from nbdurable.notebook.widgets.patches import NEWEST_MAX, TAIL_MAX, Patches
 
 ONE = InvocationId("inv_1abcdefghijklmnop")
 NOTHING = PayloadRef(lsn=0, bytes=0, digest="")
@@ -238,8 +238,8 @@ def test_patches_make_a_page_right_whenever_it_comes():
         told = patches.patch(drawing, drawing.change(view_of(), entries))
         assert len(told["tail"]["rows"]) <= TAIL_MAX
         page.hear(told)
-        newest = {row["index"]: row for row in drawing.newest()}
+        newest = {row["index"]: row for row in drawing.newest(NEWEST_MAX)}
         late = page.late()
         assert {index: late[index] for index in newest} == newest
-    assert len(newest) == ROWS_MAX
+    assert len(newest) == NEWEST_MAX
     assert page.rows == {index: drawing.row(index) for index in drawing.lines.indices}

@@ -14,6 +14,8 @@ from nbdurable.client.picture import Row
 
 # At a hundred rows a second, and ten patches, the whole is sent twice or thrice a second.
 TAIL_MAX: Final = 40
+# As many as a page shows that comes late; those before them are a click away.
+NEWEST_MAX: Final = 100
 
 
 class Patches:
@@ -37,7 +39,7 @@ class Patches:
     def _again(self, drawing: Drawing, touched: set[int], *, is_new: bool) -> dict[str, Any]:
         """All rows; those of `touched` that are older than these go with the tail."""
         self._seq += 1
-        newest = drawing.newest()
+        newest = drawing.newest(NEWEST_MAX)
         first = newest[0]["index"] if newest else 0
         self._tail = {index for index in touched if index < first or not drawing.lines.has(index)}
         rows = {"seq": self._seq, "rows": newest, "is_new": is_new}

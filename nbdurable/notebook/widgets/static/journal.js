@@ -6,7 +6,7 @@
 const TICK_MS = 1000;
 // Who has scrolled up to read is left there; who is at the end stays at the end.
 const FOLLOW_PX = 8;
-// As many as a picture has (drawing.py), and as many as somebody may go back at a time.
+// As many as are kept for who looks on, and as many for who goes back.
 const ROWS_NEWEST = 200;
 const ROWS_DRAWN_MAX = 1000;
 // A short journal is seen whole.

@@ -24,6 +24,13 @@ function duration(ms) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+// Most rows of a picture are as they were, and comparing is cheaper than drawing.
+function isSame(before, row) {
+  if (!before) return false;
+  for (const name in row) if (before[name] !== row[name]) return false;
+  return true;
+}
+
 function countdown(ms) {
   return ms < 1000 ? "now" : `in ${duration(Math.floor(ms / 1000) * 1000).replace(/\.0 s$/, " s")}`;
 }
@@ -88,6 +95,7 @@ class Row {
 
   update(row, picture) {
     const before = this.row;
+    if (isSame(before, row)) return;
     this.row = row;
     this.text = `${row.kind} ${row.name} ${row.status} ${row.value} ${row.failure}`.toLowerCase();
     if (before?.tone !== row.tone) {
