@@ -1,13 +1,14 @@
 """Execute the notebooks as a new user would: in a fresh folder, top to bottom.
 
 Runs on a copy, because a journal beside the originals would attach to earlier runs. Never writes to
-the checkout.
+the checkout. Two at a time: most of them mostly wait.
 """
 
 import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -15,23 +16,27 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 CELL_TIMEOUT_S = 300  # The slowest cell takes ten seconds; a cell that waits for a person hangs.
+AT_ONCE = 2
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 def main() -> int:
     """Execute each notebook; return the number of those that failed."""
     # A resumed demo leaves its output beside the original; it is a result, not a source.
-    paths = sorted(p for p in NOTEBOOKS.glob("*.ipynb") if not p.stem.endswith("-out"))
+    # The guides last: they are short, and go on beside what is long.
+    found = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("guides/*.ipynb"))]
+    paths = [p for p in found if not p.stem.endswith("-out")]
     if not paths:
         print(f"no notebooks in {NOTEBOOKS.name}/", file=sys.stderr)
         return 1
-    return sum(not executes(path) for path in paths)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return sum(not is_well for is_well in threads.map(executes, paths))
 
 
 def executes(path: Path) -> bool:
     """Whether every cell of the notebook ran; prints the failing cell if one did not."""
     with tempfile.TemporaryDirectory(prefix="nbdurable-notebooks-") as folder:
-        for module in NOTEBOOKS.glob("*.py"):  # What notebooks import from beside themselves.
+        for module in path.parent.glob("*.py"):  # What notebooks import from beside themselves.
             shutil.copy(module, folder)
         copy = Path(shutil.copy(path, folder))
         notebook = nbformat.read(copy, as_version=4)

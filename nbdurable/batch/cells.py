@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from nbdurable.errors import DefinitionError
 from nbdurable.sdk import Serde
 
 SETUP_TAG = "setup"
@@ -120,6 +121,28 @@ class Step(Protocol):
     def payload(self) -> bytes | None: ...
 
 
+class KnownStep(NamedTuple):
+    """A step as another run recorded it."""
+
+    key: str
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What one call runs, by position: from `first` whatever is recorded, and not past `last`."""
+
+    first: int | None = None
+    last: int | None = None
+
+
+EVERYTHING = Span()
+
+
+class CellNotFoundError(DefinitionError):
+    """Somebody named a cell that is not there, or that nothing runs."""
+
+
 class Kept(NamedTuple):
     """A finished cell and the step that is its record."""
 
@@ -183,7 +206,46 @@ def tagged(cell: Mapping[str, Any], name: str) -> int:
     return 0
 
 
-def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[str] = ()) -> Plan:
+def position_of(named: str, notebook: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> int:
+    """The cell of this number, as the output notebook counts from 1, or else of this id or tag.
+
+    Raises:
+        CellNotFoundError: None is, or several are, or nothing runs it.
+    """
+    if named.isdecimal():
+        indices = [int(named) - 1] if 0 < int(named) <= len(notebook) else []
+    else:
+        indices = [
+            index
+            for index, cell in enumerate(notebook)
+            if named == cell.get("id") or named in cell["metadata"].get("tags", [])
+        ]
+    if len(indices) != 1:
+        found = f"{len(indices)} cells have" if indices else "no cell has"
+        raise CellNotFoundError(
+            f"{found} the number, id or tag {named!r}; the notebook has cells 1 to {len(notebook)}"
+        )
+    positions = {cell.index: cell.position for cell in cells}
+    if indices[0] not in positions:
+        raise CellNotFoundError(f"cell {indices[0] + 1} is not code that runs")
+    return positions[indices[0]]
+
+
+def adopted(steps: Iterable[KnownStep]) -> list[KnownStep]:
+    """Steps of a run that is over, for one that begins with them: as of an attempt before all."""
+    return [
+        KnownStep(str(key._replace(attempt=0)), step.payload)
+        for step in steps
+        for key in [StepKey.parse(step.key)]
+    ]
+
+
+def plan_of(
+    cells: Sequence[Cell],
+    steps: Iterable[Step],
+    unusable: Collection[str] = (),
+    span: Span = EVERYTHING,
+) -> Plan:
     """Keep the longest prefix of finished, unchanged cells whose variables can be had.
 
     Args:
@@ -199,6 +261,9 @@ def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[s
             notes.append(f"cell {cell.index + 1} was edited")
         if key is None or record is None or key.digest != cell.digest:
             break
+        if cell.position == span.first:
+            notes.append(f"cell {cell.index + 1} and what follows it is to run again")
+            break
         prefix.append(Kept(cell, key, record))
     deadly = [cell.position for cell in cells if deaths[cell.digest] >= DEATHS_MAX]
     # Nothing begins after the last cell, so its variables are never needed.
@@ -213,7 +278,8 @@ def plan_of(cells: Sequence[Cell], steps: Iterable[Step], unusable: Collection[s
         reason = lost[-1].record.no_checkpoint or "its checkpoint cannot be used"
         numbers = _numbers([kept.cell for kept in lost])
         notes.append(f"finished, but run again: {numbers} ({reason})")
-    return Plan(tuple(prefix[:count]), tuple(cells[count:]), checkpointed, tuple(notes))
+    left = cells[count:] if span.last is None else cells[count : span.last + 1]
+    return Plan(tuple(prefix[:count]), tuple(left), checkpointed, tuple(notes))
 
 
 def _current(

@@ -132,7 +132,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         again = len(plan.again)
         restored = len(plan.kept) - again
         self.nb_man.note(attempt=begin.attempt, cells_restored=restored)
-        if begin.attempt == 1:
+        if begin.attempt == 1 and not plan.kept:
             logger.info(f"Durable run:     {desk.run_id}")
             return
         count = f"{restored} of {len(desk.cells)} cells restored, not run"

@@ -10,6 +10,7 @@ import base64
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nbdurable.batch.preflight import (
@@ -54,11 +55,21 @@ def default_output(notebook: str) -> str:
 
 
 def run_notebook(
-    notebook: str, output: str, flags: Mapping[str, Any], *, run_id: str | None, checks: bool
+    notebook: str,
+    output: str,
+    flags: Mapping[str, Any],
+    *,
+    run_id: str | None,
+    checks: bool,
+    cells: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Check, then execute with the durable engine.
 
+    Args:
+        cells: What of it is run, as `from_cell`, `until_cell` or `only_cell`.
+
     Raises:
+        CellNotFoundError: Nor here: they name a cell that is not there.
         NotebookRefusedError: Nothing was started.
         PapermillExecutionError: A cell failed; the run is paused, and the same call goes on.
     """
@@ -78,6 +89,7 @@ def run_notebook(
         engine_name="nbdurable",
         kernel_name=flags["kernel"],
         run_id=run_id,
+        **{name: cell for name, cell in cells.items() if cell is not None},
         **rest,
     )
 

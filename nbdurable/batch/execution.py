@@ -12,6 +12,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +22,16 @@ from papermill.exceptions import PapermillException
 from papermill.log import logger
 from papermill.utils import chdir
 
-from nbdurable.batch.cells import cells_of
+from nbdurable.batch.cells import (
+    Cell,
+    CellNotFoundError,
+    KnownStep,
+    Span,
+    adopted,
+    cells_of,
+    plan_of,
+    position_of,
+)
 from nbdurable.batch.client import DurableClient
 from nbdurable.batch.manager import TrueManager, is_local, launch_folder
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
@@ -71,11 +81,21 @@ def execute(
     log_output: bool = False,
     autosave_cell_every: int = 30,
     run_id: str | None = None,
+    is_sent: bool = False,
+    from_cell: str | int | None = None,
+    until_cell: str | int | None = None,
+    only_cell: str | int | None = None,
     **options: object,
 ) -> NotebookNode:
     """What `papermill.engines.Engine.execute_notebook` does, as a workflow.
 
+    Args:
+        from_cell: Run again from here on, whatever has finished.
+        until_cell: Run nothing after it; another call goes on.
+        only_cell: Both: run this one again, with the variables that those before it left.
+
     Raises:
+        CellNotFoundError: A cell is named that is not there, or nothing runs, or not yet.
         JournalRefusedError: Another process has the journal, or it cannot be read.
     """
     with chdir(launch_folder()):
@@ -93,7 +113,11 @@ def execute(
             log_output=log_output,
             autosave_cell_every=autosave_cell_every,
         )
-        call = _Call(engine, manager, kernel_name, run_id)
+        cells = cells_of(nb.cells, kernel_name)
+        span = span_of(nb, cells, from_cell, until_cell, only_cell)
+        call = _Call(engine, manager, kernel_name, run_id, cells, span, is_sent=is_sent)
+        if only_cell is not None:
+            call.check_only()
         manager.notebook_start()
         try:
             call.execute({**options, "log_output": log_output})
@@ -112,16 +136,30 @@ class _Call:
     """Mutable; one papermill call, on the main thread."""
 
     def __init__(
-        self, engine: SharedEngine, manager: TrueManager, kernel_name: str, run_id: str | None
+        self,
+        engine: SharedEngine,
+        manager: TrueManager,
+        kernel_name: str,
+        run_id: str | None,
+        cells: Sequence[Cell],
+        span: Span,
+        *,
+        is_sent: bool = False,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
         self._client = engine.client
         self._manager = manager
         self._kernel_name = kernel_name
+        self._cells = cells
+        self._span = span
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
+        self._desk: Desk | None = None
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
+        if is_sent:
+            # It is this one that was sent, and its key may well look like a later run of another.
+            known = [view for view in known if view.key == self._base_id]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
         self._last = known[-1] if known else None
         if self._last is not None and self._last.status == "running":
@@ -130,15 +168,31 @@ class _Call:
                 " or end it and try again."
             )
 
+    def check_only(self) -> None:
+        """Raises CellNotFoundError when cells before the only one have not finished."""
+        first = self._span.first
+        assert first is not None
+        steps = [] if self._last is None else self._steps_of(self._last)
+        kept = plan_of(self._cells, steps).kept
+        if len(kept) < first:
+            missing = self._cells[len(kept)].index + 1
+            raise CellNotFoundError(
+                f"cell {self._cells[first].index + 1} cannot run alone: cell {missing} before it"
+                " has not finished, or was edited, or left no variables; run it until there first"
+            )
+
     def execute(self, options: dict[str, object]) -> None:
         last = self._last
+        known: list[KnownStep] = []
         run_id = self._base_id if last is None else str(last.key)
         if last is not None and last.is_done:
             run_id = f"{self._base_id}.{_ordinal(self._base_id, last.key) + 1}"
             logger.info(f"Run {last.key} is over; this is a new one: {run_id}")
+            if self._span.first is not None:
+                known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = Desk(run_id, cells_of(self._manager.nb.cells, self._kernel_name))
+        desk = self._desk = Desk(run_id, self._cells, self._span, known)
         client = DurableClient(
             self._manager,
             desk,
@@ -158,7 +212,8 @@ class _Call:
             view = self._settle(SETTLE_LOOKS_MAX)
         except (*REFUSALS, EngineClosedError) as error:
             raise JournalRefusedError(str(error)) from error
-        if not client.has_failed and view is not None and not view.succeeded:
+        is_as_told = desk.ends_early and view is not None and view.status == "paused"
+        if not client.has_failed and view is not None and not view.succeeded and not is_as_told:
             raise JournalRefusedError(f"Run {run_id} did not end: {view.headline}")
 
     def _begin(self, desk: Desk, last: InvocationView | None) -> None:
@@ -194,15 +249,43 @@ class _Call:
         client = self._client
         for _ in range(looks_max):
             view = client.wait(client.invocation(self._invocation_id))
-            if view.status != "running":
+            if view.status != "running" or self._is_taken_over(view):
                 return view
             time.sleep(SETTLE_LOOK_S)
         client.wait(client.pause(self._invocation_id))
         return client.wait(client.invocation(self._invocation_id))
 
+    def _is_taken_over(self, view: InvocationView) -> bool:
+        """Whether somebody has resumed it since: then it is another process's to go on with."""
+        ours = None if self._desk is None else self._desk.attempt
+        return ours is not None and view.attempt > ours
+
+    def _steps_of(self, run: InvocationView) -> list[KnownStep]:
+        steps = self._client.wait(self._client.keyed_steps(run.id))
+        return [KnownStep(*step) for step in steps]
+
     def _runs(self) -> list[InvocationView]:
         views = self._client.wait(self._client.invocations())
         return [view for view in views if view.service == SERVICE]
+
+
+def span_of(
+    nb: NotebookNode,
+    cells: Sequence[Cell],
+    from_cell: str | int | None,
+    until_cell: str | int | None,
+    only_cell: str | int | None,
+) -> Span:
+    """What a call was told to run."""
+    if only_cell is not None and (from_cell is not None or until_cell is not None):
+        raise CellNotFoundError("only one cell, or from one cell, or until one: say which")
+    first, last = (
+        None if named is None else position_of(str(named), nb.cells, cells)
+        for named in ((from_cell, until_cell) if only_cell is None else (only_cell, only_cell))
+    )
+    if first is not None and last is not None and last < first:
+        raise CellNotFoundError(f"cell {until_cell} comes before cell {from_cell}")
+    return Span(first, last)
 
 
 def run_id_of(nb: NotebookNode, home: Path) -> str:

@@ -21,15 +21,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from nbdurable.batch.cells import Cell, CellRecord, Plan, RecordSerde, StepKey, plan_of
+from nbdurable.batch.cells import (
+    EVERYTHING,
+    Cell,
+    CellRecord,
+    Kept,
+    KnownStep,
+    Plan,
+    RecordSerde,
+    Span,
+    StepKey,
+    plan_of,
+)
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
-from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
+from nbdurable.runs import request
+from nbdurable.sdk import RunOptions, Workflow, WorkflowContext
 
-SERVICE = "Notebook"
-HANDLER = "run"
-# What the handler below does with a journal; a change of that is a new number.
-DIGEST = "nbdurable.batch/1"
+SERVICE = NOTEBOOK_SERVICE
+HANDLER = request.HANDLER
+DIGEST = request.DIGEST
 
 _RECORDED: RunOptions[CellRecord] = RunOptions(serde=RecordSerde())
 
@@ -101,18 +113,35 @@ Order = Begin | Restore | Execute | Show | Continue | Finish | End
 class Desk:
     """Mutable: a queue of orders. The handler puts, the main thread takes; one attempt at a time.
 
+    Args:
+        span: What this call runs.
+        known: Steps of a run that is over, which this one begins with.
+
     Attributes:
         is_used: An attempt was lost, because the engine moved to another process, and this one goes
             on where that was: with the kernel as it is, and with the cell that runs in it.
     """
 
-    def __init__(self, run_id: str, cells: Sequence[Cell]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        cells: Sequence[Cell],
+        span: Span = EVERYTHING,
+        known: Sequence[KnownStep] = (),
+    ) -> None:
         self.run_id = run_id
         self.cells = cells
+        self.span = span
+        self.known = known
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.attempt: int | None = None
         self.is_used = False
         self._executed: dict[tuple[int, str], Future[CellRecord]] = {}
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether this call leaves cells to another one, as it was told to."""
+        return self.span.last is not None and self.span.last < len(self.cells) - 1
 
     def open(self, attempt: int) -> bool:
         """Whether this attempt may have the kernel: after one that failed it is half used."""
@@ -151,16 +180,17 @@ class Desk:
 
 def workflow_of(desk: Desk) -> Workflow:
     """The workflow whose handler drives this desk's cells."""
-    flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
+    flow = Workflow(SERVICE, invocation_retry_policy=request.ONE_ATTEMPT)
 
     @flow.main(HANDLER)
     async def run(ctx: WorkflowContext, _request: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(ctx, WorkflowInvoked)
         attempt = ctx.attempt.start.attempt
-        if ctx.key() != desk.run_id or not desk.open(attempt):
-            raise RetryableError(
-                "nothing here drives this notebook's kernel: run its papermill command again"
-            )
+        assert ctx.key() == desk.run_id, "registered for no other key"
+        if not desk.open(attempt):
+            # Somebody has resumed it, and this process, whose attempt has failed, is about to end.
+            # This attempt is lost with it, and begins again in the next one.
+            await asyncio.Event().wait()
         try:
             out = await _Run(ctx, desk, attempt).drive()
         except AttemptClosed:
@@ -191,7 +221,8 @@ class _Run:
         stopped = False
         for kept in plan.kept:
             # Asked of the journal, not of the plan: what is shown is what is recorded.
-            record = again.get(kept.cell.position) or await self._step(kept.key, kept.cell, plan)
+            record = await self._kept(kept)
+            record = again.get(kept.cell.position, record)
             ran_here = kept.cell.position in again or self._desk.has_executed(kept.cell)
             orders.put(Show(kept.cell, record, restored=not ran_here))
             stopped = record.stopped
@@ -205,7 +236,12 @@ class _Run:
             stopped = record.stopped
             if stopped:
                 break
-        await self._desk.finish(stopped=stopped)
+        early = self._desk.ends_early and not stopped
+        await self._desk.finish(stopped=stopped or early)
+        if early:
+            number = self._desk.cells[self._desk.span.last or 0].index + 1
+            # The one way for a handler to pause: the rest is for another call.
+            raise RetryableError(f"ended after cell {number}, as it was told to")
         restored = len(plan.kept) - len(again)
         return {"cells": len(self._desk.cells), "restored": restored, "stopped": stopped}
 
@@ -219,7 +255,8 @@ class _Run:
             if step.is_open:
                 self._ctx.abandon_step(step, f"did not end: attempt {self._attempt} began")
         while True:
-            plan = plan_of(self._desk.cells, steps, self._unusable)
+            desk = self._desk
+            plan = plan_of(desk.cells, (*desk.known, *steps), self._unusable, desk.span)
             why_not = tuple(dict.fromkeys(self._unusable.values()))
             if not self._desk.is_used:
                 begin = Begin(self._attempt, replace(plan, notes=plan.notes + why_not))
@@ -249,6 +286,17 @@ class _Run:
         if why_not is not None:
             self._unusable[checkpoint] = why_not
         return why_not is None
+
+    async def _kept(self, kept: Kept) -> CellRecord:
+        """As the journal has it; what another run recorded is recorded here."""
+
+        async def known() -> CellRecord:
+            return kept.record
+
+        step = self._ctx.run_keyed(str(kept.key), kept.cell.name, known, _RECORDED)
+        record = await step
+        assert isinstance(record, CellRecord)
+        return record
 
     async def _step(self, key: StepKey, cell: Cell, plan: Plan) -> CellRecord:
         why_not = None

@@ -1,7 +1,7 @@
 """`nbdurable doctor`: what is well and what is not, with what to do; and a journal set aside.
 
-Each check is a function that looks at one thing and says one sentence. Nothing is repaired: what
-cannot be trusted is copied aside when that is asked for, and what would be lost is said.
+Each check is a function that looks at one thing and says one sentence. Nothing is modified but by
+`--repair` (see `repairing.py`), which says before what would be lost, and copies everything aside.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import platform
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import click
-from rich.text import Text
 
 from nbdurable import __version__
-from nbdurable.cli.exits import FAILED, NOT_FOUND, Refusal
+from nbdurable.cli.asking import destructive
+from nbdurable.cli.exits import NOT_FOUND, Refusal
+from nbdurable.cli.finding import Finding, exact_time, show_findings
 from nbdurable.cli.owner import Reached, is_journal, reached
-from nbdurable.cli.words import common, write_json, write_table
+from nbdurable.cli.repairing import repair
+from nbdurable.cli.words import common
 from nbdurable.client.picture import clock_time
 from nbdurable.engine.clock import WallClock
 from nbdurable.errors import JournalDamagedError, NbdurableError, SettingsError, StoreError
@@ -34,17 +35,10 @@ from nbdurable.settings.model import (
 )
 from nbdurable.settings.said import HOME
 from nbdurable.store import files, rescue
+from nbdurable.store import repair as repairs
 from nbdurable.store.disk import disk_use, shown_bytes
-from nbdurable.store.mark import MARK_FILE
 from nbdurable.wiring import journal_path
 
-Health = Literal["well", "note", "ill"]
-
-_MARKS: Final[dict[Health, tuple[str, str]]] = {
-    "well": ("✓", "green"),
-    "note": ("·", "yellow"),
-    "ill": ("✗", "red"),
-}
 # An absorb needs about as much as it moves, and a query may spill half a gigabyte.
 _FREE_BYTES_MIN: Final = 1024**3
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -52,23 +46,26 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _NEIGHBOURS: Final = ("duckdb", "msgspec")
 
 
-class Finding(NamedTuple):
-    """What one check has found. `todo` is empty where nothing is to be done."""
-
-    check: str
-    health: Health
-    says: str
-    todo: str = ""
-
-
 @click.command
-@click.option("--copy-aside", is_flag=True, help="Copy a journal that cannot be opened, first.")
+@click.option("--copy-aside", is_flag=True, help="Only copy a journal that cannot be opened.")
+@click.option("--repair", "is_repair", is_flag=True, help="Copy it aside, and mend what can be.")
+@destructive
 @common
-def doctor(copy_aside: bool, journal: Path | None, as_json: bool) -> None:
+def doctor(
+    copy_aside: bool,
+    is_repair: bool,
+    dry_run: bool,
+    yes: bool,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
     """Look at everything a journal needs, and say what is wrong and what to do.
 
-    Exits with 1 when something is ill.
+    With --repair, a journal that nobody has open is read whole, and made anew of what can be read;
+    --dry-run says what that would be. Exits with 1 when something is ill.
     """
+    if dry_run and not is_repair:
+        raise click.UsageError("nothing is done without --repair, so there is nothing to try")
     wrong: SettingsError | None = None
     try:
         settings = read_settings({"home": journal})
@@ -76,24 +73,16 @@ def doctor(copy_aside: bool, journal: Path | None, as_json: bool) -> None:
         # It is asked what is wrong, and this may not be all.
         wrong, settings = error, default_settings(journal)
     path = journal_path(settings.home)
+    findings: list[Finding] = []
     if copy_aside:
         findings = list(_aside(path))
-    else:
+    elif not is_repair:
         findings = [_versions(), _set(wrong), *_of_the_folder(path)]
         if is_journal(path):
             findings += asyncio.run(_of_the_journal(settings))
-    if as_json:
-        write_json([finding._asdict() for finding in findings])
-    else:
-        rows: list[tuple[Text, ...]] = []
-        for finding in findings:
-            mark, colour = _MARKS[finding.health]
-            rows.append((Text(mark, colour), Text(finding.check), Text(finding.says)))
-            if finding.todo:
-                rows.append((Text(), Text(), Text(f"→ {finding.todo}", "bold")))
-        write_table(("", "", ""), rows)
-    if any(finding.health == "ill" for finding in findings):
-        raise SystemExit(FAILED)
+    if is_repair:
+        findings += repair(path, WallClock().now_ms(), dry_run=dry_run, yes=yes, as_json=as_json)
+    show_findings(findings, as_json=as_json)
 
 
 def _versions() -> Finding:
@@ -145,7 +134,7 @@ def _of_the_folder(path: Path) -> Iterator[Finding]:
 async def _of_the_journal(settings: Settings) -> list[Finding]:
     """What whoever has it says, or what is found by opening it."""
     path = journal_path(settings.home)
-    found: list[Finding] = []
+    found = list(_payloads(path))
     try:
         async with reached(settings) as at_hand:
             found.append(_owner(at_hand))
@@ -153,11 +142,25 @@ async def _of_the_journal(settings: Settings) -> list[Finding]:
     except Refusal as refusal:
         found.append(Finding("owner", "ill", refusal.message))
     except JournalDamagedError as error:
-        todo = f"nbdurable doctor --copy-aside --journal {path}"
+        todo = f"nbdurable doctor --repair --dry-run --journal {path}"
         found.append(Finding("opening", "ill", str(error), todo))
     except NbdurableError as error:
         found.append(Finding("opening", "ill", str(error)))
     return found
+
+
+def _payloads(path: Path) -> Iterator[Finding]:
+    """Before anybody opens it; what is wrong beyond that is for whoever opens it to say."""
+    try:
+        named_count, missing = repairs.missing_files(path, WallClock().now_ms())
+    except NbdurableError:
+        return
+    if missing:
+        says = f"of {named_count} large payloads {len(missing)} are missing, e.g. {missing[0]}"
+        todo = f"nbdurable doctor --repair --dry-run --journal {path}"
+        yield Finding("payloads", "ill", says, todo)
+    else:
+        yield Finding("payloads", "well", f"all {named_count} large payloads are there")
 
 
 def _owner(at_hand: Reached) -> Finding:
@@ -217,17 +220,9 @@ def _how_far(path: Path, found: rescue.Readable) -> Finding:
     if not found.is_without_log:
         todo = "restore it from a backup, or move the journal away to begin a new one"
         return Finding(found.file, "ill", f"nothing of it can be read: {found.problem}", todo)
-    log, mark = path / f"{found.file}.wal", path / MARK_FILE
     lost = f"its log of {shown_bytes(found.log_bytes)} cannot be: {found.problem}"
-    todo = (
-        "restore it from a backup; or, giving up what was acknowledged after that, remove"
-        f" {log} and {mark}"
-    )
+    todo = f"nbdurable doctor --repair --journal {path}; or restore it from a backup"
     return Finding(found.file, "ill", f"{facts}; {lost}", todo)
-
-
-def exact_time(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, tz=UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _not_private(path: Path) -> Iterator[str]:

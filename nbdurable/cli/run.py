@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
+import msgspec
 
 # papermill's own code for it, so that scripts that call papermill need no change.
 KERNEL_DIED = 138
@@ -23,7 +27,13 @@ class _WithPapermillFlags(click.Command):
 @click.argument("notebook")
 @click.argument("output", required=False)
 @click.option("--run-id", metavar="NAME", help="Name of the run; made from its input otherwise.")
+@click.option(
+    "--from", "from_cell", metavar="CELL", help="Run again from this cell on: number, id or tag."
+)
+@click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
+@click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
+@click.option("--sent", is_flag=True, hidden=True, help="It was sent, with parameters on stdin.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -31,7 +41,11 @@ def run(
     notebook: str,
     output: str | None,
     run_id: str | None,
+    from_cell: str | None,
+    until_cell: str | None,
+    only_cell: str | None,
     no_check: bool,
+    sent: bool,
     **flags: object,
 ) -> None:
     """Run NOTEBOOK durably, into OUTPUT (NOTEBOOK-out.ipynb); the same command goes on with it.
@@ -43,11 +57,18 @@ def run(
 
     if "-" in (notebook, output):
         raise click.UsageError("a run has to be found again: give files, not pipes")
+    if sent:
+        # As they were sent: what is written for YAML may be read as something else.
+        parameters = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Any])
+        flags = {**flags, "parameters_raw": tuple(parameters.items()), "is_sent": True}
     output = output or command.default_output(notebook)
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))
     try:
-        command.run_notebook(notebook, output, flags, run_id=run_id, checks=not no_check)
+        cells = {"from_cell": from_cell, "until_cell": until_cell, "only_cell": only_cell}
+        command.run_notebook(
+            notebook, output, flags, run_id=run_id, checks=not no_check, cells=cells
+        )
     except command.failed_cell_errors() as error:
         click.echo(str(error), err=True)
         click.echo(f"Error: a cell failed. The same command goes on from it ({output}).", err=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +17,8 @@ from nbdurable.schedules.keeping import Schedules, ms_of, spec_of
 from nbdurable.schedules.service import Kept
 from nbdurable.schedules.service import view as view_of
 from nbdurable.schedules.times import check
+from nbdurable.sharing.starting import start_owner
 
-# As long as nobody needs it; a schedule does, for as long as it is there.
-_IDLE_EXIT: Final = "10m"
 _NOBODY: Final = "nothing is running that could; start `nbdurable up`"
 _KINDS: Final[dict[str, Literal["service", "object", "workflow"]]] = {
     "service": "service",
@@ -116,7 +113,7 @@ def add(
 
     view, is_alone = ask(journal, work)
     if is_alone and not no_start:
-        view["kept_by"] = f"`nbdurable up` (pid {_start_owner(journal)})"
+        view["kept_by"] = f"`nbdurable up` (pid {start_owner(journal)})"
     _show(view, as_json=as_json)
 
 
@@ -240,19 +237,3 @@ def _next(view: dict[str, Any]) -> str:
     if view["paused"]:
         return "paused"
     return f"{view['next'] or 'never'}{' (overdue)' if view['overdue'] else ''}"
-
-
-def _start_owner(journal: Path | None) -> int:
-    """A process of its own that outlives this one; returns its pid."""
-    where = [] if journal is None else ["--journal", str(journal)]
-    ports = ["--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(  # noqa: S603 - our own program, and no shell.
-        [sys.executable, "-m", "nbdurable", "up", "--idle-exit", _IDLE_EXIT, *ports, *where],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    # Nobody waits for it, as it outlives this command; Popen would warn of that.
-    process.returncode = 0
-    return process.pid

@@ -160,6 +160,14 @@ class EngineClient(CallingClient, Looks, Deeds):
         invocation_id = keyed_invocation_id(service, key, run, None, scope)
         return await self.output(invocation_id, serde or output_serde)
 
+    async def read_value(self, recorded: bytes, serde: Serde[Any] = DEFAULT_SERDE) -> Any:
+        """What a handler has written with this serde, e.g. one of `operator().state()`.
+
+        Raises:
+            SerializationError: It was written with another, or cannot be read here.
+        """
+        return await (await self._wires.get()).read(serde, recorded)
+
     # -- code ---------------------------------------------------------------------------------
 
     async def register(

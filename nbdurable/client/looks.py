@@ -18,6 +18,7 @@ from nbdurable.client.questions import (
     InvocationAndJournal,
     JournalChanges,
     JournalPart,
+    KeyedSteps,
     LastError,
     Listed,
     MeantInvocations,
@@ -89,6 +90,13 @@ class Looks(Asking):
         return await self._ask(
             EntryText(invocation_id=InvocationId(invocation_id), entry_index=entry_index)
         )
+
+    async def keyed_steps(self, invocation_id: str) -> list[tuple[str, bytes | None]]:
+        """The steps of a keyed journal in the order they began, and what they came to, in bytes.
+
+        A step that failed, did not end, or whose bytes are lost, has None.
+        """
+        return await self._ask(KeyedSteps(invocation_id=InvocationId(invocation_id)))
 
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""

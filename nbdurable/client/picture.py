@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from nbdurable.client.views import EntryView, InvocationView, first_line
 from nbdurable.core.values import Question
+from nbdurable.invoker.seal import MARK as PICKLE
 
 # Enough to tell one run from another by eye, and to type.
 SHORT_ID_CHARS: Final = 14
@@ -327,7 +328,9 @@ def _cut(text: str) -> str:
 
 
 def readable(value: bytes) -> Any:
-    """JSON as it is; what is none, as text."""
+    """JSON as it is; a pickle by its size; what is neither, as text."""
+    if value.startswith(PICKLE):
+        return f"a pickle of {len(value):,} bytes"
     try:
         return json.loads(value)
     except ValueError:

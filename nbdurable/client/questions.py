@@ -16,14 +16,16 @@ import msgspec
 from nbdurable.client.entry_text import entry_text
 from nbdurable.client.journal import JournalFold, journal_view
 from nbdurable.client.views import EntryView, InvocationView, invocation_view
-from nbdurable.core.facts import Completed
+from nbdurable.core.commands import RunCommand
+from nbdurable.core.facts import Completed, EntryAppended, NotificationAppended
 from nbdurable.core.ids import InvocationId, deployment_id
 from nbdurable.core.manifest import ServiceManifest
+from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.proposals import RestartInvocation
 from nbdurable.core.rules.editing import version_of
 from nbdurable.core.settings import Settings
 from nbdurable.core.state import EngineState, Invocation, ServiceState, Status
-from nbdurable.core.values import ErrorReport, Failure, ObjectId, Target
+from nbdurable.core.values import ErrorReport, Failure, ObjectId, Success, Target
 from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
 from nbdurable.errors import InvocationNotFoundError
@@ -233,6 +235,31 @@ class EntryText(Question[str], frozen=True, kw_only=True):
         return entry_text(engine.vault.shown_journal(inv), self.entry_index)
 
 
+class KeyedSteps(Question[list[tuple[str, bytes | None]]], frozen=True, kw_only=True):
+    """The steps of a keyed journal in the order they began, and what they came to, in bytes.
+
+    None for one that failed, did not end, or whose bytes are lost.
+    """
+
+    answered = list[tuple[str, bytes | None]]
+    invocation_id: InvocationId
+
+    def answer(self, engine: Engine) -> list[tuple[str, bytes | None]]:
+        steps: dict[int, tuple[str, bytes | None]] = {}
+        for record in engine.vault.shown_journal(_found(engine, self.invocation_id)):
+            payload = record.payload if isinstance(record.payload, bytes) else None
+            match record.fact:
+                case EntryAppended(command=RunCommand(completion_id=known, step_key=str(key))):
+                    steps[known] = key, None
+                case NotificationAppended(
+                    notification=CompletionNotification(completion_id=known, result=Success())
+                ) if known in steps:
+                    steps[known] = steps[known][0], payload
+                case _:
+                    pass
+        return list(steps.values())
+
+
 class LastError(Question[ErrorReport | None], frozen=True, kw_only=True):
     """Why the last attempt failed, with its stack; None if none did, or since a restart."""
 
@@ -333,6 +360,7 @@ AnyQuestion = (
     | InvocationAndJournal
     | JournalChanges
     | EntryText
+    | KeyedSteps
     | LastError
     | OutcomeSoFar
     | RestartOf

@@ -14,7 +14,8 @@ from hashlib import sha256
 
 from nbdurable.errors import SerializationError
 
-_MARK = b"nbdurable-pickle-1\0"
+# What every sealed pickle begins with.
+MARK = b"nbdurable-pickle-1\0"
 _SIGNATURE_BYTES = 32
 
 
@@ -26,7 +27,7 @@ class Seal:
 
     def close(self, payload: bytes) -> bytes:
         """Nothing stays nothing."""
-        return _MARK + self._sign(payload) + payload if payload else b""
+        return MARK + self._sign(payload) + payload if payload else b""
 
     def open(self, sealed: bytes) -> bytes:
         """What was sealed.
@@ -36,9 +37,9 @@ class Seal:
         """
         if not sealed:
             return b""
-        begin = len(_MARK) + _SIGNATURE_BYTES
-        signature, payload = sealed[len(_MARK) : begin], sealed[begin:]
-        is_ours = sealed.startswith(_MARK) and hmac.compare_digest(signature, self._sign(payload))
+        begin = len(MARK) + _SIGNATURE_BYTES
+        signature, payload = sealed[len(MARK) : begin], sealed[begin:]
+        is_ours = sealed.startswith(MARK) and hmac.compare_digest(signature, self._sign(payload))
         if not is_ours:
             raise SerializationError(
                 "was not written by a handler or step of this journal, and reading a pickle runs"

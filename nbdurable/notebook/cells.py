@@ -14,6 +14,8 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -21,9 +23,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbdurable.client.picture import handy_name
 from nbdurable.client.views import InvocationView
+from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import Loaded
 from nbdurable.errors import DefinitionError, NbdurableError, TerminalError
 from nbdurable.notebook.bound import BoundDefinition
+from nbdurable.notebook.left import keeping
 from nbdurable.notebook.options import CellOptions
 from nbdurable.notebook.parse import MAIN, CellKind, FunctionCell, read_cell
 from nbdurable.notebook.session import Session
@@ -33,11 +37,31 @@ from nbdurable.sdk.definition import Definition
 
 Fn = Callable[..., Any]
 
+# How the origin of a run cell ends: its source is none of functions.
+RUN_ORIGIN: Final = ", a run"
 _ABSENT: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """`told` is the line for the user; `functions` define those of a run cell."""
+
+    definition: Definition
+    loaded: Loaded
+    told: str
+    functions: CodeType
+
+
 def run_cell(session: Session, kind: CellKind, options: CellOptions, line: str, body: str) -> str:
-    """Define, register and bind what a cell says; return what to tell the user.
+    """Define and register what a cell says, and bind its name; return what to tell the user."""
+    defined = define(session, kind, options, line, body)
+    bound = BoundDefinition(session, defined.definition)
+    session.shell.user_ns[options.name] = bound
+    return defined.told
+
+
+def define(session: Session, kind: CellKind, options: CellOptions, line: str, body: str) -> Defined:
+    """Define and register what a cell says.
 
     Args:
         line: What stands after `%%durable_…`, for the source that tracebacks show.
@@ -52,22 +76,26 @@ def run_cell(session: Session, kind: CellKind, options: CellOptions, line: str, 
     cell, filename = _read(shell, kind, name, line, body, count)
     # Before the cell's own code: a cell that cannot be registered is better not run.
     client = session.client
+    _check_name(client.wait(client.services()), kind, name)
     functions = _execute(shell, cell, filename)
     try:
         definition = _define(session, cell, functions, options)
     except DefinitionError as error:
         raise UsageError(str(error)) from None
     before = _runs_of(client.wait(client.invocations()), name)
+    origin = f"Cell In[{count}]{RUN_ORIGIN if kind == 'run' else ''}"
     registering = client.register(
-        definition, digest=cell.digest, source=body, origin=f"Cell In[{count}]", pin=pin
+        definition, digest=cell.digest, source=body, origin=origin, pin=pin
     )
+    session.has_code = True
     try:
         loaded = client.wait(registering)
     except NbdurableError as error:
         session.forget_dead_engine(error)
         raise UsageError(str(error)) from None
-    shell.user_ns[name] = BoundDefinition(session, definition)
-    return announcement(name, cell.handlers, loaded, before, pin=pin)
+    handlers = () if kind == "run" else cell.handlers
+    told = announcement(name, handlers, loaded, before, pin=pin)
+    return Defined(definition, loaded, told, compile(cell.functions, filename, "exec"))
 
 
 def announcement(
@@ -88,7 +116,8 @@ def announcement(
     if not loaded.is_new:
         first = f"unchanged (revision {loaded.revision})"
     elif loaded.revision == 1:
-        first = f"revision 1, handler{'s'[: len(handlers) > 1]} {', '.join(handlers)}"
+        named = f", handler{'s'[: len(handlers) > 1]} {', '.join(handlers)}" if handlers else ""
+        first = f"revision 1{named}"
     else:
         first = f"revision {loaded.revision}"
     if failed:
@@ -128,6 +157,8 @@ def _read(
     shell: InteractiveShell, kind: CellKind, name: str, line: str, body: str, count: int
 ) -> tuple[FunctionCell, str]:
     tree, filename = parsed(shell, f"%%durable_{kind} {line}", body, count)
+    if kind == "run":
+        _check_as_a_cell(shell, tree, filename)
     try:
         return read_cell(kind, name, tree), filename
     except DefinitionError as error:
@@ -157,6 +188,23 @@ def parsed(
         raise CellSyntaxError(shell, error) from None
     assert isinstance(tree, ast.Module)
     return tree, filename
+
+
+def _check_name(known: list[ServiceManifest], kind: CellKind, name: str) -> None:
+    """Neither is the next revision of the other: their runs and keys are not alike."""
+    for one in known:
+        was_run = (one.origin or "").endswith(RUN_ORIGIN)
+        if one.name == name and was_run != (kind == "run"):
+            what = "run" if was_run else one.type.replace("_", " ")
+            raise UsageError(f"there is a {what} {name} already; give this another name")
+
+
+def _check_as_a_cell(shell: InteractiveShell, tree: ast.Module, filename: str) -> None:
+    """What Python would refuse in a cell, such as `return`, it would not in a function."""
+    try:
+        compile(tree, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError as error:
+        raise CellSyntaxError(shell, error) from None
 
 
 def _execute(shell: InteractiveShell, cell: FunctionCell, filename: str) -> dict[str, Any]:
@@ -210,6 +258,11 @@ def _define(
                 mark = main if name == MAIN else workflow.handler()
                 mark(_witnessed(session, fn))
             return workflow
+        case "run":
+            of_cell, given_names = Workflow(cell.name, **given), session.shell.user_ns
+            fn = keeping(functions[MAIN], cell.sets, given_names, session.remember_left)
+            of_cell.main(workflow_retention=options.retention)(_witnessed(session, fn))
+            return of_cell
 
 
 def _witnessed(session: Session, fn: Fn) -> Fn:

@@ -18,11 +18,14 @@ from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
 from nbdurable.notebook.options import (
     read_options,
+    read_run_options,
     read_step_options,
     with_cell_options,
+    with_run_options,
     with_step_options,
 )
 from nbdurable.notebook.parse import CellKind
+from nbdurable.notebook.run_cells import RunOfCell, run_as_one
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.step_cells import StepCells
@@ -75,6 +78,21 @@ class DurableMagics(Magics):
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
         print(told)  # noqa: T201 - a magic speaks to the cell.
+
+    @with_run_options
+    @cell_magic
+    def durable_run(self, line: str, cell: str) -> RunOfCell:
+        """The cell is one run: its steps are journaled, and it may await. ctx is there.
+
+        If the kernel dies, run the cell again: the run goes on after its last finished step. Once
+        it has ended, its variables and result are restored; an edited cell runs anew.
+        """
+        options = read_run_options(self.durable_run, line)
+        try:
+            return run_as_one(self.session, options, line, cell)
+        except NbdurableError as error:
+            self.session.forget_dead_engine(error)
+            raise UsageError(str(error)) from None
 
     @line_cell_magic
     def durable(self, line: str, cell: str | None = None) -> Any:

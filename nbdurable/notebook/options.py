@@ -1,10 +1,11 @@
-"""What may stand after `%%durable_workflow Name` and `%%durable_step name`."""
+"""What may stand after `%%durable_workflow Name`, `%%durable_step name`, `%%durable_run name`."""
 
 # IPython annotates magics in part.
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
 from __future__ import annotations
 
-from dataclasses import dataclass
+from argparse import Namespace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,12 +15,15 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from nbdurable.durations import parse_duration
 from nbdurable.sdk.options import InvocationRetryPolicy
 
-_ARGUMENTS: Final = (
-    argument("name", help="What it is called, and the name the cell binds."),
-    argument("--pin", action="store_true", help="Unfinished runs keep the code they have."),
+_OF_RUNS: Final = (
     argument("--retries", type=int, help="How often a failed attempt is tried again; 69."),
     argument("--timeout", help="An attempt without progress for so long is cut off, e.g. 10m."),
     argument("--retention", help="How long finished runs are kept, e.g. 7d."),
+)
+_ARGUMENTS: Final = (
+    argument("name", help="What it is called, and the name the cell binds."),
+    argument("--pin", action="store_true", help="Unfinished runs keep the code they have."),
+    *_OF_RUNS,
     argument("--private", action="store_true", help="Called by handlers only."),
 )
 
@@ -64,6 +68,36 @@ class StepOptions:
     fresh: bool = False
 
 
+_RUN_ARGUMENTS: Final = (
+    argument("name", help="What the run is called; %%durable ls shows it as NAME/KEY."),
+    argument("--key", help="What tells it from other runs of this cell; the notebook's name."),
+    argument("--fresh", action="store_true", help="Run it even if it has run."),
+    *_OF_RUNS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`of_cell` are those that any cell of handlers has."""
+
+    of_cell: CellOptions
+    key: str | None = None
+    fresh: bool = False
+
+
+def with_run_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
+    """The decorators of the run cell's magic."""
+    for one in reversed(_RUN_ARGUMENTS):
+        magic = one(magic)
+    return magic_arguments()(magic)
+
+
+def read_run_options(magic: Any, line: str) -> RunOptions:  # noqa: ANN401 - the same.
+    """Raises UsageError, one line that says what to write."""
+    args = parse_argstring(magic, line)
+    return RunOptions(_options_of(args), key=args.key, fresh=args.fresh)
+
+
 def with_step_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
     """The decorators of the step cell's magic."""
     for one in reversed(_STEP_ARGUMENTS):
@@ -91,15 +125,17 @@ def with_cell_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython mak
 def read_options(magic: Any, line: str) -> CellOptions:  # noqa: ANN401 - the same.
     """Raises UsageError, one line that says what to write."""
     args = parse_argstring(magic, line)
+    return replace(_options_of(args), pin=args.pin, private=args.private)
+
+
+def _options_of(args: Namespace) -> CellOptions:
     if args.retries is not None and args.retries < 0:
         raise UsageError("--retries is how often more than once, so 0 or more")
     return CellOptions(
         name=args.name,
-        pin=args.pin,
         retries=args.retries,
         timeout=_duration("--timeout", args.timeout),
         retention=_duration("--retention", args.retention),
-        private=args.private,
     )
 
 

@@ -1,7 +1,7 @@
 """What a function cell says: its handlers, its helpers, its digest. Pure: text in, a tree out.
 
 Top-level functions whose first parameter is `ctx` are handlers, everything else is the cell's own.
-A refusal is one line that says what to write.
+The whole of a run cell is one handler. A refusal is one line that says what to write.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import ast
 import keyword
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Literal
 
 from nbdurable.errors import DefinitionError
+from nbdurable.notebook.assigned import assigned
 
-CellKind = Literal["service", "object", "workflow"]
+CellKind = Literal["service", "object", "workflow", "run"]
 
 CONTEXT: Final = "ctx"
 MAIN: Final = "run"
 SHARED: Final = "shared"
 DIGEST_BYTES: Final = 16
+# What the function of a run cell is given besides its ctx: the notebook's names.
+GIVEN: Final = "__notebook__"
 
+_FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _EXAMPLES: Final = {
     "service": "async def greet(ctx, name)",
     "object": "async def add(ctx, amount)",
@@ -31,7 +35,10 @@ _EXAMPLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FunctionCell:
-    """`tree` is what to compile: the cell without its `@shared` marks."""
+    """`tree` is what to compile: the cell without its `@shared` marks, or as a function.
+
+    `sets` are the variables of a run cell, `functions` what it defines with `def`.
+    """
 
     kind: CellKind
     name: str
@@ -39,6 +46,8 @@ class FunctionCell:
     handlers: tuple[str, ...]
     shared: frozenset[str]
     digest: str
+    sets: frozenset[str] = frozenset()
+    functions: ast.Module = field(default_factory=lambda: ast.Module([], []))
 
 
 def read_cell(kind: CellKind, name: str, tree: ast.Module) -> FunctionCell:
@@ -47,6 +56,8 @@ def read_cell(kind: CellKind, name: str, tree: ast.Module) -> FunctionCell:
     Raises:
         DefinitionError: One line that says what to write.
     """
+    if kind == "run":
+        return _read_run(name, tree)
     if not name.isidentifier() or keyword.iskeyword(name):
         raise DefinitionError(
             f"the cell binds its name, and {name!r} is no Python name; write: "
@@ -70,9 +81,50 @@ def read_cell(kind: CellKind, name: str, tree: ast.Module) -> FunctionCell:
     return FunctionCell(kind, name, tree, tuple(names), shared, digest)
 
 
+def as_run(tree: ast.Module) -> ast.Module:
+    """The statements as the body of `async def run(ctx, __notebook__)`. Takes the tree over.
+
+    It returns the value of a last expression, and its variables by name. A name that it sets has
+    the notebook's value until then, as in any other cell: `total = total + 1`.
+    """
+    body, result = list(tree.body), ast.parse("None", mode="eval").body
+    if body and isinstance(last := body[-1], ast.Expr):
+        body.pop()
+        result = last.value
+    own = assigned(tree.body) - {CONTEXT}
+    known = "".join(f"if {name!r} in {GIVEN}: {name} = {GIVEN}[{name!r}]\n" for name in sorted(own))
+    frame = ast.parse(f"async def {MAIN}({CONTEXT}, {GIVEN}):\n return None, locals()\n")
+    function = frame.body[0]
+    assert isinstance(function, ast.AsyncFunctionDef)
+    returned = function.body[0]
+    assert isinstance(returned, ast.Return)
+    assert isinstance(returned.value, ast.Tuple)
+    ast.increment_lineno(returned, (tree.body[-1].lineno if tree.body else 1) - returned.lineno)
+    returned.value.elts[0] = result
+    function.body = [*ast.parse(known).body, *body, returned]
+    return frame
+
+
+def _read_run(name: str, tree: ast.Module) -> FunctionCell:
+    if not tree.body:
+        raise DefinitionError("the cell is empty; write what it does, e.g. await ctx.run_typed(…)")
+    digest, sets = _digest("run", name, tree), assigned(tree.body) - {CONTEXT}
+    functions = [one for one in tree.body if isinstance(one, _FUNCTION)]
+    return FunctionCell(
+        kind="run",
+        name=name,
+        tree=as_run(tree),
+        handlers=(MAIN,),
+        shared=frozenset(),
+        digest=digest,
+        sets=sets - {function.name for function in functions},
+        functions=ast.Module([*functions], []),
+    )
+
+
 def _handlers(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(statement, _FUNCTION):
             parameters = [*statement.args.posonlyargs, *statement.args.args]
             if parameters and parameters[0].arg == CONTEXT:
                 yield statement

@@ -8,6 +8,7 @@ import of another cell, it finds in the present namespace or not at all: that is
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
+import ast
 import builtins
 import dis
 import types
@@ -18,9 +19,10 @@ from typing import Final
 from IPython.core.error import UsageError
 
 from nbdurable.core.manifest import ServiceManifest
-from nbdurable.notebook.cells import run_cell
+from nbdurable.notebook.assigned import assigned
+from nbdurable.notebook.cells import RUN_ORIGIN, define, run_cell
 from nbdurable.notebook.options import CellOptions
-from nbdurable.notebook.parse import CellKind
+from nbdurable.notebook.parse import CONTEXT, CellKind
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.widgets.views_html import Sentence
@@ -56,19 +58,22 @@ def _waited_for(session: Session) -> list[str]:
 
 def _restored(session: Session, manifest: ServiceManifest) -> str:
     """Run one cell; the line that says what came of it."""
-    source, name = manifest.source, manifest.name
-    if source is None or not (manifest.origin or "").startswith(_CELL):
-        where = f"by {manifest.origin}" if manifest.origin else "in a module or script"
+    source, name, origin = manifest.source, manifest.name, manifest.origin or ""
+    if source is None or not origin.startswith(_CELL):
+        where = f"by {origin}" if origin else "in a module or script"
         return f"{name}: it was defined {where}, and not by a cell; import it, or run that again"
     options = _options(manifest)
     try:
-        told = run_cell(session, _KINDS[manifest.type], options, name, source)
+        if origin.endswith(RUN_ORIGIN):
+            told = define(session, "run", options, name, source).told
+        else:
+            told = run_cell(session, _KINDS[manifest.type], options, name, source)
     except UsageError as error:
         return f"{name}: not restored: {error}"
     except Exception as error:  # noqa: BLE001 - border: the user's code, in another namespace.
         return f"{name}: not restored: {type(error).__name__}: {error}; run what it needs first"
     handlers = {handler.name for handler in manifest.handlers}
-    missing = [one for one in _missing(session, source) if one not in handlers]
+    missing = [one for one in _missing(session, source) if one not in handlers | {CONTEXT}]
     misses = f"; it misses {', '.join(missing)}: run the cells that define them" if missing else ""
     return f"{told}{misses}"
 
@@ -92,9 +97,11 @@ def _duration(ms: int | None) -> timedelta | None:
 
 def _missing(session: Session, source: str) -> list[str]:
     """Names that the cell's code looks up outside itself, and that nothing has."""
-    shell = session.shell
-    code = compile(shell.transform_cell(source), "<restored>", "exec")
-    present = shell.user_ns.keys() | vars(builtins).keys()
+    shell, flags = session.shell, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    text = shell.transform_cell(source)
+    code = compile(text, "<restored>", "exec", flags)
+    own = assigned(ast.parse(text).body)
+    present = shell.user_ns.keys() | vars(builtins).keys() | own
     return sorted({name for name in _looked_up(code) if name not in present})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,32 +17,46 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting, joined
+from nbdurable.notebook.left import Left
 from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
 from nbdurable.wiring import journal_path
 
+if TYPE_CHECKING:
+    from nbdurable.server.options import ServeOptions
+    from nbdurable.server.serving import Serving
+
 logger = logging.getLogger("nbdurable")
 
 # Stacks of failures are kept for as many runs as a person may still be looking at.
 STACKS_MAX: Final = 1_000
+# A cell takes what its run has left at once; those that nobody takes must not fill the memory.
+LEFT_MAX: Final = 4
 # Loading the extension takes a third of that; what it takes to listen must not hold it up.
 LISTENS_AFTER_S: Final = 0.5
 
 
 class Session:
-    """Mutable; owned by the kernel's main thread, except for `stacks`, which handlers fill.
+    """Mutable; owned by the kernel's main thread, except for `stacks` and `left`.
+
+    Those are what handlers fill.
 
     Attributes:
         stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
             terminal errors.
+        has_code: Whether anything was defined here.
+        left: What run cells that ended in this kernel leave, until it is put into the namespace.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.screen = Screen()
         self.stacks: OrderedDict[str, str] = OrderedDict()
+        self.left: OrderedDict[str, Left] = OrderedDict()
+        self.has_code = False
         self._engine: SharedEngine | None = None
+        self._serving: Serving | None = None
         self._gone: str | None = None
         self._has_ended = False
 
@@ -56,6 +70,10 @@ class Session:
     @property
     def is_open(self) -> bool:
         return self._engine is not None
+
+    @property
+    def is_owner(self) -> bool:
+        return self._engine is not None and self._engine.is_owner
 
     @property
     def client(self) -> EngineClient:
@@ -86,10 +104,31 @@ class Session:
         except UsageError as error:
             print(error)  # noqa: T201 - a magic speaks to the cell.
 
+    def serve(self, options: ServeOptions) -> None:
+        """Serve the engine there instead of where this has served it before.
+
+        Raises:
+            NbdurableError: It is another process's, or the address is taken.
+        """
+        from nbdurable.server.serving import serve
+
+        assert self._engine is not None, "it is open"
+        before, self._serving = self._serving, None
+        if before is not None:
+            before.close()
+        serving = serve(self._engine, options)
+        serving.start()
+        self._serving = serving
+
     def remember_stack(self, invocation_id: str, stack: str) -> None:
         self.stacks[invocation_id] = stack
         while len(self.stacks) > STACKS_MAX:
             self.stacks.popitem(last=False)
+
+    def remember_left(self, invocation_id: str, left: Left) -> None:
+        self.left[invocation_id] = left
+        while len(self.left) > LEFT_MAX:
+            self.left.popitem(last=False)
 
     def forget_dead_engine(self, error: NbdurableError) -> None:
         """After these the engine answers nothing any more; the next use opens the journal anew.
@@ -109,10 +148,13 @@ class Session:
     def close(self) -> None:
         """Best effort, also at exit: correctness never depends on it."""
         engine, self._engine = self._engine, None
+        serving, self._serving = self._serving, None
         self.screen.close()
         self.screen = Screen()
         if engine is not None:
             try:
+                if serving is not None:
+                    serving.close()
                 engine.close()
             except Exception:  # border: nobody is left to tell.
                 logger.debug("the journal was not closed in order", exc_info=True)

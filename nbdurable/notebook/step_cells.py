@@ -114,6 +114,7 @@ class StepCells:
         if self._registered_with is not client:
             client.wait(client.register(self._workflow, digest=DIGEST, origin="a step cell"))
             self._registered_with = client
+            self._session.has_code = True
 
     def _found(self, key: str) -> Recorded | str | None:
         """What is recorded; why it cannot be read; None where there is nothing."""
@@ -206,11 +207,11 @@ def _awaits(tree: ast.Module) -> bool:
 
 def _key(shell: InteractiveShell, options: StepOptions, body: str) -> str:
     digest = blake2b(body.strip().encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    parts = (_notebook(shell), options.name, options.key, digest)
+    parts = (notebook_name(shell), options.name, options.key, digest)
     return "/".join(part for part in parts if part)
 
 
-def _notebook(shell: InteractiveShell) -> str:
+def notebook_name(shell: InteractiveShell) -> str:
     """What the front end calls it; empty where it says nothing."""
     said = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
     return PurePath(said).name

@@ -28,6 +28,7 @@ from nbdurable.notebook.replies import approve, reject
 from nbdurable.notebook.restore import restore
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import nearest
+from nbdurable.notebook.up import up
 from nbdurable.notebook.upkeep import doctor, export, state
 from nbdurable.notebook.widgets.views_html import Sentence
 from nbdurable.sdk import DefaultSerde
@@ -56,6 +57,8 @@ HELP: Final = """\
 %durable state SERVICE/KEY [NAME [JSON]]   what a key holds; with a value, put it there
 %durable export FOLDER [ID]                the journal as Parquet; --no-payloads for a bug report
 %durable doctor                            what is well and what is not
+%durable up [--ingress HOST:PORT] …        where it is served over HTTP; --admin, --no-token
+%durable up --detach                       have a process keep it that outlives this kernel
 %durable sql SELECT …                      ask the journal; or %%durable sql [NAME] above a query
 %durable nest                              let code call run_until_complete in this kernel
 ID is an id, its beginning, Service/key, or a workflow's key."""
@@ -209,6 +212,7 @@ VERBS: Final[dict[str, Verb]] = {
     "state": state,
     "export": export,
     "doctor": doctor,
+    "up": up,
     "nest": nest,
 }
 

@@ -75,9 +75,11 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
     }
 )
 
+NOTHING_MODIFIED: Final = "Nothing was modified."
 _WAY_OUT = (
-    "Nothing was modified. First `nbdurable doctor --copy-aside`, which also says how far it can "
-    "be read; then restore it from a backup, or move it away to begin a new journal."
+    f"{NOTHING_MODIFIED} `nbdurable doctor --repair --dry-run` says how far it can be read, and "
+    "without --dry-run copies it aside and makes it anew of that; or restore it from a backup, or "
+    "move it away to begin a new journal."
 )
 
 

@@ -75,7 +75,8 @@ def _migrate(writer: duckdb.DuckDBPyConnection, database: str) -> None:
         writer.execute(QUERIES["commit_absorb"])
 
 
-def _fill_snapshot(writer: duckdb.DuckDBPyConnection) -> None:
+def fill_snapshot(writer: duckdb.DuckDBPyConnection) -> None:
+    """From all of base.fact, where there is none. Inside a transaction, or alone with it."""
     _, _, absorbed = one(writer, "base_meta")
     for first in range(1, absorbed + 1, _LSNS_AT_ONCE):
         fold_into_snapshot(writer, first, min(first + _LSNS_AT_ONCE - 1, absorbed))
@@ -83,5 +84,5 @@ def _fill_snapshot(writer: duckdb.DuckDBPyConnection) -> None:
 
 # Projections that a step adds are made by the code that keeps them.
 _FILLS: Final[dict[tuple[str, int], Callable[[duckdb.DuckDBPyConnection], None]]] = {
-    ("base", 2): _fill_snapshot,
+    ("base", 2): fill_snapshot,
 }

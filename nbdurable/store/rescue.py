@@ -22,6 +22,8 @@ from nbdurable.store.sql import QUERIES
 
 # A write-ahead log that is out of the way while a database is read without it.
 _UNREADABLE: Final = ".unreadable"
+# Of the name of a copy, between the journal's and the time.
+ASIDE: Final = "-aside-"
 
 
 class Readable(NamedTuple):
@@ -49,17 +51,26 @@ def copy_aside(folder: Path, now_ms: int) -> Path:
     Raises:
         JournalHeldError: Somebody has it open, so it is not what is on the disk alone.
     """
-    at = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
-    copy = folder.with_name(f"{folder.name}-aside-{at:%Y%m%dT%H%M%SZ}")
     lock = OwnerLock(folder, lambda: now_ms)
     lock.acquire()
     try:
-        shutil.copytree(
-            folder, copy, symlinks=True, ignore=shutil.ignore_patterns(LOCK_FILE, OWNER_FILE)
-        )
-        copy.chmod(0o700)
+        return copy_files(folder, now_ms)
     finally:
         lock.release()
+
+
+def copy_files(folder: Path, now_ms: int) -> Path:
+    """The same, by whoever holds the lock already, and has no database open."""
+    at = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
+    name = f"{folder.name}{ASIDE}{at:%Y%m%dT%H%M%SZ}"
+    copy, number = folder.with_name(name), 1
+    while copy.exists():
+        number += 1
+        copy = folder.with_name(f"{name}-{number}")
+    shutil.copytree(
+        folder, copy, symlinks=True, ignore=shutil.ignore_patterns(LOCK_FILE, OWNER_FILE)
+    )
+    copy.chmod(0o700)
     return copy
 
 

@@ -6,7 +6,20 @@ import json
 import math
 from typing import NamedTuple
 
-from nbdurable.batch.cells import CellRecord, Plan, RecordSerde, StepKey, cells_of, plan_of
+import pytest
+
+from nbdurable.batch.cells import (
+    CellNotFoundError,
+    CellRecord,
+    Plan,
+    RecordSerde,
+    Span,
+    StepKey,
+    adopted,
+    cells_of,
+    plan_of,
+    position_of,
+)
 
 SERDE = RecordSerde()
 
@@ -183,3 +196,47 @@ def test_outputs_that_are_no_strict_json_come_back():
     output = {"output_type": "display_data", "data": {"application/json": [math.nan]}}
     record = SERDE.deserialize(ran(cell, outputs=[output]).payload)
     assert math.isnan(record.outputs[0]["data"]["application/json"][0])
+
+
+def test_a_span_runs_from_its_first_cell_and_not_past_its_last():
+    """Whatever has finished; what lies before is kept as ever."""
+    notebook = cells("a", "b", "c", "d")
+    steps = [ran(cell) for cell in notebook]
+    plan = plan_of(notebook, steps, span=Span(first=2))
+    assert (shape(plan), plan.checkpoint) == (([0, 1], [2, 3]), "cp-1")
+    assert plan.notes == ("cell 3 and what follows it is to run again",)
+    assert shape(plan_of(notebook, steps, span=Span(first=1, last=2))) == ([0], [1, 2])
+    assert shape(plan_of(notebook, steps[:1], span=Span(last=2))) == ([0], [1, 2])
+    assert shape(plan_of(notebook, steps[:3], span=Span(last=1))) == ([0, 1, 2], [])
+
+
+def test_a_cell_is_named_by_its_number_id_or_tag():
+    """A number counts prose too, as the output notebook shows it."""
+    notebook = [
+        markdown("# prose"),
+        {**code("a", "load"), "id": "3f2a"},
+        code("b", "twice"),
+        code("c", "twice"),
+    ]
+    found = cells_of(notebook, "python3")
+    assert [position_of(name, notebook, found) for name in ("2", "load", "3f2a", "4")] == [
+        0,
+        0,
+        0,
+        2,
+    ]
+    for name, why in (
+        ("1", "cell 1 is not code that runs"),
+        ("5", "no cell has the number, id or tag '5'; the notebook has cells 1 to 4"),
+        ("twice", "2 cells have"),
+    ):
+        with pytest.raises(CellNotFoundError, match=why):
+            position_of(name, notebook, found)
+
+
+def test_what_another_run_recorded_comes_before_what_this_one_does():
+    """Else a step of this run could be taken for one of that."""
+    a, b = cells("a", "b")
+    (known,) = adopted([ran(a, 3)])
+    assert StepKey.parse(known.key) == (0, a.digest, 0, False)
+    assert shape(plan_of((a, b), [known])) == ([0], [1])

@@ -187,3 +187,48 @@ def test_pipes_are_refused_with_the_reason(folder):
     refused = nbdurable("run", "-", *QUIET)
     assert refused.exit_code == 2
     assert "give files, not pipes" in refused.stderr
+
+
+def test_a_run_can_end_early_go_on_and_run_cells_again(folder):
+    """Also when it is over: what lies before is taken from the run that was."""
+    write(
+        folder,
+        mark("a") + "; n = [1]",
+        (mark("b") + "; n.append(len(n) + 1); print(n)", "grow"),
+        mark("c") + "; print(sum(n))",
+    )
+    command = ("run", "in.ipynb", *QUIET)
+
+    def outcome(*words):
+        done = nbdurable(*command, *words)
+        notebook = nbformat.read(folder / "in-out.ipynb", as_version=4)
+        status = [cell.metadata.papermill.status for cell in notebook.cells]
+        texts = [cell.outputs[0].text for cell in notebook.cells if cell.outputs]
+        marks = ran(folder)
+        (folder / "side").unlink(missing_ok=True)
+        return done.exit_code, marks, status, texts
+
+    done, pending = "completed", "pending"
+    early = (0, ["a", "b"], [done, done, pending], ["[1, 2]\n"])
+    assert outcome("--until", "grow") == early
+    assert outcome("--until", "2") == (0, [], *early[2:])
+    assert outcome("--only", "2") == (0, ["b"], *early[2:])
+    assert outcome("--from", "3") == (0, ["c"], [done] * 3, ["[1, 2]\n", "3\n"])
+    # The run is over by now.
+    assert outcome("--from", "grow") == (0, ["b", "c"], [done] * 3, ["[1, 2]\n", "3\n"])
+    assert outcome("--only", "3") == (0, ["c"], [done] * 3, ["[1, 2]\n", "3\n"])
+
+
+def test_cells_that_cannot_be_named_or_run_alone_are_refused(folder):
+    """Before a kernel starts, and with what to do."""
+    write(folder, "a = 1", "b = 2")
+    for words, why in (
+        (("--from", "9"), "no cell has the number, id or tag '9'"),
+        (("--only", "2"), "cell 1 before it has not finished"),
+        (("--only", "2", "--from", "1"), "say which"),
+        (("--from", "2", "--until", "1"), "cell 1 comes before cell 2"),
+    ):
+        refused = nbdurable("run", "in.ipynb", *QUIET, *words)
+        assert (refused.exit_code, why in refused.stderr) == (2, True), refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert not (folder / "in-out.ipynb").exists()

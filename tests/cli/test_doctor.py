@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from support.command import nbdurable
 
+import nbdurable as nbdurable_api
+
 
 def findings(*words: str) -> dict[str, dict[str, Any]]:
     return {one["check"]: one for one in json.loads(nbdurable("doctor", "--json", *words).stdout)}
@@ -77,15 +79,19 @@ async def greet(ctx, name: str) -> str:
 with nbdurable.open_sync(services=[greeter]) as engine:
     for n in range(20):
         engine.client.service_call(greet, "Ada")
+    engine.client.service_call(greet, "A" * 100_000)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: Path) -> None:
+def killed_in(folder: Path) -> None:
     path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run(
-        [sys.executable, "-c", KILLED], check=False, env={**os.environ, "PYTHONPATH": path}
-    )
+    killed = [sys.executable, "-c", KILLED]
+    subprocess.run(killed, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: Path) -> None:
+    killed_in(folder)
     log = folder / ".nbdurable" / "hot.duckdb.wal"
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0x10
@@ -93,17 +99,58 @@ def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: P
 
     refused = nbdurable("ls")
     assert refused.exit_code == 1
-    assert "doctor --copy-aside" in refused.stderr
-    assert "--copy-aside" in findings()["opening"]["todo"]
+    assert "doctor --repair --dry-run" in refused.stderr
+    assert "--repair --dry-run" in findings()["opening"]["todo"]
     found = findings("--copy-aside")
     (copy,) = folder.glob(".nbdurable-aside-*")
     assert str(copy) in found["copied"]["says"]
     assert (copy / log.name).read_bytes() == bytes(content)
     assert ill(found) == {"hot.duckdb"}
     assert "facts can be read" in found["hot.duckdb"]["says"]
-    mark = folder / ".nbdurable" / "acknowledged"
-    assert f"remove {log} and {mark}" in found["hot.duckdb"]["todo"]
+    assert "doctor --repair" in found["hot.duckdb"]["todo"]
 
-    log.unlink()
-    mark.unlink()
+
+def test_a_repair_says_first_what_it_would_do_and_asks(folder: Path) -> None:
+    killed_in(folder)
+    log = folder / ".nbdurable" / "hot.duckdb.wal"
+    log.write_bytes(log.read_bytes()[:-9])
+    before = log.read_bytes()
+    tried = nbdurable("doctor", "--repair", "--dry-run")
+    assert tried.exit_code == 1
+    assert "give up the 1 facts acknowledged after that" in " ".join(tried.stdout.split())
+    unasked = nbdurable("doctor", "--repair")
+    assert unasked.exit_code == 2
+    assert "say --yes" in unasked.stderr
+    assert log.read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == [".nbdurable"]
+
+    done = findings("--repair", "--yes")
+    (copy,) = folder.glob(".nbdurable-aside-*")
+    assert str(copy) in done["repair"]["says"]
+    assert (copy / log.name).read_bytes() == before
     assert nbdurable("ls").exit_code == 0, "what was advised does not help"
+    assert "nothing to repair" in findings("--repair")["repair"]["says"]
+
+
+def test_what_somebody_has_open_is_not_repaired(lived: Path) -> None:
+    with nbdurable_api.open_sync():
+        refused = nbdurable("doctor", "--repair", "--yes")
+    assert refused.exit_code == 75
+    assert "is already open in this process" in refused.stderr
+
+
+def test_a_dry_run_of_nothing_is_refused(lived: Path) -> None:
+    assert nbdurable("doctor", "--dry-run").exit_code == 2
+
+
+def test_a_large_payload_that_is_missing_is_named(folder: Path) -> None:
+    killed_in(folder)
+    assert findings()["payloads"]["says"] == "all 1 large payloads are there"
+    (blob,) = (folder / ".nbdurable" / "blobs").iterdir()
+    nbdurable("doctor", "--copy-aside")
+    blob.unlink()
+    found = findings()
+    assert ill(found) == {"payloads"}
+    assert blob.name in found["payloads"]["says"]
+    assert "done" in findings("--repair", "--yes")["repair"]["says"]
+    assert ill(findings()) == set()

@@ -71,3 +71,14 @@ def test_a_refusal_is_one_line_that_says_what_to_write(kind, name, source, says)
         read(source, kind, name)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_run_cell_is_one_function_that_returns_its_value_and_its_names():
+    """Read as a cell: what is not set yet is the notebook's."""
+    cell = read("total = total + 1\nlist(map(lambda n: n + total, [1]))", kind="run")
+    names = {}
+    exec(compile(cell.tree, "cell", "exec"), names)  # noqa: S102 - it is the test's own.
+    with pytest.raises(StopIteration) as ended:
+        names["run"](None, {"total": 6}).send(None)
+    result, variables = ended.value.value
+    assert (result, variables["total"], cell.sets) == ([8], 7, {"total"})

@@ -42,6 +42,25 @@ os._exit(0)
     (folder / "owner.json").unlink()
 
 
+def killed_run(folder: Path) -> None:
+    """The same in number, of facts that can be folded."""
+    script = f"""
+import os
+from pathlib import Path
+from store_facts import ONE, Log
+from nbdurable.store.duck import DuckStore
+store, log = DuckStore(Path({str(folder)!r})), Log()
+store.open()
+store.append([log.created(ONE), *(log.edited(str(i), b"v" * 50) for i in range(19))])
+store.absorb()
+for i in range(5):
+    store.append([log.edited(str(i), b"w" * 50)])
+os._exit(0)
+"""
+    run_apart(script)
+    (folder / "owner.json").unlink()
+
+
 def run_apart(script: str, *arguments: object, check: bool = True) -> str:
     """What a process of its own prints."""
     return subprocess.run(

@@ -34,6 +34,12 @@ def test_a_copy_is_the_journal_as_it_was_found(folder: Path) -> None:
     assert stat.S_IMODE(copy.stat().st_mode) == 0o700
 
 
+def test_a_second_copy_of_the_same_second_is_a_copy_of_its_own(folder: Path) -> None:
+    first, second = copy_aside(folder, AT_MS), copy_aside(folder, AT_MS)
+    assert second.name == f"{first.name}-2"
+    assert contents(first) == contents(second)
+
+
 def test_a_journal_in_use_is_not_copied(folder: Path) -> None:
     """What is on the disk is not all of it, and copying would free the owner's locks."""
     store = DuckStore(folder)

@@ -38,6 +38,7 @@ QUERIES: Final = _load(
     "instance.sql",
     "queries.sql",
     "absorb.sql",
+    "repair.sql",
     "history.sql",
     "views.sql",
     "journal.sql",
