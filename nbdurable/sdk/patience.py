@@ -19,13 +19,7 @@ def retry_after_of(error: Exception) -> Optional[timedelta]:
     if isinstance(error, RetryableError):
         return error.retry_after
     answer = getattr(error, "response", None)
-<<<<<<< HEAD
-    if (
-        answer is None
-    ):  # Not merely false: an answer of requests is, once its status is 400 or more.
-=======
     if answer is None:  # Not merely false, as an answer of requests is from status 400 on.
->>>>>>> widget-live
         answer = error
     status = getattr(answer, "status_code", None) or getattr(answer, "code", None)
     said = getattr(error, "retry_after", None)
