@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, overload
 
+import msgspec
+
+from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
+from nbdurable.sdk.cells import promise, run, secret, sleep, stop
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.mapping import map_items as map  # noqa: A004 - `durable.map` is its name.
 from nbdurable.sdk.steps import step
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 
     from nbdurable.client.engine import EngineClient
     from nbdurable.notebook.board import Board
+    from nbdurable.notebook.session import Session
+    from nbdurable.runs.target import NotebookTarget
     from nbdurable.schedules.handle import Schedule
     from nbdurable.schedules.plan import CatchUp, Overlap
     from nbdurable.wiring import OpenableEngine, SyncDurableEngine
@@ -27,10 +35,16 @@ __all__ = [
     "board",
     "current_context",
     "map",
+    "notebook",
+    "promise",
+    "run",
     "schedule",
     "schedules",
+    "secret",
+    "sleep",
     "sql",
     "step",
+    "stop",
     "wait",
 ]
 
@@ -74,6 +88,65 @@ def sql(
     return found.arrow() if arrow else found.df()
 
 
+def notebook(
+    path: str,
+    *,
+    output: str = "",
+    kernel: str = "",
+    engine: OpenableEngine | SyncDurableEngine | None = None,
+) -> NotebookTarget:
+    """A notebook whose runs are runs of the engine, each in a process of its own.
+
+    ```python
+    run = durable.notebook("report.ipynb").run("2026-11-22", {"day": "2026-11-22"})
+    ```
+
+    The process is started by whoever owns the journal, and goes on when that ends. A cell that
+    fails pauses the run; resumed, it goes on after the last cell that has finished.
+
+    Handlers use it too, made outside of them: `await report.run(day, {"day": day})`.
+
+    Args:
+        path: Of the notebook, in the project: the folder that the journal is in.
+        output: Where each run's output goes; by default `report-runs/KEY.ipynb`, beside it.
+        kernel: Its name; by default the notebook's own.
+        engine: Whose journal; None takes that of this notebook. What only handlers use needs none.
+
+    Raises:
+        DefinitionError: It is not there, or not in the project.
+    """
+    from nbdurable.runs.request import RunRequest
+    from nbdurable.runs.target import NotebookTarget, in_a_script
+    from nbdurable.wiring import journal_path
+
+    if current_context() is not None:
+        raise ContextMisuseError(
+            f"durable.notebook({path!r}) is called in a handler; do that outside of it, as"
+            f" report = durable.notebook({path!r}), and in the handler: await report.run(…)"
+        )
+    request = RunRequest(
+        # Written as seen from here, which need not be the project's folder.
+        notebook=str(Path(path).absolute()),
+        output=str(Path(output).absolute()) if output else "",
+        kernel=kernel,
+    )
+
+    def client() -> EngineClient:
+        return _client_of(engine, "durable.notebook()")
+
+    session = _session_if_any() if engine is None else None
+    if session is not None:
+        from nbdurable.notebook.handle import of_notebook_runs
+
+        target = NotebookTarget(client, session.path.parent, request, of_notebook_runs(session))
+    else:
+        journal = journal_path() if engine is None else engine.path
+        target = NotebookTarget(client, journal.parent, request, in_a_script(client))
+    if session is not None or engine is not None:
+        target.offer()
+    return target
+
+
 def schedule(
     name: str,
     target: object,
@@ -101,10 +174,11 @@ def schedule(
 
     Args:
         name: Each fire is one run under its own id, as `nightly@2026-11-26T07:00:00+01:00`.
-        target: A handler, or `"Report/build"`, or `"Counter/ada/add"`. A run of a workflow has the
-            id of its fire as its key.
+        target: A handler, or `"Report/build"`, or `"Counter/ada/add"`; or a notebook, or its path.
+            A run of a workflow or of a notebook has the id of its fire as its key.
         when: Cron as `0 7 * * 1-5`, an alias as `@daily`, or `every 10m`.
-        value: The input of each run.
+        value: The input of each run; of a notebook, its parameters. `{fire_date}` and `{fire_time}`
+            in a text stand for those of the fire.
         key: Of the object that is called.
         tz: Whose clock it goes by.
         catch_up: What is made up for that was missed: `none`, `latest` or `all`.
@@ -112,7 +186,7 @@ def schedule(
         overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`.
         jitter: Each run begins up to so much later.
         notify: A URL or a command that is told, as JSON, how runs end.
-        notify_on: Which ends: `failed`, `completed`.
+        notify_on: Which of: `failed`, `suspended`, `completed`, `overdue`.
         engine: Whose journal; None takes that of this notebook.
 
     Raises:
@@ -125,11 +199,18 @@ def schedule(
     def client() -> EngineClient:
         return _client_of(engine, "durable.schedule()")
 
-    found = client().wait(target_of(client(), target, key))
+    if isinstance(target, str) and target.endswith(".ipynb"):
+        target = notebook(target, engine=engine)
+    if _is_notebook(target):
+        target.offer()
+        called, argument = target.called, msgspec.json.encode(target.asked(value))
+    else:
+        called = client().wait(target_of(client(), target, key))
+        argument = argument_of(target, value)
     spec = spec_of(
-        found,
+        called,
         when,
-        argument_of(target, value),
+        argument,
         tz=tz,
         catch_up=catch_up,
         max_staleness_ms=ms_of(max_staleness),
@@ -151,6 +232,21 @@ def schedules(*, engine: OpenableEngine | SyncDurableEngine | None = None) -> li
         return _client_of(engine, "durable.schedules()")
 
     return [Schedule(client, name) for name in client().wait(Schedules(client()).all())]
+
+
+def _session_if_any() -> Session | None:
+    """Of the notebook that this is called in; a script has none, and need not import IPython."""
+    if "IPython" not in sys.modules:
+        return None
+    from nbdurable.notebook.sql import session_if_any
+
+    return session_if_any()
+
+
+def _is_notebook(target: object) -> TypeGuard[NotebookTarget]:
+    # Who has made one has imported its room.
+    room = sys.modules.get("nbdurable.runs.target")
+    return room is not None and isinstance(target, room.NotebookTarget)
 
 
 def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> EngineClient:

@@ -6,6 +6,7 @@ It ends by a signal, or by itself when `--idle-exit` says so and nothing here ne
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from nbdurable import __version__
 from nbdurable.cli.apps import load_services
 from nbdurable.cli.signals import signalled
 from nbdurable.cli.words import common, write_json
+from nbdurable.runs.sending import offer_notebooks
 from nbdurable.sdk.definition import Definition
 from nbdurable.server.options import ServeOptions
 from nbdurable.server.serving import Serving
@@ -27,6 +29,8 @@ from nbdurable.wiring import DurableEngine
 _LOOK_EVERY_S: Final = 1.0
 # Whoever sleeps longer is woken by the next process; within a day somebody counts on this one.
 _DUE_WITHIN_MS: Final = 24 * 3_600_000
+# Python's own are for programs that come and go, and cost a server 13 % of its calls.
+_GC_THRESHOLDS: Final = (10_000, 20, 50)
 
 
 @click.command
@@ -77,12 +81,25 @@ def up(
 async def _live(services: Iterable[Definition], settings: Settings, *, as_json: bool) -> None:
     stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
-    opened = DurableEngine(settings.home, services, options=settings.engine_options())
+    options = settings.engine_options()
+    opened = DurableEngine(settings.home, services, options=options, lasts=True)
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
+        _settle_down()
         names = [manifest.name for manifest in await engine.client.services()]
+        await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)
         click.echo(f"{why}; closing the journal", err=True)
+
+
+def _settle_down() -> None:
+    """What is here once it serves stays for good: the garbage collector need not look at it again.
+
+    In this process only, which is nobody else's: a notebook's collector is its user's affair.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def serve_options(settings: Settings) -> ServeOptions:
@@ -143,7 +160,8 @@ async def _until_over(
         if idle_exit is None:
             continue
         calm = await engine.client.calm(engine.client.now_ms() + _DUE_WITHIN_MS)
-        if not calm.is_calm or calm.last_lsn != last_lsn or serving.connections.are_used:
+        is_used = serving.connections.are_used or engine.is_starting_runs
+        if not calm.is_calm or calm.last_lsn != last_lsn or is_used:
             calm_since, last_lsn = loop.time(), calm.last_lsn
         elif loop.time() - calm_since >= idle_exit.total_seconds():
             return "nothing to do"
