@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from nbdurable.core.records import Row
 from nbdurable.engine.ports import Store
 
+# A journal that nobody writes to is tidied up this often: it takes some milliseconds, and whoever
+# opens it after a kill has less to do. Files that nobody names any more go by that, too.
+IDLE_S = 300.0
+
 
 class WriteSide:
     """What is done to the store, whatever thread does it. Mutable: whether absorbing failed."""
@@ -29,8 +33,16 @@ class WriteSide:
 
     def absorb_if_wanted(self) -> None:
         """Once the commit was answered, so that no caller waits for it."""
+        self._absorb(only_if_wanted=True)
+
+    def tidy(self) -> None:
+        """While nobody wants anything. After a failure, nothing more."""
+        if self._failed is None:
+            self._absorb(only_if_wanted=False)
+
+    def _absorb(self, *, only_if_wanted: bool) -> None:
         try:
-            if self._store.wants_absorb():
+            if not only_if_wanted or self._store.wants_absorb():
                 self._store.absorb()
         except Exception as error:  # noqa: BLE001 - border: told to the next commit.
             self._failed = error
@@ -58,7 +70,7 @@ class WriterThread:
         self._thread.join()
 
     def _serve(self) -> None:
-        while (order := self._orders.get()) is not None:
+        while (order := self._next()) is not None:
             rows, done = order
             try:
                 self._side.append(rows)
@@ -67,6 +79,13 @@ class WriterThread:
                 continue
             self._answer(done, None)
             self._side.absorb_if_wanted()
+
+    def _next(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
+        while True:
+            try:
+                return self._orders.get(timeout=IDLE_S)
+            except queue.Empty:
+                self._side.tidy()
 
     def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
         def settle() -> None:
