@@ -1,6 +1,7 @@
 """Where commits are made: on the writer's thread, or inline where there is only one thread.
 
-No batch window: what queued while the last commit ran is the next batch.
+No batch window: what queued while the last commit ran is the next batch. What can wait is done when
+nothing was committed for a while.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from nbdurable.core.records import Row
 from nbdurable.engine.ports import Store
 
+_CALM_S: Final = 1.0
+# Between two pieces of what can wait: the thread shares its process with the user's code.
+_BREATH_S: Final = 0.05
 # A journal that nobody writes to is tidied up this often: it takes some milliseconds, and whoever
 # opens it after a kill has less to do. Files that nobody names any more go by that, too.
-IDLE_S = 300.0
+IDLE_S: Final = 300.0
 
 
 class WriteSide:
@@ -47,6 +52,16 @@ class WriteSide:
         except Exception as error:  # noqa: BLE001 - border: told to the next commit.
             self._failed = error
 
+    def has_leisure_work(self) -> bool:
+        return self._failed is None and self._store.wants_snapshot()
+
+    def do_leisure_work(self) -> None:
+        """Some 10 ms of it."""
+        try:
+            self._store.extend_snapshot()
+        except Exception as error:  # noqa: BLE001 - border: told to the next commit.
+            self._failed = error
+
 
 class WriterThread:
     """Owns the store's write side for as long as its thread lives."""
@@ -70,7 +85,7 @@ class WriterThread:
         self._thread.join()
 
     def _serve(self) -> None:
-        while (order := self._next()) is not None:
+        while (order := self._next_order()) is not None:
             rows, done = order
             try:
                 self._side.append(rows)
@@ -80,12 +95,18 @@ class WriterThread:
             self._answer(done, None)
             self._side.absorb_if_wanted()
 
-    def _next(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
+    def _next_order(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
+        patience_s = _CALM_S
         while True:
+            has_work = self._side.has_leisure_work()
             try:
-                return self._orders.get(timeout=IDLE_S)
+                return self._orders.get(timeout=patience_s if has_work else IDLE_S)
             except queue.Empty:
-                self._side.tidy()
+                if has_work:
+                    self._side.do_leisure_work()
+                    patience_s = _BREATH_S
+                else:
+                    self._side.tidy()
 
     def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
         def settle() -> None:
