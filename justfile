@@ -52,6 +52,10 @@ sim *SETTINGS:
         if subprocess.run(command, env={**os.environ, **profile}).returncode:
             sys.exit(1)
 
+# Random programs under load with a kill every few seconds: `just soak 30`.
+soak MINUTES="30":
+    python tests/soak/soak.py --minutes {{ MINUTES }}
+
 # The tests that drive a real JupyterLab in Chromium.
 browser *ARGS:
     python -m pytest -m browser {{ ARGS }}
@@ -64,6 +68,27 @@ notebooks:
 kills *ARGS:
     python tests/batch/kill_everywhere.py {{ ARGS }}
 
+# The same in the environment that Binder would make.
+binder:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    .ci/binder "$folder"
+    PATH="$folder/bin:$PATH" python .ci/notebooks.py
+
+# Pin what Binder installs: the newest of everything that the notebooks need.
+pins:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    python -m venv "$folder"
+    "$folder/bin/python" -m pip install -q '.[demo]' jupyterlab
+    head -2 binder/requirements.txt >"$folder/pins"
+    "$folder/bin/python" -m pip freeze --exclude nbdurable >>"$folder/pins"
+    mv "$folder/pins" binder/requirements.txt
+
 # Each benchmark prints its own numbers; none of them passes or fails.
 bench:
     #!/usr/bin/env bash
@@ -72,6 +97,11 @@ bench:
         echo "== $file"
         python "$file"
     done
+
+# Known weaknesses of what is installed: asks PyPI's database, so it needs the network.
+audit:
+    python -m pip install -q pip-audit
+    python -m pip_audit --skip-editable
 
 # What CI runs.
 check:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
 from nbdurable.sdk.context import current_context
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from nbdurable.client.engine import EngineClient
     from nbdurable.notebook.board import Board
+    from nbdurable.notebook.session import Session
+    from nbdurable.runs.target import NotebookTarget
     from nbdurable.schedules.handle import Schedule
     from nbdurable.schedules.plan import CatchUp, Overlap
     from nbdurable.wiring import OpenableEngine, SyncDurableEngine
@@ -27,6 +32,7 @@ __all__ = [
     "board",
     "current_context",
     "map",
+    "notebook",
     "schedule",
     "schedules",
     "sql",
@@ -72,6 +78,65 @@ def sql(
 
     found = found_here(query, parameters)
     return found.arrow() if arrow else found.df()
+
+
+def notebook(
+    path: str,
+    *,
+    output: str = "",
+    kernel: str = "",
+    engine: OpenableEngine | SyncDurableEngine | None = None,
+) -> NotebookTarget:
+    """A notebook whose runs are runs of the engine, each in a process of its own.
+
+    ```python
+    run = durable.notebook("report.ipynb").run("2026-11-22", {"day": "2026-11-22"})
+    ```
+
+    The process is started by whoever owns the journal, and goes on when that ends. A cell that
+    fails pauses the run; resumed, it goes on after the last cell that has finished.
+
+    Handlers use it too, made outside of them: `await report.run(day, {"day": day})`.
+
+    Args:
+        path: Of the notebook, in the project: the folder that the journal is in.
+        output: Where each run's output goes; by default `report-runs/KEY.ipynb`, beside it.
+        kernel: Its name; by default the notebook's own.
+        engine: Whose journal; None takes that of this notebook. What only handlers use needs none.
+
+    Raises:
+        DefinitionError: It is not there, or not in the project.
+    """
+    from nbdurable.runs.request import RunRequest
+    from nbdurable.runs.target import NotebookTarget, in_a_script
+    from nbdurable.wiring import journal_path
+
+    if current_context() is not None:
+        raise ContextMisuseError(
+            f"durable.notebook({path!r}) is called in a handler; do that outside of it, as"
+            f" report = durable.notebook({path!r}), and in the handler: await report.run(…)"
+        )
+    request = RunRequest(
+        # Written as seen from here, which need not be the project's folder.
+        notebook=str(Path(path).absolute()),
+        output=str(Path(output).absolute()) if output else "",
+        kernel=kernel,
+    )
+
+    def client() -> EngineClient:
+        return _client_of(engine, "durable.notebook()")
+
+    session = _session_if_any() if engine is None else None
+    if session is not None:
+        from nbdurable.notebook.handle import of_notebook_runs
+
+        target = NotebookTarget(client, session.path.parent, request, of_notebook_runs(session))
+    else:
+        journal = journal_path() if engine is None else engine.path
+        target = NotebookTarget(client, journal.parent, request, in_a_script(client))
+    if session is not None or engine is not None:
+        target.offer()
+    return target
 
 
 def schedule(
@@ -151,6 +216,15 @@ def schedules(*, engine: OpenableEngine | SyncDurableEngine | None = None) -> li
         return _client_of(engine, "durable.schedules()")
 
     return [Schedule(client, name) for name in client().wait(Schedules(client()).all())]
+
+
+def _session_if_any() -> Session | None:
+    """Of the notebook that this is called in; a script has none, and need not import IPython."""
+    if "IPython" not in sys.modules:
+        return None
+    from nbdurable.notebook.sql import session_if_any
+
+    return session_if_any()
 
 
 def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> EngineClient:

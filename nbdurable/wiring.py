@@ -25,7 +25,7 @@ from nbdurable import __version__
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.local import LocalClient
 from nbdurable.client.sync import SyncClient
-from nbdurable.core.builtin import SCHEDULE_SERVICE
+from nbdurable.core.builtin import NOTEBOOK_SERVICE, SCHEDULE_SERVICE
 from nbdurable.core.proposals import LoadCode, Loaded, Proposal
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
@@ -39,9 +39,10 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.options import EngineOptions
-from nbdurable.settings.said import home, options_here
+from nbdurable.settings.said import home, notebook_processes_here, options_here
 
 if TYPE_CHECKING:
+    from nbdurable.runs.starter import Starter
     from nbdurable.store.lock import OwnerLock
 
 PICKLE_KEY_FILE = "pickle.key"
@@ -132,8 +133,14 @@ class DurableEngine(OpenableEngine):
         is_settled: bool = False,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
+        starts_runs: bool = False,
     ) -> None:
-        """As `open`, and `is_settled`: what is said here is in the options, and not asked again."""
+        """As `open`, and two more.
+
+        Args:
+            is_settled: What is said here is in the options, and not asked again.
+            starts_runs: It lasts, and so gives each notebook run that was sent its process.
+        """
         self._path = journal_path(path)
         self.services = list(by_name(services).values())
         self._store = store
@@ -147,6 +154,8 @@ class DurableEngine(OpenableEngine):
         # An app brings its own.
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._key: bytes | None = None
+        self._starts_runs = starts_runs and store is None
+        self._starter: Starter | None = None
         self._engine: Engine | None = None
         self._lock: OwnerLock | None = None
         self._link: LocalLink | None = None
@@ -209,24 +218,40 @@ class DurableEngine(OpenableEngine):
         self._engine = engine
         _look_after(self)
         self._client = LocalClient(engine, link)
-        engine.ask(lambda: self._serve_schedules(engine, link)).result()
+        engine.ask(lambda: self._serve_our_own(engine, link)).result()
 
-    def _serve_schedules(self, engine: Engine, link: LocalLink) -> None:
-        """On the engine's thread: load the code of schedules, once the journal has any."""
+    def _serve_our_own(self, engine: Engine, link: LocalLink) -> None:
+        """On the engine's thread: what is ours is there once the journal has any use for it."""
+        serves = {SCHEDULE_SERVICE: lambda: self._serve_schedules(engine, link)}
+        if self._starts_runs:
+            serves[NOTEBOOK_SERVICE] = lambda: self._start_runs(engine)
 
         def heard() -> None:
-            if SCHEDULE_SERVICE not in engine.services:
-                return
-            engine.services_heard = None
-            from nbdurable.schedules.service import BUILT_IN, DIGESTS
-
-            for definition in BUILT_IN:
-                manifest = manifest_of(definition, digest=DIGESTS[definition.name])
-                link.offer(definition, manifest.digest)
-                engine.post(LoadCode(link=link.name, manifest=manifest))
+            for name in serves.keys() & engine.services.keys():
+                serves.pop(name)()
 
         engine.services_heard = heard
         heard()
+
+    def _serve_schedules(self, engine: Engine, link: LocalLink) -> None:
+        from nbdurable.schedules.service import BUILT_IN, DIGESTS
+
+        for definition in BUILT_IN:
+            manifest = manifest_of(definition, digest=DIGESTS[definition.name])
+            link.offer(definition, manifest.digest)
+            engine.post(LoadCode(link=link.name, manifest=manifest))
+
+    def _start_runs(self, engine: Engine) -> None:
+        from nbdurable.runs.starter import Starter
+
+        processes_max = notebook_processes_here()
+        self._starter = Starter(engine, self._clock, self.link.wires, self.path, processes_max)
+        self._starter.begin()
+
+    @property
+    def is_starting_runs(self) -> bool:
+        """Whether a notebook run has a process that was started here, or waits for one."""
+        return self._starter is not None and self._starter.is_busy
 
     @property
     def folder(self) -> Path | None:
@@ -288,8 +313,10 @@ class DurableEngine(OpenableEngine):
 
     def close(self) -> None:
         """Stop what runs, absorb, let go of the journal. What ran goes on at the next open."""
-        engine, link = self._engine, self._link
-        self._engine = self._link = self._client = None
+        engine, link, starter = self._engine, self._link, self._starter
+        self._engine = self._link = self._client = self._starter = None
+        if starter is not None:
+            starter.close()
         if link is not None:
             link.close()
         if engine is not None:

@@ -163,6 +163,8 @@ def test_curl_says_what_a_restate_server_is_told(
         "Greeter": "Service",
         "Counter": "VirtualObject",
         "PaymentWorkflow": "Workflow",
+        # Whoever is told by HTTP to run a notebook is always there.
+        "Notebook": "Workflow",
     }
     found = {row["target"]: row["status"] for row in said[14]["rows"]}
     assert found["PaymentWorkflow/order-789/run"] == "completed"

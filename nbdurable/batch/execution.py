@@ -81,6 +81,7 @@ def execute(
     log_output: bool = False,
     autosave_cell_every: int = 30,
     run_id: str | None = None,
+    is_sent: bool = False,
     from_cell: str | int | None = None,
     until_cell: str | int | None = None,
     only_cell: str | int | None = None,
@@ -114,7 +115,7 @@ def execute(
         )
         cells = cells_of(nb.cells, kernel_name)
         span = span_of(nb, cells, from_cell, until_cell, only_cell)
-        call = _Call(engine, manager, kernel_name, run_id, cells, span)
+        call = _Call(engine, manager, kernel_name, run_id, cells, span, is_sent=is_sent)
         if only_cell is not None:
             call.check_only()
         manager.notebook_start()
@@ -142,6 +143,8 @@ class _Call:
         run_id: str | None,
         cells: Sequence[Cell],
         span: Span,
+        *,
+        is_sent: bool = False,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
@@ -152,7 +155,11 @@ class _Call:
         self._span = span
         self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
+        self._desk: Desk | None = None
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
+        if is_sent:
+            # It is this one that was sent, and its key may well look like a later run of another.
+            known = [view for view in known if view.key == self._base_id]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
         self._last = known[-1] if known else None
         if self._last is not None and self._last.status == "running":
@@ -185,7 +192,7 @@ class _Call:
                 known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = Desk(run_id, self._cells, self._span, known)
+        desk = self._desk = Desk(run_id, self._cells, self._span, known)
         client = DurableClient(
             self._manager,
             desk,
@@ -242,11 +249,16 @@ class _Call:
         client = self._client
         for _ in range(looks_max):
             view = client.wait(client.invocation(self._invocation_id))
-            if view.status != "running":
+            if view.status != "running" or self._is_taken_over(view):
                 return view
             time.sleep(SETTLE_LOOK_S)
         client.wait(client.pause(self._invocation_id))
         return client.wait(client.invocation(self._invocation_id))
+
+    def _is_taken_over(self, view: InvocationView) -> bool:
+        """Whether somebody has resumed it since: then it is another process's to go on with."""
+        ours = None if self._desk is None else self._desk.attempt
+        return ours is not None and view.attempt > ours
 
     def _steps_of(self, run: InvocationView) -> list[KnownStep]:
         steps = self._client.wait(self._client.keyed_steps(run.id))

@@ -33,14 +33,15 @@ from nbdurable.batch.cells import (
     StepKey,
     plan_of,
 )
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
-from nbdurable.sdk import InvocationRetryPolicy, RunOptions, Workflow, WorkflowContext
+from nbdurable.runs import request
+from nbdurable.sdk import RunOptions, Workflow, WorkflowContext
 
-SERVICE = "Notebook"
-HANDLER = "run"
-# What the handler below does with a journal; a change of that is a new number.
-DIGEST = "nbdurable.batch/1"
+SERVICE = NOTEBOOK_SERVICE
+HANDLER = request.HANDLER
+DIGEST = request.DIGEST
 
 _RECORDED: RunOptions[CellRecord] = RunOptions(serde=RecordSerde())
 
@@ -179,16 +180,17 @@ class Desk:
 
 def workflow_of(desk: Desk) -> Workflow:
     """The workflow whose handler drives this desk's cells."""
-    flow = Workflow(SERVICE, invocation_retry_policy=InvocationRetryPolicy(max_attempts=1))
+    flow = Workflow(SERVICE, invocation_retry_policy=request.ONE_ATTEMPT)
 
     @flow.main(HANDLER)
     async def run(ctx: WorkflowContext, _request: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(ctx, WorkflowInvoked)
         attempt = ctx.attempt.start.attempt
-        if ctx.key() != desk.run_id or not desk.open(attempt):
-            raise RetryableError(
-                "nothing here drives this notebook's kernel: run its papermill command again"
-            )
+        assert ctx.key() == desk.run_id, "registered for no other key"
+        if not desk.open(attempt):
+            # Somebody has resumed it, and this process, whose attempt has failed, is about to end.
+            # This attempt is lost with it, and begins again in the next one.
+            await asyncio.Event().wait()
         try:
             out = await _Run(ctx, desk, attempt).drive()
         except AttemptClosed:

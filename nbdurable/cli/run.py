@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
+import msgspec
 
 # papermill's own code for it, so that scripts that call papermill need no change.
 KERNEL_DIED = 138
@@ -29,6 +33,7 @@ class _WithPapermillFlags(click.Command):
 @click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
 @click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
+@click.option("--sent", is_flag=True, hidden=True, help="It was sent, with parameters on stdin.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -40,6 +45,7 @@ def run(
     until_cell: str | None,
     only_cell: str | None,
     no_check: bool,
+    sent: bool,
     **flags: object,
 ) -> None:
     """Run NOTEBOOK durably, into OUTPUT (NOTEBOOK-out.ipynb); the same command goes on with it.
@@ -51,6 +57,10 @@ def run(
 
     if "-" in (notebook, output):
         raise click.UsageError("a run has to be found again: give files, not pipes")
+    if sent:
+        # As they were sent: what is written for YAML may be read as something else.
+        parameters = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Any])
+        flags = {**flags, "parameters_raw": tuple(parameters.items()), "is_sent": True}
     output = output or command.default_output(notebook)
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))

@@ -18,6 +18,7 @@ from nbdurable import __version__
 from nbdurable.cli.apps import load_services
 from nbdurable.cli.signals import signalled
 from nbdurable.cli.words import common, write_json
+from nbdurable.runs.sending import offer_notebooks
 from nbdurable.sdk.definition import Definition
 from nbdurable.server.options import ServeOptions
 from nbdurable.server.serving import Serving
@@ -77,9 +78,11 @@ def up(
 async def _live(services: Iterable[Definition], settings: Settings, *, as_json: bool) -> None:
     stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
-    opened = DurableEngine(settings.home, services, options=settings.engine_options())
+    options = settings.engine_options()
+    opened = DurableEngine(settings.home, services, options=options, starts_runs=True)
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
         names = [manifest.name for manifest in await engine.client.services()]
+        await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)
         click.echo(f"{why}; closing the journal", err=True)
@@ -143,7 +146,8 @@ async def _until_over(
         if idle_exit is None:
             continue
         calm = await engine.client.calm(engine.client.now_ms() + _DUE_WITHIN_MS)
-        if not calm.is_calm or calm.last_lsn != last_lsn or serving.connections.are_used:
+        is_used = serving.connections.are_used or engine.is_starting_runs
+        if not calm.is_calm or calm.last_lsn != last_lsn or is_used:
             calm_since, last_lsn = loop.time(), calm.last_lsn
         elif loop.time() - calm_since >= idle_exit.total_seconds():
             return "nothing to do"

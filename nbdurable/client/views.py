@@ -203,7 +203,7 @@ def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
         case None:
             return f"run the script of {inv.target.service}, or nbdurable up --app with its file"
         case "papermill":
-            return "run its papermill command again"
+            return "run its papermill command again; if it was sent, nbdurable up starts it"
         case _:
             return f"re-run the cell that defines {inv.target.service}"
 

@@ -6,3 +6,5 @@ from typing import Final
 
 # The objects that keep schedules: whoever owns a journal that has any loads their code, and stays.
 SCHEDULE_SERVICE: Final = "NbdurableSchedule"
+# The workflow whose runs are those of notebooks; each has a process of its own.
+NOTEBOOK_SERVICE: Final = "Notebook"

@@ -105,7 +105,7 @@ def decode(row: Row) -> Record:
         raise ValueError(f"the checksum of fact {row.lsn} ({row.kind}) does not match its content")
     try:
         fact: AnyFact = _decoder.decode(row.body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise UnknownFactError(f"fact {row.lsn} ({row.kind}): {error}") from error
     payload = row.payload
     if isinstance(payload, bytes):

@@ -9,7 +9,7 @@ ones. Down, order says the same: all that is for an attempt comes between its st
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -36,6 +36,8 @@ from nbdurable.core.proposals import (
     SendSignal,
 )
 from nbdurable.core.values import ErrorReport
+
+T = TypeVar("T")
 
 # What an owner and an attached process must agree on. Another number is refused with a sentence.
 PROTOCOL: Final = 1
@@ -195,15 +197,15 @@ Down = Welcome | Order | Reply
 LINK_PATH: Final = "/nbdurable/link"
 
 encode: Final = msgspec.msgpack.Encoder().encode
-_up = msgspec.msgpack.Decoder(Up)
-_proposal = msgspec.msgpack.Decoder(ClientProposal)
+_up: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(Up)
+_proposal: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(ClientProposal)
 _steps = msgspec.msgpack.Decoder(AttemptSteps)
-_down = msgspec.msgpack.Decoder(Down)
+_down: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(Down)
 
 
 def decode_up(message: bytes) -> Up:
     """Raises MsgspecError for what is none."""
-    frame: Up = _up.decode(message)
+    frame: Up = decoded(_up, message)
     return frame
 
 
@@ -214,9 +216,9 @@ def decode_steps(message: msgspec.Raw) -> AttemptSteps:
         MsgspecError: Nobody can say whose they are.
     """
     try:
-        return _steps.decode(message)
+        return decoded(_steps, message)
     except msgspec.ValidationError as error:
-        whose = msgspec.msgpack.decode(message, type=_Whose)
+        whose = decoded(_whose, message)
         report = ErrorReport(
             code=400, message=f"it cannot be recorded: {error}", heals_by_retry=False
         )
@@ -236,13 +238,26 @@ class _Whose(msgspec.Struct):
     attempt: int
 
 
+_whose: Final = msgspec.msgpack.Decoder(_Whose)
+
+
 def decode_proposal(message: msgspec.Raw) -> ClientProposal:
     """Raises MsgspecError for what is none."""
-    proposal: ClientProposal = _proposal.decode(message)
+    proposal: ClientProposal = decoded(_proposal, message)
     return proposal
 
 
 def decode_down(message: bytes) -> Down:
     """Raises MsgspecError for what is none."""
-    frame: Down = _down.decode(message)
+    frame: Down = decoded(_down, message)
     return frame
+
+
+def decoded(decoder: msgspec.msgpack.Decoder[T], message: bytes | msgspec.Raw) -> T:
+    """Raises MsgspecError for what is none, also where msgspec itself raises something else."""
+    try:
+        return decoder.decode(message)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"a text of it is no UTF-8: {error}") from error

@@ -15,8 +15,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.picture import handy_name, picture_of, short_id, status_of
 from nbdurable.client.views import InvocationView
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import (
     EngineClosedError,
     InvocationNotReadyError,
@@ -27,7 +29,10 @@ from nbdurable.notebook.live import LiveJournal, static_mime
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import cell_names, rendered, said, stack_lines
 from nbdurable.notebook.widgets.views_html import StaticJournal
+from nbdurable.runs.request import HANDLER, RunRequest
+from nbdurable.runs.target import Submits
 from nbdurable.sdk import Serde
+from nbdurable.sdk.serde import DEFAULT_SERDE
 
 # Interrupt must be felt within a second; five looks a second cost nothing.
 HEARTBEAT_S: Final = 0.2
@@ -161,6 +166,12 @@ class Handle:
 
     def _paused(self, view: InvocationView) -> str:
         why = cell_names(self._session.shell, view.failure or "it was paused by hand")
+        if view.service == NOTEBOOK_SERVICE:
+            return (
+                f"{self._target} is paused: {why}\n"
+                f"Correct the notebook, and %durable resume {handy_name(view)} goes on after the "
+                "last cell that has finished"
+            )
         return (
             f"{self._target} is paused: {why}\n"
             f"Correct the cell of {view.service} and run it again, and the run goes on from its "
@@ -184,3 +195,14 @@ class Handle:
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """For whoever wants a value and not a display, such as a list of handles or an export."""
         return static_mime(self.journal.picture)
+
+
+def of_notebook_runs(session: Session) -> Submits:
+    """What `durable.notebook(…).run(…)` gives in a cell."""
+
+    def submitted(sent: RestateClientSendHandle, key: str, _: RunRequest) -> Handle:
+        target = f"{NOTEBOOK_SERVICE}/{key}/{HANDLER}"
+        notice = f"attached to the run of {key} that was there already" if sent.existing else ""
+        return Handle(session, sent.invocation_id, target, DEFAULT_SERDE, notice)
+
+    return submitted

@@ -47,14 +47,20 @@ def session_here(what: str, in_a_script: str) -> Session:
     Raises:
         NbdurableError: It is none; the sentence says what to write instead.
     """
-    shell = get_ipython()
-    magics = None if shell is None else magics_of(shell)
-    if magics is None:
+    session = session_if_any()
+    if session is None:
         raise NbdurableError(
             f"{what} asks the journal of a notebook, after %load_ext nbdurable; in a script"
             f" write: {in_a_script}"
         )
-    return magics.session
+    return session
+
+
+def session_if_any() -> Session | None:
+    """Of the notebook that this is called in, once the extension is loaded there."""
+    shell = get_ipython()
+    magics = None if shell is None else magics_of(shell)
+    return None if magics is None else magics.session
 
 
 def found_here(query: str, parameters: Parameters | None) -> Found:

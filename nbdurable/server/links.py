@@ -67,6 +67,7 @@ from nbdurable.invoker.frames import (
     decode_proposal,
     decode_steps,
     decode_up,
+    decoded,
     encode,
 )
 from nbdurable.server.answers import Message, Receive, Scope, Send, admin_error
@@ -266,14 +267,14 @@ class _Joined:
             case Propose(id=id_, proposal=raw):
                 self._propose(id_, raw)
             case Ask(id=id_, question=raw):
-                self._answer(id_, self._access.ask(_question.decode(raw)))
+                self._answer(id_, self._access.ask(decoded(_question, raw)))
             case Query():
                 asking = asyncio.run_coroutine_threadsafe(self._query(frame), self._loop)
                 self._answer(frame.id, asking)
             case Attach(id=id_, invocation_id=invocation_id):
                 self._answer(id_, self._engine.attach(invocation_id))
             case Watch(id=id_, question=raw):
-                self._watch(id_, _question.decode(raw))
+                self._watch(id_, decoded(_question, raw))
             case Leave(id=id_):
                 self._leave(id_)
             case Hello():

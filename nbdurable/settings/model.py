@@ -38,6 +38,7 @@ from nbdurable.sdk.options import EngineOptions, InvocationRetryPolicy
 from nbdurable.settings.said import (
     HOME,
     JOURNAL_FOLDER,
+    NOTEBOOK_PROCESSES,
     PREFIX,
     PYPROJECT,
     TABLE,
@@ -154,6 +155,10 @@ class Settings(BaseSettings):
     )
     scope_concurrency: Concurrency = Field(
         default_factory=dict, description='the same by scope or limit key: {"tenant/user42": 1}'
+    )
+
+    notebook_processes: PositiveInt = Field(
+        NOTEBOOK_PROCESSES, description="notebook runs that were sent and run at once"
     )
 
     ingress: HostPort = Field("127.0.0.1:8080", description="where `up` takes calls")

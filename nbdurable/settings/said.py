@@ -17,6 +17,8 @@ PREFIX: Final = "NBDURABLE_"
 HOME: Final = f"{PREFIX}HOME"
 PYPROJECT: Final = "pyproject.toml"
 TABLE: Final = ("tool", "nbdurable")
+# Each is a Python, a kernel, and what its cells load; most machines have that much for four.
+NOTEBOOK_PROCESSES: Final = 4
 # Deeper than any project; a bound, because the search must have one.
 DEPTH_MAX: Final = 64
 
@@ -39,6 +41,12 @@ def options_here(call: EngineOptions | None) -> EngineOptions:
     call = call or EngineOptions()
     settings = settings_here()
     return call if settings is None else settings.engine_options(call)
+
+
+def notebook_processes_here() -> int:
+    """How many notebook runs that were sent may have a process at once."""
+    settings = settings_here()
+    return NOTEBOOK_PROCESSES if settings is None else settings.notebook_processes
 
 
 def settings_here() -> Settings | None:

@@ -6,6 +6,7 @@ Its own, or that of the process that came first; whoever uses it need not know w
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class SharedEngine(OpenableEngine):
             options=options,
             logs_failures=logs_failures,
             journal_value_codec=journal_value_codec,
+            starts_runs=True,
         )
         self._services = self._own.services
         self._logs_failures = logs_failures
@@ -116,6 +118,11 @@ class SharedEngine(OpenableEngine):
         self._listening.start()
 
     async def register_all(self) -> list[Loaded]:
+        # Of whoever names a notebook this room is imported; its handlers may send it.
+        if "nbdurable.runs.target" in sys.modules:
+            from nbdurable.runs.sending import offer_notebooks
+
+            await offer_notebooks(self.client)
         return [await self.client.register(service) for service in self._services]
 
     def close(self) -> None:

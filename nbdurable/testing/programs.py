@@ -221,7 +221,8 @@ class Stage:
     def observing(self, ctx: Context) -> Callable[[Any], None]:
         """What to tell whatever this attempt observes."""
         # The first number of the seed tells the lives of an id apart.
-        seen = self._seen.setdefault((ctx.request().id, ctx.random().getrandbits(64)), [])
+        life = (ctx.request().id, ctx.random().getrandbits(64))
+        seen = self._seen.setdefault(life, [])
         position = 0
 
         def observe(value: Any) -> None:
@@ -233,10 +234,14 @@ class Stage:
                     earlier = f"{seen[position]!r} on an earlier attempt"
                     self._tell(AssertionError(f"{what} {earlier}"))
             else:
-                seen.append(value)
+                self.keep(life, value)
             position += 1
 
         return observe
+
+    def keep(self, life: tuple[str, int], value: Any) -> None:
+        """Nobody has observed so much before."""
+        self._seen[life].append(value)
 
     def token(self) -> int:
         """Never the same twice: a step that ran again unseen would show."""

@@ -1,0 +1,165 @@
+"""`durable.notebook("report.ipynb")`: a notebook whose runs are runs of the engine.
+
+Outside of a handler a run is submitted, and goes on whatever becomes of whoever submitted it.
+Inside of one it is called through its ctx, and so journaled with the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from nbdurable.client.base import RestateClientSendHandle
+from nbdurable.client.engine import EngineClient
+from nbdurable.errors import DefinitionError, InvocationNotReadyError
+from nbdurable.runs.request import HANDLER, RunRequest, output_of, within
+from nbdurable.runs.sending import offer_notebooks, send
+from nbdurable.runs.voice import saying
+from nbdurable.sdk.context import current_context
+from nbdurable.sdk.future import RestateDurableCallFuture, SendHandle
+
+# How ctx calls name the handler.
+RUN: Final = saying(None).handlers[HANDLER].fn
+# Between two looks whether a run that is waited for is paused.
+_LOOK_S: Final = 0.2
+
+Submits = Callable[[RestateClientSendHandle, str, RunRequest], Any]
+
+
+class SubmittedRun:
+    """A run that a script has submitted. It outlives this, and the script."""
+
+    def __init__(
+        self, client: Callable[[], EngineClient], invocation_id: str, key: str, output: str
+    ) -> None:
+        self._client = client
+        self.id = invocation_id
+        self.key = key
+        self.output = output
+
+    def __repr__(self) -> str:
+        return f"<SubmittedRun {self.key} {self.status}, into {self.output}>"
+
+    @property
+    def status(self) -> str:
+        """Restate's word: ready, running, suspended, paused, completed."""
+        return self._client().wait(self._client().invocation(self.id)).status
+
+    def result(self) -> dict[str, Any]:
+        """Wait for how many cells it has, and how many of them were restored.
+
+        Raises:
+            TerminalError: It was refused, cancelled or killed.
+            InvocationNotReadyError: A cell has failed, and the run is paused.
+        """
+        return self._client().wait(self._outcome())
+
+    def __await__(self) -> Generator[Any, Any, dict[str, Any]]:
+        return self._outcome().__await__()
+
+    async def _outcome(self) -> dict[str, Any]:
+        client = self._client()
+        attached = asyncio.ensure_future(client.attach(self.id))
+        try:
+            while not (await asyncio.wait({attached}, timeout=_LOOK_S))[0]:
+                view = await client.invocation(self.id)
+                if view.status == "paused":
+                    raise InvocationNotReadyError(
+                        f"the run {self.key} is paused: {view.failure or 'by hand'}; correct the"
+                        f" notebook, and `nbdurable resume Notebook/{self.key}` goes on with it"
+                    )
+            found: dict[str, Any] = attached.result()
+            return found
+        finally:
+            attached.cancel()
+
+
+class NotebookTarget:
+    """A notebook, and whose journal its runs are in.
+
+    Args:
+        client: Asked for at each use: that of a kernel changes when it is opened anew.
+        project: The folder that the journal is in.
+        request: What all runs have in common.
+        submitted: Makes of a submission what its caller gets.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], EngineClient],
+        project: Path,
+        request: RunRequest,
+        submitted: Submits,
+    ) -> None:
+        self.request = within(request, project)
+        self._client = client
+        self._submitted = submitted
+
+    def __repr__(self) -> str:
+        return f"<notebook {self.request.notebook}: run, send>"
+
+    def offer(self) -> None:
+        """Let its runs be sent, by handlers too."""
+        client = self._client()
+        client.wait(offer_notebooks(client))
+
+    def run(self, key: str, parameters: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a handle, or a future.
+        """Submit a run, and return its handle; inside a handler, call it and return the future.
+
+        A key that has a run already is attached to it, with the parameters it began with.
+
+        Args:
+            key: The run's name, and that of its output in `report-runs/`.
+            parameters: As papermill takes them: for the cell tagged `parameters`.
+        """
+        ctx = current_context()
+        request = self._asked(parameters)
+        if ctx is None:
+            return self._submit(key, request, None)
+        future: RestateDurableCallFuture[Any] = ctx.workflow_call(
+            RUN, key, msgspec.to_builtins(request)
+        )
+        return future
+
+    def send(
+        self,
+        key: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        delay: timedelta | None = None,
+    ) -> Any:  # noqa: ANN401 - the same.
+        """The same, without meaning to wait; `delay` later if given, even if this process dies."""
+        ctx = current_context()
+        request = self._asked(parameters)
+        if ctx is None:
+            return self._submit(key, request, delay)
+        handle: SendHandle = ctx.workflow_send(RUN, key, msgspec.to_builtins(request), delay)
+        return handle
+
+    def _submit(self, key: str, request: RunRequest, delay: timedelta | None) -> Any:  # noqa: ANN401 - the same.
+        client = self._client()
+        sent = client.wait(send(client, key, request, delay))
+        return self._submitted(sent, key, request)
+
+    def _asked(self, parameters: Mapping[str, Any] | None) -> RunRequest:
+        given = dict(parameters or {})
+        try:
+            msgspec.json.encode(given)
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"the parameters of {self.request.notebook} are kept as JSON: {error}; write dates"
+                " as text, and large data into a file"
+            ) from None
+        return msgspec.structs.replace(self.request, parameters=given)
+
+
+def in_a_script(client: Callable[[], EngineClient]) -> Submits:
+    def submitted(sent: RestateClientSendHandle, key: str, request: RunRequest) -> SubmittedRun:
+        return SubmittedRun(client, sent.invocation_id, key, output_of(request, key))
+
+    return submitted
