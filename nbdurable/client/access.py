@@ -86,12 +86,13 @@ def watch_on(
 ) -> Callable[[], None]:
     """On the engine's thread, as the listener is."""
     pending = False
+    look_at = question.looker()
 
     def tell() -> None:
         nonlocal pending
         pending = False
         try:
-            answer = question.answer(engine)
+            answer = look_at(engine)
         except InvocationNotFoundError:
             return
         listener(answer)

@@ -76,7 +76,14 @@ from nbdurable.core.state import (
     Status,
     Waiter,
 )
-from nbdurable.core.values import ObjectId, Result, Success, with_shared_names
+from nbdurable.core.values import (
+    NOBODY,
+    Answered,
+    ObjectId,
+    Result,
+    Success,
+    with_shared_names,
+)
 
 
 def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
@@ -116,12 +123,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
                 if inv.status == "running":
                     _count(state, inv, 1)
         case PromiseCompleted():
-            obj = _object(state, fact.object)
-            obj.promises = obj.promises or {}
-            obj.promises[fact.promise] = _stored(fact.result, lsn)
-            if obj.promise_waiters is not None:
-                obj.promise_waiters.pop(fact.promise, None)
-                obj.promise_waiters = obj.promise_waiters or None
+            _complete_promise(state, lsn, fact)
         case StateEditQueued():
             _queue_edit(state, lsn, fact)
         case StateEdited():
@@ -556,13 +558,25 @@ def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id:
         obj.promise_waiters = obj.promise_waiters or None
 
 
+def _complete_promise(state: EngineState, lsn: int, fact: PromiseCompleted) -> None:
+    obj = _object(state, fact.object)
+    obj.promises = obj.promises or {}
+    obj.promises[fact.promise] = _stored(fact.result, lsn)
+    if fact.by != NOBODY or fact.comment is not None:
+        obj.answered = obj.answered or {}
+        obj.answered[fact.promise] = Answered(by=fact.by, comment=fact.comment)
+    if obj.promise_waiters is not None:
+        obj.promise_waiters.pop(fact.promise, None)
+        obj.promise_waiters = obj.promise_waiters or None
+
+
 def _purge(state: EngineState, fact: InvocationPurged) -> None:
     del state.completed[fact.invocation_id]
     if fact.object is not None:
         obj = state.objects.get(fact.object)
         if obj is not None:
             obj.state.clear()
-            obj.promises = None
+            obj.promises = obj.answered = None
             _forget_if_empty(state, fact.object)
 
 
