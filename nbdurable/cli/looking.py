@@ -18,6 +18,7 @@ from nbdurable.cli.exits import FAILED, OK, WAITING
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import common, terminal, write, write_json, write_table
+from nbdurable.client.drawing import picture_of
 from nbdurable.client.picture import (
     GLYPHS,
     TERMINAL,
@@ -27,7 +28,6 @@ from nbdurable.client.picture import (
     Tone,
     clock_time,
     duration,
-    picture_of,
     short_id,
     shortened,
     status_of,

@@ -5,11 +5,96 @@ Of its items only those stand in lines of their own that go on, wait or have fai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from nbdurable.client.views import EntryView
 from nbdurable.sdk.mapping import read_title
+
+
+@dataclass(slots=True)
+class _Map:
+    """Mutable: how far one map is. Its line lasts as long as the last of its items."""
+
+    name: str
+    count: int
+    done_count: int = 0
+    ended_at_ms: int | None = None
+
+
+class Lines:
+    """Mutable: the lines of one journal, kept up to date by the entries that change."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, EntryView] = {}
+        # Numbers of the entries that have a line, in order.
+        self.indices: list[int] = []
+        self._maps: dict[int, _Map] = {}
+        # Of a name the map that opened last: that an older one of it is over is taken for granted.
+        self._open: dict[str, int] = {}
+        self._map_of: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def add(self, entries: Iterable[EntryView]) -> set[int]:
+        """New or changed entries, in order; the numbers of lines that differ or are gone."""
+        touched: set[int] = set()
+        for entry in entries:
+            before = self._entries.get(entry.index)
+            self._entries[entry.index] = entry
+            touched |= self._begin(entry) if before is None else {entry.index}
+            of = self._map_of.get(entry.index)
+            if of is not None and entry.status == "done":
+                touched |= self._finish(entry, of)
+        return touched
+
+    def line(self, index: int, *, is_over: bool) -> EntryView:
+        """What stands at this number. `is_over`: the run is, and so is all that it began."""
+        entry = self._entries[index]
+        found = self._maps.get(index)
+        if found is None:
+            return entry
+        name = f"map {found.name}: {found.done_count} of {found.count}"
+        ended_at_ms = found.ended_at_ms or entry.ended_at_ms
+        if found.done_count < found.count and not is_over:
+            return replace(entry, name=name, value="", status="running", ended_at_ms=None)
+        return replace(entry, name=name, value="", ended_at_ms=ended_at_ms)
+
+    def has(self, index: int) -> bool:
+        at = bisect_left(self.indices, index)
+        return at < len(self.indices) and self.indices[at] == index
+
+    def before(self, index: int, count_max: int) -> list[int]:
+        """The numbers of the last lines before this one."""
+        at = bisect_left(self.indices, index)
+        return self.indices[max(at - count_max, 0) : at]
+
+    def _begin(self, entry: EntryView) -> set[int]:
+        name = entry.name or ""
+        title = read_title(name)
+        if title is not None:
+            self._open[title[0]] = entry.index
+            self._maps[entry.index] = _Map(*title)
+        elif entry.kind == "Run" and "[" in name:
+            of = self._open.get(name.partition("[")[0])
+            if of is not None:
+                self._map_of[entry.index] = of
+        elif entry.kind == "Sleep" and _paces(name, self._open):
+            return set()
+        insort(self.indices, entry.index)
+        return {entry.index}
+
+    def _finish(self, entry: EntryView, of: int) -> set[int]:
+        """An item is done: it goes into the line of its map."""
+        del self._map_of[entry.index]
+        self.indices.remove(entry.index)
+        found = self._maps[of]
+        found.done_count += 1
+        ends = (found.ended_at_ms, entry.ended_at_ms)
+        found.ended_at_ms = max((end for end in ends if end is not None), default=None)
+        return {of, entry.index}
 
 
 def folded(entries: Sequence[EntryView], *, is_over: bool) -> list[EntryView]:
@@ -17,35 +102,9 @@ def folded(entries: Sequence[EntryView], *, is_over: bool) -> list[EntryView]:
 
     Two maps of the same name are told apart as long as the first is over before the second opens.
     """
-    lines: list[EntryView] = []
-    # Where the line of a map is, by the name that its items begin with.
-    open_maps: dict[str, int] = {}
-    titles: dict[int, tuple[str, int]] = {}
-    done: dict[int, int] = {}
-    for entry in entries:
-        title = read_title(entry.name or "")
-        if title is not None:
-            open_maps[title[0]] = len(lines)
-            titles[len(lines)] = title
-            done[len(lines)] = 0
-            lines.append(entry)
-            continue
-        name, bracket, _ = (entry.name or "").partition("[")
-        if bracket and entry.kind == "Run" and entry.status == "done" and name in open_maps:
-            at = open_maps[name]
-            done[at] += 1
-            # Its line lasts as long as the last of its items.
-            lines[at] = replace(lines[at], ended_at_ms=entry.ended_at_ms)
-        elif entry.kind == "Sleep" and entry.name and _paces(entry.name, open_maps):
-            continue
-        else:
-            lines.append(entry)
-    for at, (name, count) in titles.items():
-        line = replace(lines[at], name=f"map {name}: {done[at]} of {count}", value="")
-        if done[at] < count and not is_over:
-            line = replace(line, status="running", ended_at_ms=None)
-        lines[at] = line
-    return lines
+    lines = Lines()
+    lines.add(entries)
+    return [lines.line(index, is_over=is_over) for index in lines.indices]
 
 
 def _paces(name: str, open_maps: dict[str, int]) -> bool:

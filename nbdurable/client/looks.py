@@ -14,7 +14,10 @@ from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
     AllInvocations,
     AllServices,
+    EntryText,
     InvocationAndJournal,
+    JournalChanges,
+    JournalPart,
     KeyedSteps,
     LastError,
     Listed,
@@ -81,6 +84,12 @@ class Looks(Asking):
     async def journal(self, invocation_id: str) -> tuple[EntryView, ...]:
         question = InvocationAndJournal(invocation_id=InvocationId(invocation_id))
         return (await self._ask(question))[1]
+
+    async def entry_text(self, invocation_id: str, entry_index: int) -> str:
+        """All that one entry holds, to be read: what went in, and what came of it. Bounded."""
+        return await self._ask(
+            EntryText(invocation_id=InvocationId(invocation_id), entry_index=entry_index)
+        )
 
     async def keyed_steps(self, invocation_id: str) -> list[tuple[str, bytes | None]]:
         """The steps of a keyed journal in the order they began, and what they came to, in bytes.
@@ -173,11 +182,29 @@ class Looks(Asking):
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
 
-        The listener is called on a thread of the engine's or of the link's, at most 20 times a
+        The listener is called on a thread of the engine's or of the link's, at most 10 times a
         second, and the last state is always told. Returns the function that ends it.
         """
-        question = InvocationAndJournal(invocation_id=InvocationId(invocation_id))
-        return self._access.watch(question, lambda seen: listener(*seen))
+        entries: dict[int, EntryView] = {}
+
+        def changed(part: JournalPart) -> None:
+            if part.is_first:
+                entries.clear()
+            entries.update((entry.index, entry) for entry in part.entries)
+            listener(part.view, tuple(entries[index] for index in sorted(entries)))
+
+        return self.watch_changes(invocation_id, changed)
+
+    def watch_changes(
+        self, invocation_id: str, listener: Callable[[JournalPart], None]
+    ) -> Callable[[], None]:
+        """The same, of its entries only those that are new or have changed.
+
+        A part that is the first replaces all before it: another process has taken over the engine,
+        or the invocation lives anew under its id.
+        """
+        question = JournalChanges(invocation_id=InvocationId(invocation_id))
+        return self._access.watch(question, listener)
 
     def watch_newest(
         self, listener: Callable[[Listed], None], count_max: int | None = None

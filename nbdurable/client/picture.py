@@ -1,23 +1,19 @@
 """The picture of a run: one JSON value that widget, static HTML, text and terminal all draw.
 
-Made from the client's read models and nothing else. Bounded: the newest rows, and the number of
-those before them.
+What it is made of, and the words for it; `drawing.py` makes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from nbdurable.client.folding import folded
-from nbdurable.client.views import EntryView, InvocationView, first_line, open_questions
+from nbdurable.client.views import EntryView, InvocationView, first_line
 from nbdurable.core.values import Question
 from nbdurable.invoker.seal import MARK as PICKLE
 
-# A front end lays out this many rows in a frame; a longer journal is for SQL.
-ROWS_MAX: Final = 200
 # Enough to tell one run from another by eye, and to type.
 SHORT_ID_CHARS: Final = 14
 FAILURE_CHARS_MAX: Final = 400
@@ -50,7 +46,11 @@ TERMINAL: Final = Surface(
 
 
 class Row(TypedDict):
-    """Units: ms – how long it took, None while it is open; *_at_ms – since the epoch."""
+    """Units: ms – how long it took, None while it is open; *_at_ms – since the epoch.
+
+    `child` is the invocation that it has called, empty if none; `is_cut`: there is more of its
+    value than is shown.
+    """
 
     index: int
     kind: str
@@ -63,6 +63,8 @@ class Row(TypedDict):
     value: str
     failure: str
     output: str
+    child: str
+    is_cut: bool
 
 
 class Ask(TypedDict):
@@ -80,7 +82,9 @@ class Ask(TypedDict):
 
 
 class Picture(TypedDict):
-    """`waits`: promises that a person can answer now. `todo`: what else a person can do.
+    """`rows`: the newest of `count`, of which `earlier` are before them.
+
+    `waits`: promises that a person can answer now. `todo`: what else a person can do.
 
     `failure`: what no row says. `deeds`: what can be done to it now. `now_ms`: the kernel's clock;
     `began_ms` and `ended_ms`, which is None while it goes on, are what its rows are drawn between.
@@ -95,6 +99,7 @@ class Picture(TypedDict):
     notice: str
     failure: str
     due_at_ms: int | None
+    count: int
     earlier: int
     rows: list[Row]
     waits: list[str]
@@ -128,47 +133,6 @@ _ROW_TONES: Final[dict[str, Tone]] = {
 GLYPHS: Final[dict[Tone, str]] = {"ok": "✓", "bad": "✗", "busy": "●", "waits": "◌", "quiet": "·"}
 
 
-def picture_of(
-    view: InvocationView,
-    entries: Sequence[EntryView],
-    now_ms: int,
-    *,
-    notice: str = "",
-    said: str = "",
-    name_files: Callable[[str], str] = str,
-    surface: Surface = NOTEBOOK,
-) -> Picture:
-    """`notice` is about the submission, `said` the answer to a click.
-
-    `name_files` says a cell's number where a text names its file.
-    """
-    lines = folded(entries, is_over=view.is_done)
-    shown = lines[-ROWS_MAX:]
-    rows = [_row(view, entry) for entry in shown]
-    failure = name_files(_failure(view))
-    return Picture(
-        id=view.id,
-        short_id=short_id(view.id),
-        target=view.target,
-        tone=tone_of(view),
-        status=status_of(view),
-        facts=_facts(view),
-        notice=notice,
-        failure="" if any(failure in row["failure"] for row in rows) else failure,
-        due_at_ms=view.next_retry_at_ms if view.status == "backing-off" else None,
-        earlier=len(lines) - len(shown),
-        rows=rows,
-        waits=[] if view.is_done or _is_stuck(view) else list(view.open_promises),
-        asks=[] if view.is_done or _is_stuck(view) else _asks(entries),
-        todo=what_to_do(view, surface),
-        said=said,
-        deeds=_deeds(view),
-        began_ms=shown[0].started_at_ms if len(shown) < len(lines) else view.created_at_ms,
-        ended_ms=view.completed_at_ms,
-        now_ms=now_ms,
-    )
-
-
 def bar(row: Row, picture: Picture) -> tuple[float, float]:
     """Left and width, 0 to 1, of a row on the time from the picture's beginning to its end."""
     end_ms = picture["ended_ms"] or picture["now_ms"]
@@ -178,22 +142,14 @@ def bar(row: Row, picture: Picture) -> tuple[float, float]:
     return left, min(max(took / whole, 0.0), 1.0 - left)
 
 
-def _deeds(view: InvocationView) -> list[Deed]:
+def deeds_of(view: InvocationView) -> list[Deed]:
     if view.is_done:
         return []
     first: Deed = "resume" if view.status in ("paused", "backing-off") else "pause"
     return [first, "cancel", "kill"]
 
 
-def _asks(entries: Sequence[EntryView]) -> list[Ask]:
-    """What waits for somebody, each once."""
-    return [
-        _ask(ask_id, entry.name, entry.question or Question())
-        for ask_id, entry in open_questions(entries).items()
-    ]
-
-
-def _ask(ask_id: str, name: str | None, question: Question) -> Ask:
+def ask_of(ask_id: str, name: str | None, question: Question) -> Ask:
     return Ask(
         id=ask_id,
         name=name or "awakeable",
@@ -203,7 +159,7 @@ def _ask(ask_id: str, name: str | None, question: Question) -> Ask:
     )
 
 
-def _is_stuck(view: InvocationView) -> bool:
+def is_stuck(view: InvocationView) -> bool:
     """An answer would not bring it on: its code has to be corrected first, or it is tried again."""
     return view.status in ("paused", "backing-off") and view.is_code_loaded
 
@@ -211,7 +167,7 @@ def _is_stuck(view: InvocationView) -> bool:
 def tone_of(view: InvocationView) -> Tone:
     if view.is_done:
         return "ok" if view.succeeded else "bad"
-    if _is_stuck(view):
+    if is_stuck(view):
         return "bad"
     if view.open_promises or view.open_awakeables or view.is_asleep or not view.is_code_loaded:
         return "waits"
@@ -225,9 +181,9 @@ def status_of(view: InvocationView) -> str:
         return "succeeded" if view.succeeded else ended
     if not view.is_code_loaded:
         return "its code is not loaded"
-    if view.open_promises and not _is_stuck(view):
+    if view.open_promises and not is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
-    if view.open_awakeables and not _is_stuck(view):
+    if view.open_awakeables and not is_stuck(view):
         return "waits for an answer"
     if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
         return f"sleeps until {clock_time(view.wakes_at_ms)}"
@@ -241,7 +197,7 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return ""
     if not view.is_code_loaded:
         return view.how_to_load
-    if (view.open_promises or view.open_awakeables) and not _is_stuck(view):
+    if (view.open_promises or view.open_awakeables) and not is_stuck(view):
         return f"{surface.command} approve {name}"
     if view.status == "paused" and view.mismatch is not None:
         accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""
@@ -302,7 +258,7 @@ def shortened(text: str) -> str:
     return first if len(first) <= VALUE_CHARS_MAX else f"{first[: VALUE_CHARS_MAX - 1]}…"
 
 
-def _facts(view: InvocationView) -> str:
+def facts_of(view: InvocationView) -> str:
     facts = [f"attempt {view.attempt}"] if view.attempt > 1 else []
     if view.revision is not None:
         facts.append(f"revision {view.revision}")
@@ -314,7 +270,7 @@ def _facts(view: InvocationView) -> str:
     return " · ".join(facts)
 
 
-def _failure(view: InvocationView) -> str:
+def failure_of(view: InvocationView) -> str:
     """The failure that still matters: a run that has got over one is not failing."""
     if view.is_done:
         return "" if view.succeeded else _cut(view.failure or "")
@@ -326,7 +282,7 @@ def _failure(view: InvocationView) -> str:
     return ""
 
 
-def _row(view: InvocationView, entry: EntryView) -> Row:
+def row_of(view: InvocationView, entry: EntryView) -> Row:
     is_open = entry.ended_at_ms is None
     # What a finished run no longer waits for never will be done, and nobody is waiting.
     is_left = view.is_done and is_open
@@ -343,6 +299,8 @@ def _row(view: InvocationView, entry: EntryView) -> Row:
         value="" if entry.kind == "Sleep" else entry.value or "",
         failure=_cut(entry.failure or ""),
         output=entry.output,
+        child=entry.child or "",
+        is_cut=len(entry.value or "") > VALUE_CHARS_MAX,
     )
 
 

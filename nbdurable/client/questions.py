@@ -7,18 +7,15 @@ for both. What is answered is frozen too, and without payloads except where thos
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from nbdurable.client.views import (
-    EntryView,
-    InvocationView,
-    invocation_view,
-    journal_view,
-)
+from nbdurable.client.entry_text import entry_text
+from nbdurable.client.journal import JournalFold, journal_view
+from nbdurable.client.views import EntryView, InvocationView, invocation_view
 from nbdurable.core.commands import RunCommand
 from nbdurable.core.facts import Completed, EntryAppended, NotificationAppended
 from nbdurable.core.ids import InvocationId, deployment_id
@@ -52,6 +49,10 @@ class Question(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, 
     def answer(self, engine: Engine) -> T:
         """On the engine's thread; must not block."""
         raise NotImplementedError
+
+    def looker(self) -> Callable[[Engine], T]:
+        """What one watch asks, again and again; it may remember what it has told."""
+        return self.answer
 
 
 class Deployment(NamedTuple):
@@ -163,22 +164,75 @@ class OneInvocation(Question[InvocationView], frozen=True, kw_only=True):
 class InvocationAndJournal(
     Question[tuple[InvocationView, tuple[EntryView, ...]]], frozen=True, kw_only=True
 ):
-    """Both read models, as of the same moment.
-
-    Whoever watches it is told as often as a person can follow; each time folds the whole journal.
-    """
+    """Both read models, as of the same moment."""
 
     answered = tuple[InvocationView, tuple[EntryView, ...]]
-    asked_per_s_max = 20
     invocation_id: InvocationId
-
-    def is_about(self, changed: frozenset[InvocationId]) -> bool:
-        return self.invocation_id in changed
 
     def answer(self, engine: Engine) -> tuple[InvocationView, tuple[EntryView, ...]]:
         inv = _found(engine, self.invocation_id)
         view = invocation_view(engine.machine.state, inv)
         return view, journal_view(engine.vault.shown_journal(inv))
+
+
+class JournalPart(NamedTuple):
+    """`entries`: all of them if it is the first part, then those that are new or have changed."""
+
+    is_first: bool
+    view: InvocationView
+    entries: tuple[EntryView, ...]
+
+
+class JournalChanges(Question[JournalPart], frozen=True, kw_only=True):
+    """One invocation as it goes on; whoever watches pays for what is new only."""
+
+    answered = JournalPart
+    # As often as a person can follow.
+    asked_per_s_max = 10
+    invocation_id: InvocationId
+
+    def is_about(self, changed: frozenset[InvocationId]) -> bool:
+        return self.invocation_id in changed
+
+    def answer(self, engine: Engine) -> JournalPart:
+        return self.looker()(engine)
+
+    def looker(self) -> Callable[[Engine], JournalPart]:
+        return JournalLooker(self.invocation_id)
+
+
+class JournalLooker:
+    """Mutable: how far it has looked. On the engine's thread."""
+
+    def __init__(self, invocation_id: InvocationId) -> None:
+        self._id = invocation_id
+        self._fold = JournalFold()
+        # An id may live again after a purge, and nothing of its former life counts.
+        self._seed: int | None = None
+        self._lsn = 0
+
+    def __call__(self, engine: Engine) -> JournalPart:
+        inv = _found(engine, self._id)
+        is_first = inv.seed != self._seed
+        if is_first:
+            self._fold, self._seed, self._lsn = JournalFold(), inv.seed, 0
+        for record in engine.vault.shown_journal(inv, self._lsn):
+            self._fold.add(record)
+            self._lsn = record.lsn
+        view = invocation_view(engine.machine.state, inv)
+        return JournalPart(is_first, view, self._fold.take_changed())
+
+
+class EntryText(Question[str], frozen=True, kw_only=True):
+    """All that one entry holds, for a person to read; bounded."""
+
+    answered = str
+    invocation_id: InvocationId
+    entry_index: int
+
+    def answer(self, engine: Engine) -> str:
+        inv = _found(engine, self.invocation_id)
+        return entry_text(engine.vault.shown_journal(inv), self.entry_index)
 
 
 class KeyedSteps(Question[list[tuple[str, bytes | None]]], frozen=True, kw_only=True):
@@ -304,6 +358,8 @@ AnyQuestion = (
     | MeantInvocations
     | OneInvocation
     | InvocationAndJournal
+    | JournalChanges
+    | EntryText
     | KeyedSteps
     | LastError
     | OutcomeSoFar

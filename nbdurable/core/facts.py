@@ -109,6 +109,7 @@ class PromiseCompleted(Fact, frozen=True, kw_only=True):
     promise: str
     result: Result
     by: str
+    comment: str | None = None
 
 
 class StateEditQueued(Fact, frozen=True, kw_only=True):

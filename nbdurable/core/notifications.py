@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal
-from nbdurable.core.values import PayloadRef, Result, Success
+from nbdurable.core.values import Answered, PayloadRef, Result, Success
 
 
 class Notification(
@@ -18,6 +18,8 @@ class Notification(
     gc=False,
 ):
     result: Result
+    # For people: who gave this result, where a person did. Code never sees it.
+    answered: Answered | None = None
 
 
 class CompletionNotification(Notification, frozen=True, kw_only=True, tag="completion"):

@@ -17,6 +17,8 @@ from nbdurable.core.manifest import ServiceManifest, ServicePatch
 from nbdurable.core.restart import PrefixEntry
 from nbdurable.core.settings import Settings
 from nbdurable.core.values import (
+    NOBODY,
+    Answered,
     ErrorReport,
     ObjectId,
     OutputStream,
@@ -58,8 +60,9 @@ class CompletePromise(Proposal, frozen=True, kw_only=True):
     promise: str
     result: Result
     payload: bytes | None = None
-    by: str = "client"
+    by: str = NOBODY
     scope: str | None = None
+    comment: str | None = None
 
     @property
     def object(self) -> ObjectId:
@@ -92,6 +95,7 @@ class CompleteAwakeable(Proposal, frozen=True, kw_only=True):
     awakeable_id: str
     result: Result
     payload: bytes | None = None
+    answered: Answered | None = None
 
 
 class SendSignal(Proposal, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from nbdurable.core.limits import counters
 from nbdurable.core.manifest import HandlerManifest, ServiceManifest
 from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.core.values import (
+    Answered,
     ErrorReport,
     HandlerType,
     ObjectId,
@@ -224,6 +225,8 @@ class ObjectState:
     inbox: deque[InvocationId] | None = None
     state: dict[str, PayloadRef] = field(default_factory=dict)
     promises: dict[str, Result] | None = None
+    # Of those that somebody has completed who is known.
+    answered: dict[str, Answered] | None = None
     promise_waiters: dict[str, dict[Waiter, None]] | None = None
     edits: dict[int, QueuedEdit] | None = None
 
@@ -240,6 +243,9 @@ class ObjectState:
 
     def promise(self, key: str) -> Result | None:
         return None if self.promises is None else self.promises.get(key)
+
+    def answered_by(self, promise: str) -> Answered | None:
+        return None if self.answered is None else self.answered.get(promise)
 
     def waiters_for(self, promise: str) -> tuple[Waiter, ...]:
         return () if self.promise_waiters is None else tuple(self.promise_waiters.get(promise, ()))

@@ -61,6 +61,17 @@ class Question(Value, frozen=True, kw_only=True):
     context: str | None = None
 
 
+# Some client, that has not said for whom it asks.
+NOBODY = "client"
+
+
+class Answered(Value, frozen=True, kw_only=True):
+    """Who has completed something, and what they had to say besides the value."""
+
+    by: str
+    comment: str | None = None
+
+
 # Restate's code for a replay that met another command than the recorded one.
 MISMATCH_CODE = 570
 # What became of a step that was open when its invocation was cancelled.

@@ -1,16 +1,24 @@
 """The only holder of payload bytes: what was committed lately, least recently used goes first.
 
-It also keeps the journals of invocations that ran lately, so that starting an attempt needs no
-read. A miss is one read of the store.
+It also keeps the journals of invocations that ran lately and have not ended, so that starting an
+attempt needs no read. A miss is one read of the store.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from nbdurable.core.facts import AnyFact, Completed, InvocationCreated, InvocationFact, carried_ref
+from nbdurable.core.facts import (
+    AnyFact,
+    Completed,
+    InvocationCompleted,
+    InvocationCreated,
+    InvocationFact,
+    carried_ref,
+)
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.records import CopyOf, Lost, Record, Row, UnknownFactError, decode
 from nbdurable.core.state import Invocation
@@ -48,6 +56,8 @@ class Vault:
             # An id comes again when its invocation was purged: nothing of that one counts.
             self.forget(fact.invocation_id)
             self._journals[fact.invocation_id] = []
+        elif isinstance(fact, InvocationCompleted):
+            self.forget(fact.invocation_id)
         journal = self._journals.get(fact.invocation_id)
         if journal is not None:
             journal.append((lsn, at_ms, fact))
@@ -104,13 +114,26 @@ class Vault:
         self._journals.move_to_end(inv.id)
         return [Record(lsn, at_ms, fact, self._payloads.get(lsn)) for lsn, at_ms, fact in journal]
 
-    def shown_journal(self, inv: Invocation | Completed) -> list[Record]:
-        """The same for whoever only looks: what is lost is `Lost`, and the rest is there."""
-        try:
-            return self.journal(inv)
-        except JournalDamagedError:
-            rows = self._store.read_journals([inv.id], inv.first_lsn, inv.last_lsn, with_lost=True)
-            return [_shown(row) for row in rows]
+    def shown_journal(self, inv: Invocation | Completed, after_lsn: int = 0) -> list[Record]:
+        """The same for whoever only looks, past an lsn: what is lost is `Lost`, the rest is there.
+
+        Whoever looks on asks for what is new, and pays for that only.
+        """
+        journal = self._journals.get(inv.id)
+        if journal is not None:
+            new = journal[bisect_right(journal, after_lsn, key=_lsn) :]
+            if self._has_all(new):
+                self._journals.move_to_end(inv.id)
+                kept = self._payloads
+                return [Record(lsn, at_ms, fact, kept.get(lsn)) for lsn, at_ms, fact in new]
+        first_lsn = max(inv.first_lsn, after_lsn + 1)
+        if first_lsn > inv.last_lsn:
+            return []
+        if after_lsn < inv.first_lsn:
+            with suppress(JournalDamagedError):
+                return self.journal(inv)
+        rows = self._store.read_journals([inv.id], first_lsn, inv.last_lsn, with_lost=True)
+        return [_shown(row) for row in rows]
 
     def _has_all(self, journal: list[tuple[int, int, AnyFact]]) -> bool:
         return all(
@@ -165,6 +188,10 @@ class Vault:
         known = self._payloads.pop(lsn, None)
         self._payload_bytes += len(payload) - (0 if known is None else len(known))
         self._payloads[lsn] = payload
+
+
+def _lsn(kept: tuple[int, int, AnyFact]) -> int:
+    return kept[0]
 
 
 def _shown(row: Row) -> Record:

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from nbdurable.client.base import RestateClientSendHandle
-from nbdurable.client.picture import handy_name, picture_of, short_id, status_of
+from nbdurable.client.drawing import picture_of
+from nbdurable.client.picture import handy_name, short_id, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import (

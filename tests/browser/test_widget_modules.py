@@ -9,22 +9,27 @@ import pytest
 from playwright.sync_api import expect
 from support.views import entry_of, view_of
 
-from nbdurable.client.picture import picture_of
+from nbdurable.client.drawing import Drawing
 from nbdurable.notebook.widgets.board import BoardWidget
 from nbdurable.notebook.widgets.journal import JournalWidget
+from nbdurable.notebook.widgets.patches import Patches
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 # As anywidget does it: a model with traits, and an element to draw in.
-DRAW = """async ([source, name, value]) => {
+DRAW = """async ([source, traits]) => {
     const module = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
-    const traits = {[name]: value};
-    let changed = () => {};
+    const heard = {};
+    const tell = (event, message) => (heard[event] ?? []).forEach((hear) => hear(message));
     window.sent = [];
-    window.change = (value) => { traits[name] = value; changed(); };
+    window.change = (changed) => {
+        Object.assign(traits, changed);
+        for (const name in changed) tell(`change:${name}`);
+    };
+    window.reply = (message) => tell("msg:custom", message);
     module.default.render({el: document.querySelector("main"), model: {
-        get: (name) => traits[name], on: (_, hear) => { changed = hear; }, off: () => {},
-        send: (message) => window.sent.push(message),
+        get: (name) => traits[name], on: (event, hear) => (heard[event] ??= []).push(hear),
+        off: () => {}, send: (message) => window.sent.push(message),
     }});
 }"""
 
@@ -37,37 +42,165 @@ def page(browser):
     page.close()
 
 
-def draw(page, widget, trait, value):
+def draw(page, widget, **traits):
     page.add_style_tag(content=widget._css)
-    page.evaluate(DRAW, [widget._esm, trait, json.loads(json.dumps(value))])
+    page.evaluate(DRAW, [widget._esm, json.loads(json.dumps(traits))])
 
 
-def busy(entry_count):
-    """A run in full swing."""
-    return picture_of(view_of(status="running"), [entry_of(n) for n in range(entry_count)], 0)
+class Run:
+    """A run in full swing, and what is sent of it."""
+
+    def __init__(self, entry_count, changes=lambda _: {}):
+        self.changes = changes
+        self.view = view_of(status="running")
+        self.drawing = Drawing(self.view)
+        self.patches = Patches()
+        self.count = 0
+        self.change(entry_count)
+
+    def change(self, entry_count):
+        """So many entries more."""
+        entries = [
+            entry_of(n, **self.changes(n)) for n in range(self.count, self.count + entry_count)
+        ]
+        self.count += entry_count
+        return self.drawing.change(self.view, entries)
+
+    def traits(self):
+        head = self.drawing.picture(0, rows=[])
+        return {"picture": head, "children": {}, **self.patches.whole(self.drawing)}
+
+    def patch(self, entry_count):
+        touched = self.change(entry_count)
+        head = self.drawing.picture(0, rows=[])
+        return {"picture": head, **self.patches.patch(self.drawing, touched)}
 
 
 def test_a_button_keeps_the_focus_while_the_run_goes_on(page):
     """Who works by keyboard would never get to press it."""
-    draw(page, JournalWidget, "picture", busy(1))
+    run = Run(1)
+    draw(page, JournalWidget, **run.traits())
     pause = page.get_by_role("button", name="Pause")
     pause.focus()
-    page.evaluate("(picture) => window.change(picture)", busy(2))
+    page.evaluate("(traits) => window.change(traits)", run.patch(1))
     expect(page.locator(".nbd-kind")).to_have_count(2)
     expect(pause).to_be_focused()
 
 
 def test_a_busy_run_can_be_killed(page):
     """The second click is asked for once, not again after each entry."""
-    draw(page, JournalWidget, "picture", busy(1))
+    run = Run(1)
+    draw(page, JournalWidget, **run.traits())
     page.get_by_role("button", name="Kill").click()
-    page.evaluate("(picture) => window.change(picture)", busy(2))
+    page.evaluate("(traits) => window.change(traits)", run.patch(1))
     page.get_by_role("button", name="Really kill").click(timeout=2_000)
     assert page.evaluate("window.sent.map((one) => one.name)") == ["kill"]
 
 
+def names(page):
+    return page.locator(".nbd-name").all_text_contents()
+
+
+def answer_earlier(page, run):
+    """As the kernel does it, to the message that was sent last."""
+    asked = page.evaluate("window.sent.at(-1)")
+    assert asked["type"] == "earlier"
+    indices = run.drawing.lines.before(asked["before"], 200)
+    rows = [run.drawing.row(index) for index in indices]
+    reply = {"re": asked["re"], "rows": rows, "earlier": indices[0] if indices else 0}
+    page.evaluate("(reply) => window.reply(reply)", reply)
+
+
+def named(n):
+    return {"name": f"step {n}"}
+
+
+def test_thousands_of_entries_are_reached_page_by_page(page):
+    """What is drawn is bounded, wherever somebody reads, and the newest are one click away."""
+    run = Run(3_000, named)
+    draw(page, JournalWidget, **run.traits())
+    earlier = page.get_by_role("button", name="earlier entries")
+    expect(earlier).to_have_text("… 2900 earlier entries")
+    assert names(page)[0] == "step 2900"
+    for first in (*range(2700, 0, -200), 0):
+        earlier.click()
+        answer_earlier(page, run)
+        expect(page.locator(".nbd-name").first).to_have_text(f"step {first}")
+        assert page.locator(".nbd-name").count() <= 1_000
+    expect(earlier).to_be_hidden()
+    page.evaluate("(traits) => window.change(traits)", run.patch(1))
+    page.get_by_role("button", name="back to the newest").click()
+    expect(page.locator(".nbd-name").last).to_have_text("step 3000")
+    assert page.locator(".nbd-name").count() == 101
+
+
+def test_who_reads_further_up_is_left_there(page):
+    run = Run(300, named)
+    draw(page, JournalWidget, **run.traits())
+    table = page.get_by_role("table", name="Journal entries")
+    expect(page.locator(".nbd-name").last).to_be_in_viewport()
+    table.evaluate("(table) => { table.scrollTop = 0; }")
+    first = page.get_by_text("step 200", exact=True)
+    expect(first).to_be_in_viewport()
+    page.evaluate("(traits) => window.change(traits)", run.patch(30))
+    expect(page.get_by_text("step 329", exact=True)).to_be_attached()
+    expect(first).to_be_in_viewport()
+
+
+def test_what_is_not_drawn_is_searched_by_the_kernel(page):
+    run = Run(500, named)
+    draw(page, JournalWidget, **run.traits())
+    page.get_by_role("searchbox", name="Filter journal entries").fill("step 7")
+    page.wait_for_function("() => window.sent.length === 1")
+    asked = page.evaluate("window.sent[0]")
+    assert (asked["before"], asked["words"]) == (400, "step 7")
+    page.evaluate(
+        "(reply) => window.reply(reply)", {"re": asked["re"], "rows": [run.drawing.row(7)]}
+    )
+    expect(page.get_by_text("step 7", exact=True)).to_be_visible()
+    page.get_by_role("searchbox", name="Filter journal entries").fill("")
+    expect(page.get_by_text("step 7", exact=True)).to_have_count(0)
+
+
+def test_a_value_is_fetched_when_it_is_asked_for(page):
+    run = Run(1, lambda _: {"value": "x" * 150 + "…"})
+    draw(page, JournalWidget, **run.traits())
+    more = page.get_by_role("button", name="All that entry 0 holds")
+    more.click()
+    asked = page.evaluate("window.sent[0]")
+    assert (asked["type"], asked["index"]) == ("value", 0)
+    page.evaluate("(reply) => window.reply(reply)", {"re": asked["re"], "text": "x" * 1_000})
+    expect(page.get_by_text("x" * 1_000)).to_be_visible()
+    more.click()
+    expect(page.get_by_text("x" * 1_000)).to_have_count(0)
+
+
+def test_the_rows_of_a_called_run_are_below_its_row(page):
+    """Open at any depth, live, and closed again; who is not opened is not watched."""
+    run = Run(1, lambda _: {"kind": "Call", "name": "Child/h", "child": "inv_1child"})
+    inner = Run(2, lambda n: {"name": f"inner {n}", "child": "inv_1deep" if n else None})
+    deep = Run(1, lambda _: {"name": "deepest"})
+    draw(page, JournalWidget, **run.traits())
+    page.get_by_role("button", name="Entries of Child/h").click()
+    children = {"inv_1child": inner.drawing.picture(0)}
+    page.evaluate("(children) => window.change({children})", children)
+    expect(page.get_by_text("inner 0", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Entries of inner 1").click()
+    children["inv_1deep"] = deep.drawing.picture(0)
+    page.evaluate("(children) => window.change({children})", children)
+    expect(page.get_by_text("deepest")).to_be_visible()
+    page.get_by_role("button", name="Entries of Child/h").click()
+    expect(page.get_by_text("inner 0", exact=True)).to_have_count(0)
+    assert page.evaluate("window.sent.map((one) => [one.type, one.run])") == [
+        ["open", "inv_1child"],
+        ["open", "inv_1deep"],
+        ["close", "inv_1deep"],
+        ["close", "inv_1child"],
+    ]
+
+
 def test_the_filters_of_the_board_are_above_its_rows(page):
-    draw(page, BoardWidget, "board", {"rows": [], "found_count": 0, "disk": "1 MB"})
+    draw(page, BoardWidget, board={"rows": [], "found_count": 0, "disk": "1 MB"})
     choice = page.get_by_label("Which runs").bounding_box()
     table = page.get_by_role("table", name="Runs, newest first").bounding_box()
     assert choice["y"] + choice["height"] <= table["y"]

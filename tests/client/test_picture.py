@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from support.views import entry_of, view_of
 
+from nbdurable.client.drawing import ROWS_MAX, picture_of
 from nbdurable.client.picture import (
-    ROWS_MAX,
     TERMINAL,
     duration,
-    picture_of,
     status_of,
     tone_of,
     what_to_do,

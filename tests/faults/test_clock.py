@@ -11,7 +11,7 @@ import pytest
 from support.running import HandClock, until
 
 from nbdurable import Context, Service
-from nbdurable.client.picture import picture_of
+from nbdurable.client.drawing import picture_of
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.wiring import DurableEngine
 

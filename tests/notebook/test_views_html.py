@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.views import entry_of, view_of
 
-from nbdurable.client.picture import picture_of
+from nbdurable.client.drawing import picture_of
 from nbdurable.notebook.widgets.views_html import InvocationTable, picture_html, picture_text
 
 

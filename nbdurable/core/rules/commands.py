@@ -31,6 +31,7 @@ from nbdurable.core.rules.external import complete_awakeable, complete_promise
 from nbdurable.core.rules.invoke import create, refuse_target
 from nbdurable.core.rules.progress import (
     VOID,
+    answered_by,
     complete_future,
     copy_of,
     named_signal,
@@ -67,7 +68,8 @@ def append_command(
             result = promise_result(draft, inv.object, command.key)
             if result is not None:
                 waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
-                complete_future(draft, waiter, result, copy_of(result))
+                answered = answered_by(draft, inv.object, command.key)
+                complete_future(draft, waiter, result, copy_of(result), answered)
         case PeekPromiseCommand():
             assert inv.object is not None
             result = promise_result(draft, inv.object, command.key)

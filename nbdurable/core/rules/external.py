@@ -21,6 +21,7 @@ from nbdurable.core.proposals import (
 from nbdurable.core.records import CopyOf, cannot_hold
 from nbdurable.core.rules.progress import (
     VOID,
+    answered_by,
     complete_future,
     copy_of,
     named_signal,
@@ -61,11 +62,16 @@ def complete_promise(
             return False
         waiters = obj.waiters_for(proposal.promise)
     fact = PromiseCompleted(
-        object=object_id, promise=proposal.promise, result=proposal.result, by=proposal.by
+        object=object_id,
+        promise=proposal.promise,
+        result=proposal.result,
+        by=proposal.by,
+        comment=proposal.comment,
     )
     lsn = draft.record(fact, payload)
+    answered = answered_by(draft, object_id, proposal.promise)
     for waiter in waiters:
-        complete_future(draft, waiter, proposal.result, copy_of(proposal.result, lsn))
+        complete_future(draft, waiter, proposal.result, copy_of(proposal.result, lsn), answered)
     return True
 
 
@@ -97,7 +103,8 @@ def complete_awakeable(draft: Draft, proposal: CompleteAwakeable) -> Answer:
     if inv is None or not named.is_of(inv.seed):
         return Done()
     if not inv.has_heard(Signal(id=named.signal_id)):
-        signal(draft, inv, named.signal_id, proposal.result, proposal.payload)
+        result, payload = proposal.result, proposal.payload
+        signal(draft, inv, named.signal_id, result, payload, proposal.answered)
     return Done()
 
 

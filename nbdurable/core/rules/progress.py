@@ -23,7 +23,7 @@ from nbdurable.core.proposals import Refused, Timer
 from nbdurable.core.records import CopyOf
 from nbdurable.core.rules.editing import make_due_edits
 from nbdurable.core.state import Invocation, ObjectState, Waiter
-from nbdurable.core.values import Failure, ObjectId, PayloadRef, Result, Success
+from nbdurable.core.values import Answered, Failure, ObjectId, PayloadRef, Result, Success
 
 # A void result: no bytes.
 VOID = Success(value=PayloadRef(bytes=0, digest=digest_of(b"")))
@@ -102,22 +102,32 @@ def _is_cancel(notification: AnyNotification) -> bool:
 
 
 def complete_future(
-    draft: Draft, waiter: Waiter, result: Result, payload: bytes | CopyOf | None = None
+    draft: Draft,
+    waiter: Waiter,
+    result: Result,
+    payload: bytes | CopyOf | None = None,
+    answered: Answered | None = None,
 ) -> None:
     """Complete one future of a live invocation; a finished one needs no result."""
     inv = draft.live(waiter.invocation_id)
     if inv is None or inv.seed != waiter.seed:
         return
     notification = CompletionNotification(
-        completion_id=waiter.completion_id, of=waiter.of, result=result
+        completion_id=waiter.completion_id, of=waiter.of, result=result, answered=answered
     )
     notify(draft, inv, notification, payload)
 
 
 def signal(
-    draft: Draft, inv: Invocation, signal_id: int, result: Result, payload: bytes | None = None
+    draft: Draft,
+    inv: Invocation,
+    signal_id: int,
+    result: Result,
+    payload: bytes | None = None,
+    answered: Answered | None = None,
 ) -> None:
-    notify(draft, inv, SignalNotification(signal_id=signal_id, result=result), payload)
+    notification = SignalNotification(signal_id=signal_id, result=result, answered=answered)
+    notify(draft, inv, notification, payload)
 
 
 def named_signal(
@@ -176,6 +186,11 @@ def copy_of(result: Result, lsn: int | None = None) -> CopyOf | None:
 def promise_result(draft: Draft, object_id: ObjectId, promise: str) -> Result | None:
     obj = draft.state.objects.get(object_id)
     return None if obj is None else obj.promise(promise)
+
+
+def answered_by(draft: Draft, object_id: ObjectId, promise: str) -> Answered | None:
+    obj = draft.state.objects.get(object_id)
+    return None if obj is None else obj.answered_by(promise)
 
 
 def terminal(code: int, message: str) -> Failure:

@@ -1,201 +1,315 @@
-// Draws one run from the trait `picture` (widgets/picture.py) and sends one typed message per click:
-//   { type: "answer", id: string, value: any }, { type: "reject", id: string, message: string },
-//   { type: "deed", name: "pause" | "resume" | "cancel" | "kill", at_ms: number }
-// Elements are kept and patched, never replaced: focus, selection and scrolling survive an update.
-// It follows rows.js, door.js and question.js in one module: see widgets/journal.py.
+// Draws one run from the traits `picture`, `rows`, `tail` and `children`, and sends one typed message
+// per click; shown.py says which. Elements are kept and patched, never replaced: focus, selection
+// and scrolling survive an update. What comes in between two frames is drawn in one.
+// It follows rows.js, door.js, question.js and deeds.js in one module: see widgets/journal.py.
 
 const TICK_MS = 1000;
 // Who has scrolled up to read is left there; who is at the end stays at the end.
 const FOLLOW_PX = 8;
+// As many as are kept for who looks on, and as many for who goes back.
+const ROWS_NEWEST = 200;
+const ROWS_DRAWN_MAX = 1000;
+// A short journal is seen whole.
+const FILTER_FROM_ROWS = 12;
+// Between two letters.
+const TYPING_MS = 300;
 
-// -- what can be done to a run --------------------------------------------------------------------
-
-class Deeds {
-  constructor(parent, door, now, tell) {
-    this.box = element("span", "nbd-deeds", parent);
-    this.door = door;
-    this.now = now;
-    this.tell = tell;
-    this.buttons = new Map();
-  }
-
-  update(picture) {
-    if (this.sent && !this.sent.isHeard()) return;
-    this.remove();
-    for (const [name, button] of this.buttons) {
-      if (picture.deeds.includes(name)) continue;
-      button.remove();
-      this.buttons.delete(name);
-    }
-    picture.deeds.forEach((name, place) => {
-      if (!this.buttons.has(name)) this.buttons.set(name, this.button(name, picture.target));
-      const button = this.buttons.get(name);
-      button.disabled = false;
-      // In the order of the picture: what was resumed may be paused again. Moved only where it is
-      // not yet: moving a button takes its focus, and with it the question whether really to kill.
-      const there = this.box.children[place] ?? null;
-      if (there !== button) this.box.insertBefore(button, there);
-    });
-  }
-
-  button(name, target) {
-    const button = element("button", "nbd-deed");
-    button.type = "button";
-    button.dataset.deed = name;
-    const say = (text) => {
-      button.textContent = text;
-      button.setAttribute("aria-label", `${text} ${target}`);
+class Journal {
+  constructor(model, parent) {
+    this.model = model;
+    this.news = new Map();
+    this.branches = new Map();
+    this.replies = new Map();
+    this.questions = new Map();
+    this.found = new Set();
+    this.skew = 0;
+    this.first = 0;
+    this.isAway = false;
+    this.follows = true;
+    this.door = new Door(model);
+    this.tree = {
+      now: () => Date.now() + this.skew,
+      ask: (message) => this.ask(message),
+      open: (run, branch) => this.open(run, branch),
+      close: (run, branch) => this.close(run, branch),
     };
-    const calm = () => say(name[0].toUpperCase() + name.slice(1));
-    calm();
-    button.addEventListener("blur", calm);
-    button.addEventListener("click", () => {
-      // Whoever is killed cannot clean up, so one click is not enough.
-      if (name === "kill" && button.textContent === "Kill") return say("Really kill");
-      calm();
-      button.disabled = true;
-      this.remove();
-      this.sent = this.door.send({ type: "deed", name, at_ms: Math.round(this.now()) }, this.tell);
+    this.build(parent);
+    this.heard = (message) => this.hear(message);
+    this.changed = () => this.change();
+    model.on("msg:custom", this.heard);
+    for (const trait of ["picture", "rows", "tail", "children"]) {
+      model.on(`change:${trait}`, this.changed);
+    }
+    this.take();
+    this.draw();
+    // Before the element is in the page it has no height to scroll.
+    requestAnimationFrame(() => this.scrollToEnd());
+    this.ticking = setInterval(() => this.tick(), TICK_MS);
+  }
+
+  build(parent) {
+    const root = (this.root = element("section", "nbdurable", parent));
+    root.setAttribute("aria-label", "Journal of a durable run");
+    const head = element("header", "nbd-head", root);
+    this.target = element("strong", "nbd-target", head);
+    this.chip = element("span", "nbd-chip", head);
+    this.chipGlyph = element("span", "", this.chip);
+    this.chipGlyph.setAttribute("aria-hidden", "true");
+    this.chipText = element("span", "", this.chip);
+    this.deeds = new Deeds(head, this.door, this.tree.now, (text) => setText(this.said, text));
+    const facts = element("div", "nbd-facts", root);
+    this.id = element("code", "", facts);
+    this.about = element("span", "", facts);
+    this.notice = element("div", "nbd-notice", root);
+    this.failure = element("div", "nbd-failure nbd-block", root);
+    this.retry = element("div", "nbd-facts", root);
+    const bar = element("div", "nbd-bars", root);
+    const filter = (this.filter = element("input", "nbd-input nbd-filter", bar));
+    filter.type = "search";
+    filter.placeholder = "filter, e.g. failed";
+    filter.setAttribute("aria-label", "Filter journal entries");
+    filter.hidden = true;
+    filter.addEventListener("keydown", (event) => event.stopPropagation());
+    filter.addEventListener("input", () => this.search());
+    this.earlier = this.link(bar, () => this.showEarlier());
+    this.newest = this.link(bar, () => this.backToNewest());
+    setText(this.newest, "");
+    const { table, body } = journalTable("", "Journal entries", root);
+    this.table = table;
+    // It scrolls, so it must be reachable by keyboard.
+    table.tabIndex = 0;
+    table.addEventListener("scroll", () => {
+      this.follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
     });
+    const run = this.model.get("picture").id;
+    this.rows = new Rows(body, run, this.tree);
+    // One live region for what a person has to do; the rows would never stop talking.
+    this.live = element("div", "nbd-questions", root);
+    this.live.setAttribute("aria-live", "polite");
+    this.todo = element("div", "nbd-facts", root);
+    this.said = element("div", "nbd-said", root);
+    this.said.setAttribute("role", "status");
+  }
+
+  link(parent, does) {
+    const button = element("button", "nbd-more", parent);
+    button.type = "button";
+    button.addEventListener("click", does);
     return button;
   }
 
   remove() {
-    this.sent?.stop();
-    this.sent = undefined;
-  }
-}
-
-// A short journal is seen whole.
-const FILTER_FROM_ROWS = 12;
-
-function render({ model, el }) {
-  const door = new Door(model);
-  const root = element("section", "nbdurable", el);
-  root.setAttribute("aria-label", "Journal of a durable run");
-  const head = element("header", "nbd-head", root);
-  const target = element("strong", "nbd-target", head);
-  const chip = element("span", "nbd-chip", head);
-  const chipGlyph = element("span", "", chip);
-  chipGlyph.setAttribute("aria-hidden", "true");
-  const chipText = element("span", "", chip);
-  const deeds = new Deeds(head, door, () => now(), (text) => setText(said, text));
-  const facts = element("div", "nbd-facts", root);
-  const id = element("code", "", facts);
-  const about = element("span", "", facts);
-  const notice = element("div", "nbd-notice", root);
-  const failure = element("div", "nbd-failure nbd-block", root);
-  const retry = element("div", "nbd-facts", root);
-  const earlier = element("div", "nbd-facts", root);
-  const filter = element("input", "nbd-input nbd-filter", root);
-  filter.type = "search";
-  filter.placeholder = "filter, e.g. failed";
-  filter.setAttribute("aria-label", "Filter journal entries");
-  filter.hidden = true;
-  filter.addEventListener("keydown", (event) => event.stopPropagation());
-  filter.addEventListener("input", () => drawFiltered());
-  const table = element("table", "nbd-rows", root);
-  table.setAttribute("aria-label", "Journal entries");
-  // It scrolls, so it must be reachable by keyboard.
-  table.tabIndex = 0;
-  const body = element("tbody", "", table);
-  // One live region for what a person has to do; the rows would never stop talking.
-  const live = element("div", "nbd-questions", root);
-  live.setAttribute("aria-live", "polite");
-  const todo = element("div", "nbd-facts", root);
-  const said = element("div", "nbd-said", root);
-  said.setAttribute("role", "status");
-
-  const rows = new Map();
-  const questions = new Map();
-  let skew = 0;
-  const now = () => Date.now() + skew;
-
-  function drawRows(picture) {
-    const kept = new Set();
-    for (const row of picture.rows) {
-      kept.add(row.index);
-      if (!rows.has(row.index)) rows.set(row.index, new Row(body));
-      rows.get(row.index).update(row, now(), picture);
+    clearInterval(this.ticking);
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.typing);
+    for (const question of this.questions.values()) question.remove();
+    this.deeds.remove();
+    this.model.off("msg:custom", this.heard);
+    for (const trait of ["picture", "rows", "tail", "children"]) {
+      this.model.off(`change:${trait}`, this.changed);
     }
-    for (const [index, row] of rows) {
-      if (kept.has(index)) continue;
-      row.remove();
-      rows.delete(index);
+    this.root.remove();
+  }
+
+  // -- what the kernel says ---------------------------------------------------------------------
+
+  change() {
+    this.take();
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => this.draw());
+  }
+
+  // Each patch is noted at once: the next one may leave out what this one says of older rows.
+  take() {
+    const { seq, rows, is_new } = this.model.get("rows");
+    if (seq !== this.seq) {
+      if (this.seq !== undefined && is_new) this.isAnew = true;
+      if (is_new) this.news.clear();
+      for (const row of rows) this.news.set(row.index, row);
+      if (this.seq === undefined || is_new) this.first = rows[0]?.index ?? 0;
+      this.seq = seq;
     }
-    filter.hidden = rows.size < FILTER_FROM_ROWS && filter.value === "";
-    drawFiltered();
+    const tail = this.model.get("tail");
+    if (tail.seq !== seq) return;
+    for (const row of tail.rows) this.news.set(row.index, row);
+    for (const index of tail.gone) this.news.set(index, null);
   }
 
-  function drawFiltered() {
-    const words = filter.value.toLowerCase().split(/\s+/);
-    for (const row of rows.values()) row.show(words);
+  // What is asked for now, and answered by one message.
+  ask(message) {
+    const re = `${Date.now()}-${Math.random()}`;
+    return new Promise((answered) => {
+      this.replies.set(re, answered);
+      this.model.send({ ...message, re });
+    });
   }
 
-  function drawQuestions(picture) {
-    const asked = new Set(picture.asks.map((ask) => ask.id));
-    for (const [id, question] of questions) {
+  hear(message) {
+    const answered = this.replies.get(message?.re);
+    this.replies.delete(message?.re);
+    answered?.(message);
+  }
+
+  open(run, branch) {
+    if (!this.branches.has(run)) {
+      this.branches.set(run, new Set());
+      this.model.send({ type: "open", run });
+    }
+    this.branches.get(run).add(branch);
+    this.drawBranches();
+  }
+
+  close(run, branch) {
+    this.branches.get(run)?.delete(branch);
+    if (this.branches.get(run)?.size) return;
+    this.branches.delete(run);
+    this.model.send({ type: "close", run });
+  }
+
+  // -- drawing ----------------------------------------------------------------------------------
+
+  draw() {
+    this.frame = undefined;
+    const picture = (this.picture = this.model.get("picture"));
+    // The browser's clock may be another machine's; countdowns are the kernel's.
+    this.skew = picture.now_ms - Date.now();
+    this.root.dataset.tone = picture.tone;
+    setText(this.target, picture.target);
+    this.chip.dataset.tone = picture.tone;
+    setText(this.chipGlyph, GLYPHS[picture.tone]);
+    setText(this.chipText, picture.status);
+    setText(this.id, picture.short_id);
+    this.id.title = picture.id;
+    setText(this.about, picture.facts);
+    this.deeds.update(picture);
+    setText(this.notice, picture.notice);
+    setText(this.failure, picture.failure);
+    // Buttons say it better.
+    setText(this.todo, picture.asks.length ? "" : picture.todo);
+    setText(this.said, picture.said);
+    this.drawRows();
+    this.drawBranches();
+    this.drawQuestions();
+    this.drawRetry();
+  }
+
+  drawRows() {
+    const { rows, picture } = this;
+    if (this.isAnew) rows.dropBefore(Infinity);
+    this.isAnew = false;
+    for (const [index, row] of this.news) {
+      if (row === null) rows.drop(index);
+      else if (rows.byIndex.has(index) || (index >= this.first && !this.isAway)) {
+        this.filterOne(rows.put(row, picture));
+      }
+    }
+    this.news.clear();
+    // Who reads further up keeps what is read.
+    const kept = this.follows ? ROWS_NEWEST : ROWS_DRAWN_MAX;
+    if (!this.isAway && !this.words?.length && rows.order.length > kept) {
+      rows.dropBefore(rows.order[rows.order.length - kept]);
+      this.first = rows.order[0];
+    }
+    this.filter.hidden = picture.count < FILTER_FROM_ROWS && this.filter.value === "";
+    this.offerEarlier(picture.count - rows.order.length);
+    if (this.follows) this.scrollToEnd();
+  }
+
+  offerEarlier(count) {
+    if (this.isAway || this.words?.length) return;
+    setText(this.earlier, count > 0 ? `… ${count} earlier entries` : "");
+  }
+
+  scrollToEnd() {
+    this.table.scrollTop = this.table.scrollHeight;
+  }
+
+  drawBranches() {
+    const children = this.model.get("children");
+    for (const [run, branches] of this.branches) {
+      for (const branch of branches) if (children[run]) branch.draw(children[run]);
+    }
+  }
+
+  drawQuestions() {
+    const { asks, target } = this.picture;
+    const asked = new Set(asks.map((ask) => ask.id));
+    for (const [id, question] of this.questions) {
       if (asked.has(id)) {
         question.update();
         continue;
       }
       question.remove();
-      questions.delete(id);
+      this.questions.delete(id);
     }
-    for (const ask of picture.asks) {
-      if (questions.has(ask.id)) continue;
-      questions.set(ask.id, new Question(ask, picture.target, door, live));
+    for (const ask of asks) {
+      if (this.questions.has(ask.id)) continue;
+      this.questions.set(ask.id, new Question(ask, target, this.door, this.live));
     }
   }
 
-  function draw() {
-    const picture = model.get("picture");
-    // The browser's clock may be another machine's; countdowns are the kernel's.
-    skew = picture.now_ms - Date.now();
-    root.dataset.tone = picture.tone;
-    target.textContent = picture.target;
-    chip.dataset.tone = picture.tone;
-    chipGlyph.textContent = GLYPHS[picture.tone];
-    setText(chipText, picture.status);
-    id.textContent = picture.short_id;
-    id.title = picture.id;
-    about.textContent = picture.facts;
-    deeds.update(picture);
-    setText(notice, picture.notice);
-    setText(failure, picture.failure);
-    setText(earlier, picture.earlier ? `… ${picture.earlier} earlier entries` : "");
-    // Buttons say it better.
-    setText(todo, picture.asks.length ? "" : picture.todo);
-    setText(said, picture.said);
-    const follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
-    drawRows(picture);
-    if (follows) table.scrollTop = table.scrollHeight;
-    drawQuestions(picture);
-    tick();
+  drawRetry() {
+    const { due_at_ms } = this.picture;
+    const left = due_at_ms === null ? null : due_at_ms - this.tree.now();
+    setText(this.retry, left === null ? "" : `next attempt ${countdown(left)}`);
   }
 
-  function tick() {
-    const picture = model.get("picture");
-    for (const row of picture.rows) {
-      rows.get(row.index)?.tick(row, now(), picture);
+  tick() {
+    if (this.picture.ended_ms === null) this.rows.tick(this.picture);
+    this.drawRetry();
+  }
+
+  // -- further back -----------------------------------------------------------------------------
+
+  async showEarlier() {
+    const { rows, table } = this;
+    const { rows: found, earlier } = await this.ask({ type: "earlier", before: rows.order[0] });
+    const height = table.scrollHeight;
+    for (const row of found) rows.put(row, this.picture);
+    if (found.length) this.first = found[0].index;
+    this.follows = false;
+    if (rows.order.length > ROWS_DRAWN_MAX) {
+      rows.dropPast(ROWS_DRAWN_MAX);
+      this.isAway = true;
+      setText(this.newest, "back to the newest");
     }
-    const left = picture.due_at_ms === null ? null : picture.due_at_ms - now();
-    setText(retry, left === null ? "" : `next attempt ${countdown(left)}`);
+    setText(this.earlier, earlier > 0 ? `… ${earlier} earlier entries` : "");
+    table.scrollTop += table.scrollHeight - height;
   }
 
-  model.on("change:picture", draw);
-  draw();
-  // Before the element is in the page it has no height to scroll.
-  requestAnimationFrame(() => {
-    table.scrollTop = table.scrollHeight;
-  });
-  const ticking = setInterval(tick, TICK_MS);
-  return () => {
-    clearInterval(ticking);
-    for (const question of questions.values()) question.remove();
-    deeds.remove();
-    model.off("change:picture", draw);
-  };
+  backToNewest() {
+    this.rows.dropBefore(Infinity);
+    this.isAway = false;
+    this.follows = true;
+    setText(this.newest, "");
+    this.seq = undefined;
+    this.take();
+    this.draw();
+  }
+
+  // What is drawn is filtered at once; who stops typing finds what is not drawn, too.
+  search() {
+    this.words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const index of this.found) this.rows.drop(index);
+    this.found.clear();
+    for (const row of this.rows.byIndex.values()) this.filterOne(row);
+    clearTimeout(this.typing);
+    if (!this.words.length) return this.offerEarlier(this.picture.count - this.rows.order.length);
+    setText(this.earlier, "");
+    const before = this.rows.order[0];
+    if (!(before > 0)) return;
+    this.typing = setTimeout(async () => {
+      const words = this.filter.value;
+      const { rows } = await this.ask({ type: "earlier", before, words });
+      if (words !== this.filter.value) return;
+      for (const row of rows) {
+        this.found.add(row.index);
+        this.filterOne(this.rows.put(row, this.picture));
+      }
+    }, TYPING_MS);
+  }
+
+  filterOne(row) {
+    row.show(this.words ?? []);
+  }
 }
-
-export default { render };

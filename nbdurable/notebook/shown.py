@@ -1,0 +1,203 @@
+"""One run in a widget: drawn as it goes on, and told what is clicked.
+
+A page says, each with a type:
+
+    answer  id, value       a question's answer
+    reject  id, message     its rejection, with a reason
+    deed    name, at_ms     one of the picture's deeds
+    earlier re, before      rows before this one; with `words`, of all rows those with these in them
+    value   re, run, index  all that an entry holds
+    open, close  run        show a run below the row that called it
+
+What has a `re` is answered by a message with the same. Everything is done on the screen thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from nbdurable.client.drawing import Drawing
+from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.questions import JournalPart
+from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.errors import NbdurableError
+from nbdurable.notebook.branches import Branches
+from nbdurable.notebook.clicks import Clicks
+from nbdurable.notebook.session import Session
+from nbdurable.notebook.tracebacks import cell_names
+from nbdurable.notebook.widgets.patches import Patches
+
+if TYPE_CHECKING:
+    from nbdurable.notebook.widgets.journal import JournalWidget
+
+# A page asks for as many at once as it can lay out without standing still.
+PAGE_ROWS_MAX: Final = 200
+
+
+class Shown:
+    """Mutable: made on the cell's thread, from then on changed by the screen thread only.
+
+    Args:
+        drawn: Called on the screen thread whenever it was drawn anew.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        view: InvocationView,
+        entries: tuple[EntryView, ...],
+        *,
+        notice: str = "",
+        drawn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._session = session
+        self._id = view.id
+        self._notice = notice
+        self._drawn = drawn
+        self._said = ""
+        self._drawing = self._new_drawing(view)
+        self._drawing.change(view, entries)
+        self._patches = Patches()
+        self._branches = Branches(session, self._show_branches)
+        self._widget: JournalWidget | None = None
+        self._lock = threading.Lock()
+        # What the engine has told and nobody has drawn. Guarded by the lock.
+        self._parts: list[JournalPart] = []
+        self._unwatch: Callable[[], None] = lambda: None
+
+    @property
+    def view(self) -> InvocationView:
+        return self._drawing.view
+
+    def asks(self) -> list[Ask]:
+        return self._drawing.asks()
+
+    def picture(self) -> Picture:
+        """Whole, with its newest rows."""
+        return self._drawing.picture(self._session.client.now_ms(), said=self._said)
+
+    def traits(self) -> dict[str, Any]:
+        """What a widget of it begins with."""
+        return {"picture": self._head(), "children": {}, **self._patches.whole(self._drawing)}
+
+    def begin(self, widget: JournalWidget) -> None:
+        """Keep this widget up to date from now on."""
+        self._widget = widget
+        self._unwatch = self._session.client.watch_changes(self._id, self._changed)
+
+    def end(self) -> None:
+        """The widget stays as it is."""
+        self._unwatch()
+        self._branches.end()
+        self._widget = None
+
+    def hear(self, message: object) -> None:
+        """On whichever thread the comm has: only hands over."""
+        if isinstance(message, dict):
+            heard_at_ms = self._session.client.now_ms()
+            self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
+
+    # -- what is drawn ------------------------------------------------------------------------
+
+    def _changed(self, part: JournalPart) -> None:
+        """On a thread of the engine's: only hands over."""
+        with self._lock:
+            self._parts.append(part)
+        self._session.screen.draw(self, self._draw)
+
+    def _draw(self) -> None:
+        with self._lock:
+            parts, self._parts = self._parts, []
+        touched: set[int] = set()
+        is_new = False
+        for part in parts:
+            if part.is_first:
+                self._drawing, is_new = self._new_drawing(part.view), True
+            touched |= self._drawing.change(part.view, part.entries)
+        if self._widget is None:
+            return
+        told = (
+            self._patches.whole(self._drawing)
+            if is_new
+            else self._patches.patch(self._drawing, touched)
+        )
+        with self._widget.hold_sync():
+            self._widget.picture = self._head()
+            for name, value in told.items():
+                setattr(self._widget, name, value)
+        self._drawn()
+
+    def _show_branches(self, pictures: dict[str, Any]) -> None:
+        if self._widget is not None:
+            self._widget.children = pictures
+
+    def _head(self) -> dict[str, Any]:
+        now_ms = self._session.client.now_ms()
+        return dict(self._drawing.picture(now_ms, said=self._said, rows=[]))
+
+    def _new_drawing(self, view: InvocationView) -> Drawing:
+        named = partial(cell_names, self._session.shell)
+        return Drawing(view, notice=self._notice, name_files=named)
+
+    # -- what is clicked ----------------------------------------------------------------------
+
+    def _do(self, message: dict[str, Any], heard_at_ms: int) -> None:
+        match message:
+            case {"type": "earlier", "re": re, "before": int(before)}:
+                self._reply(re, self._rows_before(before, str(message.get("words") or "")))
+            case {"type": "value", "re": re, "run": str(run), "index": int(index)}:
+                self._reply(re, self._value(run, index))
+            case {"type": "open", "run": str(run)}:
+                self._branches.open(run)
+            case {"type": "close", "run": str(run)}:
+                self._branches.close(run)
+            case _:
+                doing = Clicks(self._session.client, self._drawing).doing(message, heard_at_ms)
+                if isinstance(doing, str):
+                    self._say(doing)
+                elif doing is not None:
+                    self._say_done(*doing)
+
+    def _rows_before(self, before: int, words: str) -> dict[str, Any]:
+        """A page of them, and how many are before it; with words, only those that have them all."""
+        lines = self._drawing.lines
+        if not words:
+            indices = lines.before(before, PAGE_ROWS_MAX)
+            rows = [self._drawing.row(index) for index in indices]
+            return {"rows": rows, "earlier": lines.indices.index(indices[0]) if indices else 0}
+        wanted = words.lower().split()
+        found = []
+        for index in reversed(lines.before(before, len(lines))):
+            row = self._drawing.row(index)
+            said = f"{row['kind']} {row['name']} {row['status']} {row['value']} {row['failure']}"
+            if all(word in said.lower() for word in wanted):
+                found.append(row)
+            if len(found) == PAGE_ROWS_MAX:
+                break
+        return {"rows": found[::-1], "earlier": 0}
+
+    def _value(self, run: str, index: int) -> dict[str, Any]:
+        client = self._session.client
+        try:
+            return {"text": client.wait(client.entry_text(run, index))}
+        except NbdurableError as error:
+            return {"text": str(error)}
+
+    def _reply(self, re: object, reply: dict[str, Any]) -> None:
+        if self._widget is not None:
+            self._widget.send({"re": re, **reply})
+
+    def _say_done(self, doing: Coroutine[Any, Any, Any], done: str) -> None:
+        try:
+            self._session.client.wait(doing)
+        except NbdurableError as error:
+            self._say(str(error))
+        else:
+            self._say(done)
+
+    def _say(self, said: str) -> None:
+        self._said = said
+        self._draw()
