@@ -30,6 +30,8 @@ from nbdurable.core.values import Failure
 class Metrics:
     """Of the engines that are open in this process, since each was opened.
 
+    A commit is counted when those who waited for it have been told.
+
     Attributes:
         invocations_live: That are not over now.
         attempts_lost: Their process or link went away; that is no failure.
