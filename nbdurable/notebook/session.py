@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting, joined
 from nbdurable.notebook.left import Left
+from nbdurable.notebook.needs import Needs, what_misses
 from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
@@ -46,6 +48,7 @@ class Session:
         stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
             terminal errors.
         has_code: Whether anything was defined here.
+        needs: The names that what was defined here looks up.
         left: What run cells that ended in this kernel leave, until it is put into the namespace.
     """
 
@@ -55,6 +58,7 @@ class Session:
         self.stacks: OrderedDict[str, str] = OrderedDict()
         self.left: OrderedDict[str, Left] = OrderedDict()
         self.has_code = False
+        self.needs = Needs(shell)
         self._engine: SharedEngine | None = None
         self._serving: Serving | None = None
         self._gone: str | None = None
@@ -129,6 +133,16 @@ class Session:
         self.left[invocation_id] = left
         while len(self.left) > LEFT_MAX:
             self.left.popitem(last=False)
+
+    def after_cell(self, *_: object) -> None:
+        """Say what a cell has taken away from under code that is not done."""
+        lost = self.needs.lost()
+        if not lost or self._engine is None:
+            return
+        # A journal that is just going has nothing to say.
+        with suppress(NbdurableError):
+            for line in what_misses(lost, self._engine.client):
+                print(line)  # noqa: T201 - a magic speaks to the cell.
 
     def forget_dead_engine(self, error: NbdurableError) -> None:
         """After these the engine answers nothing any more; the next use opens the journal anew.
