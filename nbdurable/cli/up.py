@@ -82,7 +82,7 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
     stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
     options = settings.engine_options()
-    opened = DurableEngine(settings.home, services, options=options, starts_runs=True)
+    opened = DurableEngine(settings.home, services, options=options, lasts=True)
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
         _settle_down()
         names = [manifest.name for manifest in await engine.client.services()]

@@ -48,6 +48,41 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sweep: str = ""
     max_parallel: int | None = None
 
+    @property
+    def folder(self) -> str:
+        """Where its cells run: where their notebook is, as in Jupyter."""
+        return str(PurePosixPath(self.notebook).parent)
+
+
+class BegunRequest(RunRequest, frozen=True, kw_only=True):
+    """A run that papermill has begun, for whoever goes on with it; its files may be anywhere.
+
+    Attributes:
+        begun_in: Where its cells run.
+    """
+
+    begun_in: str
+
+    @property
+    def folder(self) -> str:
+        return self.begun_in
+
+
+def read_begun(payload: bytes) -> BegunRequest | None:
+    """What papermill has begun, if a command of this machine can go on with it."""
+    try:
+        said = msgspec.json.decode(payload)
+        begun = said["nbdurable"]
+        return BegunRequest(
+            notebook=begun["notebook"],
+            output=begun["output"],
+            parameters=said["parameters"],
+            kernel=begun["kernel"],
+            begun_in=begun["folder"],
+        )
+    except (ValueError, LookupError, TypeError):
+        return None
+
 
 def read_request(payload: bytes) -> RunRequest | None:
     """None for the request of a run that papermill has begun, which has its process.
@@ -65,6 +100,21 @@ def read_request(payload: bytes) -> RunRequest | None:
             f"no notebook run can be made of this input: {error}; write e.g."
             ' {"notebook": "report.ipynb", "parameters": {"day": "2026-11-22"}}'
         ) from None
+
+
+def request_of(notebook: Path, project: Path, parameters: bytes) -> RunRequest:
+    """From what a person has typed: a path, and parameters as a JSON object, or nothing.
+
+    Raises:
+        DefinitionError: It is none, or there is no such notebook in the project.
+    """
+    try:
+        given = msgspec.json.decode(parameters or b"{}", type=dict[str, Any])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise DefinitionError(
+            f'parameters are a JSON object, as \'{{"day": "2026-11-22"}}\': {error}'
+        ) from None
+    return within(RunRequest(notebook=str(notebook), parameters=given), project)
 
 
 def within(request: RunRequest, project: Path) -> RunRequest:
