@@ -16,8 +16,8 @@ from nbdurable.batch.inner import InnerKey, InnerSteps
 from nbdurable.invoker.context import WorkflowInvoked
 
 RUN_COUNT = 100
-# What a wait for somebody takes in the memory of whoever owns the journal: 3.8 kB were measured, most
-# of it the engine's for any invocation.
+# What a wait for somebody takes in the memory of whoever owns the journal: 3.8 kB were measured,
+# most of it the engine's for any invocation.
 RUN_BYTES_MAX = 5_000
 
 
@@ -62,7 +62,7 @@ async def test_a_hundred_suspended_runs_take_no_thread_and_little_memory(tmp_pat
         async def begin(first: int, last: int) -> None:
             for number in range(first, last):
                 await client.generic_send("Waits", "run", b"null", key=f"run-{number}")
-            while any(view.status != "suspended" for view in await client.invocations()):
+            while any(view.status != "suspended" for view in await client.invocations()):  # noqa: ASYNC110 - nothing tells.
                 await asyncio.sleep(0.02)
             gc.collect()
 
