@@ -20,7 +20,7 @@ from nbdurable.client.engine import EngineClient
 from nbdurable.client.views import InvocationView
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import DefinitionError, InvocationNotFoundError
-from nbdurable.runs.request import RunRequest, output_of, read_request
+from nbdurable.runs.request import RunRequest, output_of, read_begun, read_request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,12 +173,14 @@ def _run(view: InvocationView, argument: bytes | None) -> Run:
 
 def _begun(view: InvocationView, argument: bytes) -> Run:
     """One that papermill has begun: what it says of itself is in the notebook's metadata."""
-    said = msgspec.json.decode(argument)
-    request = RunRequest(
-        notebook=str(said.get("input_path") or ""),
-        output=str(said.get("output_path") or ""),
-        parameters=dict(said.get("parameters") or {}),
-    )
+    request: RunRequest | None = read_begun(argument)
+    if request is None:
+        said = msgspec.json.decode(argument)
+        request = RunRequest(
+            notebook=str(said.get("input_path") or ""),
+            output=str(said.get("output_path") or ""),
+            parameters=dict(said.get("parameters") or {}),
+        )
     return Run(view=view, request=request, output=request.output, is_sent=False)
 
 

@@ -60,8 +60,7 @@ def command(
     from_cell: str | None = None,
     shows_progress: bool = False,
 ) -> list[str]:
-    """Cells run where their notebook is, as in Jupyter."""
-    words = ["--given", f"--run-id={key}", f"--cwd={Path(request.notebook).parent}"]
+    words = ["--given", f"--run-id={key}", f"--cwd={request.folder}"]
     if is_sent:
         words.append("--sent")
     if request.kernel:
