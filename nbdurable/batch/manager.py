@@ -40,8 +40,8 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         if path is None or not path.parent.is_dir():
             super().save(**kwargs)
             return
-        # Without looking whether it is valid: papermill does so at the end, and this is written twice
-        # in the time of a short cell.
+        # Without looking whether it is valid: papermill does so at the end, and this is written
+        # for every cell.
         text = nbformat.v4.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
         write_whole(path, text if self.secrets is None else self.secrets.hide(text))
         self.last_save_time = self.now()
