@@ -169,6 +169,7 @@ async def test_what_is_committed_is_measured(told: Told, tmp_path: Path):
         for number in range(3):
             await engine.client.service_call(add, number)
         await engine.client.service_send(wait, None)
+        await engine.client.services()  # One more turn of the engine, so that it was told.
         found = told.metrics()
     (completed,) = found["nbdurable.invocations.completed"]
     assert completed.value == 3
