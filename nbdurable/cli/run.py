@@ -53,7 +53,8 @@ def run(
     """Run NOTEBOOK durably, into OUTPUT (NOTEBOOK-out.ipynb); the same command goes on with it.
 
     All cells are parsed and the parameters compared with those of the notebook before a kernel
-    starts. The other options are papermill's.
+    starts. The other options are papermill's. Exit code 75 says that it waits for long, and that
+    the same command goes on when that is over.
     """
     from nbdurable.batch import command
 
@@ -63,6 +64,8 @@ def run(
         # As they were sent: what is written for YAML may be read as something else.
         parameters = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Any])
         flags = {**flags, "parameters_raw": tuple(parameters.items()), "is_sent": True}
+    if output is None and "://" in notebook:
+        raise click.UsageError(f"{notebook} is not of this machine: say where its output goes")
     output = output or command.default_output(notebook)
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))

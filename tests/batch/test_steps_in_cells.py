@@ -5,6 +5,10 @@ A cell runs again from its top after a crash; what it has finished must not.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
+
 import pytest
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -19,6 +23,7 @@ CHARGE = (
     "def charge(amount):\n    open('side', 'a').write(f'charge{amount} ')\n"
     "    return {'paid': amount}\n"
 )
+WAIT_S_MAX = 60
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
 
 
@@ -216,3 +221,56 @@ def test_outside_of_a_run_the_words_say_where_they_belong():
 
     with pytest.raises(ContextMisuseError, match="nbdurable run"):
         asyncio.run(durable.run("charge", print))
+
+
+def wait_for_mark(project: Project, mark: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + WAIT_S_MAX
+    side_file = project.folder / "side"
+    while not side_file.exists() or mark not in side_file.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.kill
+def test_steps_go_on_when_the_owner_of_the_journal_ends_in_their_middle(project):
+    """The function runs on in the kernel; whoever has the journal then records its result."""
+    project.write(
+        IMPORT + CHARGE + "import asyncio\nasync def slow():\n"
+        "    open('side', 'a').write('slow ')\n"
+        "    while not os.path.exists('go'): await asyncio.sleep(0.02)\n    return 'slept'",
+        "first = await durable.run('charge', charge, 1)\nrest = await asyncio.gather(\n"
+        "    durable.run('slow', slow), durable.sleep(timedelta(seconds=3)))\n"
+        "await durable.run('charge', charge, 2)\nfirst, rest",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    with nbdurable.open_sync(project.folder / ".nbdurable"):
+        process = subprocess.Popen(command_line, stderr=subprocess.PIPE)
+        wait_for_mark(project, "slow", process)
+    with process:
+        (project.folder / "go").touch()
+        process.communicate()
+    assert process.returncode == 0
+    assert project.ran() == ["charge1", "slow", "charge2"]
+    assert texts(project.output().cells[1]) == ["({'paid': 1}, ['slept', None])"]
+    [(run, _)] = project.runs()
+    assert (run.succeeded, run.attempt) == (True, 2)
+
+
+@pytest.mark.kill
+def test_a_step_that_papermill_did_not_live_to_record_is_the_only_one_done_again(project):
+    """At least once, and for the others exactly once."""
+    project.write(
+        IMPORT + CHARGE,
+        "await durable.run('charge', charge, 1)\nimport signal\n"
+        "def die(n):\n    open('side', 'a').write('die ')\n"
+        "    if not os.path.exists('go'):\n        os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n    return n\n"
+        "await durable.run('die', die, 5)",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    killed = subprocess.run(command_line, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = project.run()
+    assert project.ran() == ["charge1", "die", "die"]
+    assert texts(done.cells[1]) == ["5"]
