@@ -223,6 +223,41 @@ def test_outside_of_a_run_the_words_say_where_they_belong():
         asyncio.run(durable.run("charge", print))
 
 
+def test_a_map_in_a_cell_goes_on_with_the_items_that_are_left(project):
+    """An item that is done stays done, also when another one fails for good."""
+    project.write(
+        IMPORT + "import time\nfrom nbdurable.errors import MapError\ndef fetch(page):\n"
+        "    open('side', 'a').write(f'p{page} ')\n    time.sleep(0.05)\n"
+        "    if page == 3 and not os.path.exists('go'): raise ValueError('busy')\n"
+        "    return page * 10",
+        "rows = await durable.map(range(6), fetch, concurrency=2, rate='100/s')\nrows",
+    )
+    with pytest.raises(PapermillExecutionError, match=r"fetch\[3\] failed, with . of 6 items done"):
+        project.run(go=False)
+    first = project.ran()
+    assert len(first) == len(set(first))
+    done = project.run()
+    assert texts(done.cells[1]) == ["[0, 10, 20, 30, 40, 50]"]
+    again = project.ran()
+    assert sorted(set(first) - {"p3"} | set(again)) == [f"p{page}" for page in range(6)]
+    assert len(again) == 7 - len(first)
+
+
+def test_a_map_in_a_cell_keeps_to_its_rate_and_waits_as_it_is_told(project):
+    """By the clock of the kernel: nothing begins too early."""
+    project.write(
+        IMPORT + "import time, asyncio\nfrom nbdurable.errors import RetryableError\nbegun = []\n"
+        "async def fetch(page):\n    begun.append((page, time.monotonic()))\n"
+        "    if page == 1 and [p for p, _ in begun].count(1) == 1:\n"
+        "        raise RetryableError('slow down', retry_after=timedelta(seconds=0.5))\n"
+        "    return page",
+        "rows = await durable.map(range(4), fetch, concurrency=1, rate='2/200ms', retry=2)\n"
+        "at = [moment for _, moment in begun]\n"
+        "rows, at[2] - at[1] > 0.49, all(b - a > 0.19 for a, b in zip(at, at[2:]))",
+    )
+    assert texts(project.run().cells[1]) == ["([0, 1, 2, 3], True, True)"]
+
+
 def wait_for_mark(project: Project, mark: str, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + WAIT_S_MAX
     side_file = project.folder / "side"
