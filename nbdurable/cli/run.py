@@ -34,6 +34,7 @@ class _WithPapermillFlags(click.Command):
 )
 @click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
 @click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
+@click.option("--fresh", is_flag=True, help="Do finished steps inside of these cells again.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
 @click.option("--sent", is_flag=True, hidden=True, help="It was sent, with parameters on stdin.")
 @click.pass_context
@@ -46,6 +47,7 @@ def run(
     from_cell: str | None,
     until_cell: str | None,
     only_cell: str | None,
+    fresh: bool,
     no_check: bool,
     sent: bool,
     **flags: object,
@@ -70,6 +72,7 @@ def run(
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))
     try:
+        flags = {**flags, "fresh": fresh}
         cells = {"from_cell": from_cell, "until_cell": until_cell, "only_cell": only_cell}
         command.run_notebook(
             notebook, output, flags, run_id=run_id, checks=not no_check, cells=cells
