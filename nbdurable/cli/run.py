@@ -34,6 +34,7 @@ class _WithPapermillFlags(click.Command):
 )
 @click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
 @click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
+@click.option("--fresh", is_flag=True, help="Do finished steps inside of these cells again.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
 @click.option("--given", is_flag=True, hidden=True, help="Parameters come as JSON, on stdin.")
 @click.option("--sent", is_flag=True, hidden=True, help="It was sent, and is no run after another.")
@@ -47,6 +48,7 @@ def run(
     from_cell: str | None,
     until_cell: str | None,
     only_cell: str | None,
+    fresh: bool,
     no_check: bool,
     given: bool,
     sent: bool,
@@ -73,6 +75,7 @@ def run(
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))
     try:
+        flags = {**flags, "fresh": fresh}
         cells = {"from_cell": from_cell, "until_cell": until_cell, "only_cell": only_cell}
         command.run_notebook(
             notebook, output, flags, run_id=run_id, checks=not no_check, cells=cells

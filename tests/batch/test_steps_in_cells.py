@@ -67,9 +67,13 @@ def test_an_edit_keeps_steps_and_volatile_and_fresh_do_not(project):
     project.write(cells[0], cells[1].replace("1 / 0", "2 / 0"))
     with pytest.raises(PapermillExecutionError):
         project.run()
-    project.write(cells[0], (cells[1].replace("1 / 0", "2 / 1"), "volatile"))
-    project.run()
+    project.write(cells[0], (cells[1].replace("1 / 0", "3 / 0"), "volatile"))
+    with pytest.raises(PapermillExecutionError):
+        project.run()
     assert project.ran() == ["charge1", "charge5", "charge5", "charge1", "charge5"]
+    project.write(cells[0], cells[1].replace("1 / 0", "3 / 1"))
+    project.run(fresh=True)
+    assert project.ran() == ["charge1", "charge5"]
 
 
 def test_results_of_any_kind_come_back_in_another_kernel(project):
@@ -172,6 +176,24 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     assert (project.ran(), statuses(done)) == (["ask", "after"], ["completed"] * 3)
     assert done.cells[1].outputs[0].text == "draft [1]\nanswered True\n"
     assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
+
+
+def test_a_wait_that_is_given_up_holds_nothing_up(project):
+    """By asyncio in the kernel, or by a timer of the run, which lasts over a suspension."""
+    project.write(
+        IMPORT + "import asyncio\nfrom nbdurable.errors import TerminalError\n"
+        "async def asked(*names):\n    for name in names:\n        try:\n"
+        "            await asyncio.wait_for(durable.approval(name), 0.1)\n"
+        "        except TimeoutError:\n            print('nobody', name)",
+        "await asked('a', 'b')\nawait asyncio.sleep(2)\n'went on'",
+        "try:\n    await durable.approval('c').or_timeout(timedelta(seconds=0.3))\n"
+        "except TerminalError as error:\n    print(error.status_code, error)",
+    )
+    done = project.run()
+    assert texts(done.cells[1]) == ["nobody a\nnobody b\n", "'went on'"]
+    assert texts(done.cells[2]) == [
+        "408 await-timeout: promise 'c' was not there within 0:00:00.300000\n"
+    ]
 
 
 def test_a_long_sleep_suspends_and_an_edit_of_its_cell_goes_on_at_once(project):
