@@ -37,7 +37,7 @@ from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.values import ErrorReport
 from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
-    ConflictError,
+    AmbiguousError,
     InvocationNotFoundError,
 )
 
@@ -171,7 +171,7 @@ class Looks(Asking):
 
         Raises:
             InvocationNotFoundError: None has it.
-            ConflictError: Several have it.
+            AmbiguousError: Several have it.
         """
         with suppress(ValueError, InvocationNotFoundError):
             # A whole id need not be looked for among all.
@@ -184,7 +184,10 @@ class Looks(Asking):
                 return listed.views[0]
             case several:
                 shown = ", ".join(view.id for view in listed.views)
-                raise ConflictError(f"{text!r} could be any of {several} invocations: {shown}")
+                more = ", …" if several > len(listed.views) else ""
+                raise AmbiguousError(
+                    f"{text!r} could be any of {several} invocations: {shown}{more}"
+                )
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
