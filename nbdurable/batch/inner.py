@@ -138,7 +138,9 @@ class InnerSteps:
             await self._answer_waits()
             if is_quiet and can_suspend and self._is_idle() and not self._asked:
                 self._suspend()
+        # What goes on behind a cell that has ended holds up none of those after it.
         self._waits.clear()
+        self._begun.clear()
 
     # -- waiting ------------------------------------------------------------------------------
 
