@@ -49,7 +49,7 @@ class Row(TypedDict):
     """Units: ms – how long it took, None while it is open; *_at_ms – since the epoch.
 
     `child` is the invocation that it has called, empty if none; `is_cut`: there is more of its
-    value than is shown.
+    value than is shown; `by`: which person has answered, and when.
     """
 
     index: int
@@ -65,6 +65,7 @@ class Row(TypedDict):
     output: str
     child: str
     is_cut: bool
+    by: str
 
 
 class Ask(TypedDict):
@@ -300,8 +301,18 @@ def row_of(view: InvocationView, entry: EntryView) -> Row:
         failure=_cut(entry.failure or ""),
         output=entry.output,
         child=entry.child or "",
+        by=_by(entry),
         is_cut=len(entry.value or "") > VALUE_CHARS_MAX,
     )
+
+
+def _by(entry: EntryView) -> str:
+    """`by ada (notebook) at 14:02: "too dear"`; empty where no person was."""
+    if entry.answered is None or entry.ended_at_ms is None:
+        return ""
+    comment = entry.answered.comment
+    said = "" if comment is None else f": “{_cut(comment)}”"
+    return f"by {entry.answered.by} at {clock_time(entry.ended_at_ms)}{said}"
 
 
 def _row_status(entry: EntryView) -> str:

@@ -15,7 +15,7 @@ from nbdurable.core.facts import (
 )
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import MISMATCH_CODE, Failure, Question, Target
+from nbdurable.core.values import MISMATCH_CODE, Answered, Failure, Question, Target
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
@@ -109,6 +109,8 @@ class EntryView:
     output: str = ""
     # Whom this entry has called, or waits for.
     child: InvocationId | None = None
+    # Who gave its result, where a person did, and what they had to say besides.
+    answered: Answered | None = None
 
 
 def invocation_view(state: EngineState, inv: Invocation | Completed) -> InvocationView:

@@ -8,7 +8,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbdurable.client import answers
-from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, said_by, typed_value
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 from nbdurable.notebook.session import Session
@@ -20,7 +20,8 @@ def approve(session: Session, words: list[str]) -> Sentence:
     awaited = _find(session, run, name)
     value = APPROVED if not rest else typed_value(" ".join(map(str, rest)))
     done = "approved" if value is APPROVED else "answered"
-    return _replied(session, answers.answer(session.client, awaited, value), done, awaited)
+    answering = answers.answer(session.client, awaited, said_by(session.who), value)
+    return _replied(session, answering, done, awaited)
 
 
 def reject(session: Session, words: list[str]) -> Sentence:
@@ -34,7 +35,7 @@ def reject(session: Session, words: list[str]) -> Sentence:
     except UsageError:
         awaited, reason = _find(session, run, None), rest
     message = " ".join(reason) or REJECTED_MESSAGE
-    rejecting = answers.reject(session.client, awaited, message)
+    rejecting = answers.reject(session.client, awaited, said_by(session.who), message)
     return _replied(session, rejecting, "rejected", awaited, f": {message}")
 
 

@@ -2,7 +2,7 @@
 
 A page says, each with a type:
 
-    answer  id, value       a question's answer
+    answer  id, value       a question's answer; a `comment` is kept beside it
     reject  id, message     its rejection, with a reason
     deed    name, at_ms     one of the picture's deeds
     earlier re, before      rows before this one; with `words`, of all rows those with these in them
@@ -155,7 +155,8 @@ class Shown:
             case {"type": "close", "run": str(run)}:
                 self._branches.close(run)
             case _:
-                doing = Clicks(self._session.client, self._drawing).doing(message, heard_at_ms)
+                clicks = Clicks(self._session.client, self._drawing, self._session.who)
+                doing = clicks.doing(message, heard_at_ms)
                 if isinstance(doing, str):
                     self._say(doing)
                 elif doing is not None:

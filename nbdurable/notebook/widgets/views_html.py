@@ -217,7 +217,7 @@ def picture_text(picture: Picture) -> str:
             f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
             row["name"],
             when(row),
-            shortened(row["failure"] or row["value"]),
+            " ".join(filter(None, (shortened(row["failure"] or row["value"]), row["by"]))),
         )
         for row in rows
     ]
@@ -251,7 +251,8 @@ def _html_row(row: Row, picture: Picture) -> str:
         escape(row["name"]),
         f'<span style="{_MUTED}">{escape(when(row))}</span>',
         _html_bar(row, picture),
-        failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
+        (failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>')
+        + (f'<div style="{_MUTED}">{escape(row["by"])}</div>' if row["by"] else ""),
     ]
     *short, value = cells
     # A number and its unit stay together, however long the value is.

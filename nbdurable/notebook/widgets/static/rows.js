@@ -85,6 +85,8 @@ class Row {
     this.cell = cell("nbd-value", this.line);
     this.value = element("code", "", this.cell);
     this.failure = element("span", "nbd-failure", this.cell);
+    this.by = element("div", "nbd-by", this.cell);
+    this.by.hidden = true;
   }
 
   remove() {
@@ -110,6 +112,7 @@ class Row {
     this.tick(picture);
     setText(this.failure, row.failure);
     setText(this.value, row.failure ? "" : row.value);
+    setText(this.by, row.by);
     if (row.is_cut && !this.more) this.offerMore();
     if (row.child && !this.fold) this.offerChild();
     if (row.output) this.print(row.output);
