@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.approval import approval
 from nbdurable.sdk.blocking import wait
+from nbdurable.sdk.cells import promise, run, secret, sleep, stop
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.mapping import map_items as map  # noqa: A004 - `durable.map` is its name.
 from nbdurable.sdk.steps import step
@@ -33,10 +34,15 @@ __all__ = [
     "current_context",
     "map",
     "notebook",
+    "promise",
+    "run",
     "schedule",
     "schedules",
+    "secret",
+    "sleep",
     "sql",
     "step",
+    "stop",
     "wait",
 ]
 

@@ -26,6 +26,10 @@ SETUP_TAG = "setup"
 SKIP_TAG = "skip-execution"
 # The one tag that changes what an execution of the same source means for those after it.
 ALLOWS_ERRORS_TAG = "raises-exception"
+# Steps inside a cell with this tag are done again whenever the cell is.
+VOLATILE_TAG = "volatile"
+# Steps inside of cells have other keys, and no say in which cells run.
+_INNER_PREFIX = "in/"
 # How often a cell that raised is run again, and how many seconds each time may take.
 RETRIES_TAG = "retries"
 TIMEOUT_TAG = "timeout"
@@ -44,6 +48,7 @@ class Cell:
     digest: str
     line: str
     is_setup: bool
+    is_volatile: bool = False
 
     @property
     def name(self) -> str:
@@ -193,7 +198,9 @@ def cells_of(cells: Sequence[Mapping[str, Any]], kernel_name: str) -> tuple[Cell
         if cell["cell_type"] != "code" or not source.strip() or SKIP_TAG in tags:
             continue
         digest = _digest(digest, source, ALLOWS_ERRORS_TAG if ALLOWS_ERRORS_TAG in tags else "")
-        found.append(Cell(index, len(found), digest, _first_line(source), SETUP_TAG in tags))
+        line = _first_line(source)
+        is_setup, is_volatile = SETUP_TAG in tags, VOLATILE_TAG in tags
+        found.append(Cell(index, len(found), digest, line, is_setup, is_volatile))
     return tuple(found)
 
 
@@ -231,11 +238,18 @@ def position_of(named: str, notebook: Sequence[Mapping[str, Any]], cells: Sequen
     return positions[indices[0]]
 
 
+def waiting_cell(steps: Iterable[KnownStep]) -> str | None:
+    """The digest of the cell that was begun last and has no record."""
+    keys = [step for step in steps if not step.key.startswith(_INNER_PREFIX)]
+    return StepKey.parse(keys[-1].key).digest if keys and keys[-1].payload is None else None
+
+
 def adopted(steps: Iterable[KnownStep]) -> list[KnownStep]:
     """Steps of a run that is over, for one that begins with them: as of an attempt before all."""
     return [
         KnownStep(str(key._replace(attempt=0)), step.payload)
         for step in steps
+        if not step.key.startswith(_INNER_PREFIX)
         for key in [StepKey.parse(step.key)]
     ]
 
@@ -290,8 +304,7 @@ def _current(
     deaths: Counter[str] = Counter()
     serde = RecordSerde()
     for step in steps:
-        key = StepKey.parse(step.key)
-        if key.again:
+        if step.key.startswith(_INNER_PREFIX) or (key := StepKey.parse(step.key)).again:
             continue
         record = None if step.payload is None else serde.deserialize(step.payload)
         current = {place: known for place, known in current.items() if place < key.position}

@@ -46,6 +46,7 @@ from nbdurable.batch.tombstone import (
 
 if TYPE_CHECKING:
     from nbdurable.batch.blobs import BlobFolder
+    from nbdurable.batch.namespace_pickle import Refuse
 
 __all__ = [
     "Checkpoint",
@@ -97,6 +98,7 @@ def save(
     *,
     skip: Collection[str] = (),
     cells: Mapping[str, str] = MappingProxyType({}),
+    refuse: Refuse | None = None,
 ) -> Checkpoint:
     """Save every variable of a notebook that can be saved.
 
@@ -105,6 +107,7 @@ def save(
         blobs: A folder only this user can write to; created if missing.
         skip: Names to leave out without a trace (secrets, what a host injected).
         cells: The cell that last assigned a name, for the sentence of its tombstone.
+        refuse: Raises if bytes of a variable are not to be written; it is lost then.
 
     Raises:
         OSError: The folder cannot be written. No digest was handed out, so nothing refers to it.
@@ -120,7 +123,7 @@ def save(
     modules = {name: value for name, value in variables.items() if _is_importable(value)}
     dead = {name: lost_of(value) for name, value in variables.items() if type(value) is Tombstone}
     values = {name: value for name, value in variables.items() if name not in modules | dead}
-    pickled = dump(values, namespace, cells)
+    pickled = dump(values, namespace, cells, refuse)
     tombstones = (*dead.values(), *pickled.lost)
 
     folder = BlobFolder(blobs)

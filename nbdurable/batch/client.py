@@ -11,6 +11,7 @@ import json
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from jupyter_core.utils import ensure_async, run_sync
@@ -21,6 +22,7 @@ from papermill.log import logger
 
 from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
 from nbdurable.batch.manager import TrueManager
+from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import (
     Begin,
     Continue,
@@ -45,34 +47,61 @@ class KernelAskError(Exception):
     """The kernel could not do what it was silently asked to do."""
 
 
-class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types.
-    """Mutable: kernel and notebook; owned by the main thread.
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which run a kernel is for.
 
-    Args:
+    Attributes:
         begin: Called when the kernel is ready: submits the run, or resumes it.
         is_running: Whether the run still has an attempt.
         blobs: Where checkpoints go.
+        told: What the kernel has to know to ask for steps.
+        secrets: What is not to be written.
     """
 
-    def __init__(
-        self,
-        nb_man: TrueManager,
-        desk: Desk,
-        begin: Callable[[], None],
-        is_running: Callable[[], bool],
-        blobs: str,
-        **options: object,
-    ) -> None:
+    desk: Desk
+    begin: Callable[[], None]
+    is_running: Callable[[], bool]
+    blobs: str
+    told: dict[str, str]
+    secrets: Secrets
+
+
+class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types.
+    """Mutable: kernel and notebook; owned by the main thread."""
+
+    def __init__(self, nb_man: TrueManager, **options: object) -> None:
         super().__init__(nb_man, **options)
         self.timeout_func = self._timeout_s
-        self._desk = desk
-        self._begin = begin
-        self._is_running = is_running
-        self._blobs = blobs
         self._no_checkpoints: str | None = None
         self._passed: set[int] = set()
         self._touched: set[str] = set()
         self.has_failed = False
+
+    def launch(self) -> None:
+        """Let the kernel start; `serve` waits until it is ready."""
+        try:
+            self.create_kernel_manager()
+            self.start_new_kernel()
+        # A border: `serve` starts it then, and says what is wrong where papermill would.
+        except Exception:  # noqa: BLE001
+            self.km: Any = None
+
+    def let_go(self) -> None:
+        """End a kernel that was started and is not needed."""
+        if self.km is not None and self.km.has_kernel:
+            self.shutdown_kernel = "immediate"
+            self._cleanup_kernel()
+
+    def serve(self, serving: Serving) -> None:
+        """Give the run the kernel until it is over, one way or the other."""
+        self._desk = serving.desk
+        self._begin = serving.begin
+        self._is_running = serving.is_running
+        self._blobs = serving.blobs
+        self._told = serving.told
+        self._secrets = serving.secrets
+        self.execute()
 
     # -- what papermill calls -----------------------------------------------------------------
 
@@ -83,15 +112,28 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self.nb.metadata.language_info = info["language_info"]
         if info["language_info"]["name"] != "python":
             self._no_checkpoints = NO_PYTHON
+        else:
+            self._connect()
         self._begin()
         while not isinstance(order := self._next(), End):
             self._serve(order)
+            if self._desk.suspended_until is not None:
+                return
 
     def handle_comm_msg(
         self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
     ) -> None:
         self._touched.add(msg["content"]["comm_id"])
         super().handle_comm_msg(outs, msg, cell_index)
+
+    def process_message(
+        self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
+        """As nbclient has it, without what is secret."""
+        if self._secrets:
+            msg = {**msg, "content": self._secrets.hidden(msg["content"])}
+        output: NotebookNode | None = super().process_message(msg, cell, cell_index)
+        return output
 
     # -- orders -------------------------------------------------------------------------------
 
@@ -159,12 +201,33 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 self.nb_man.cell_exception(cell, cell_index=index)
             record = self._record(order, started_at_ms, stopped=stopped)
         except CellExecutionError as error:
-            self._fail(order, f"{error.ename}: {error.evalue}")
+            if self._desk.suspended_until is None:
+                self._fail(order, f"{error.ename}: {error.evalue}")
+            else:
+                self._suspend(order)
+        except DeadKernelError as error:
+            if self._desk.suspended_until is None:
+                self._fail(order, _why(error))
+                raise
+            self._suspend(order)
         except BaseException as error:
             self._fail(order, _why(error))
             raise
         else:
-            order.reply.set_result(record)
+            if self._desk.suspended_until is None:
+                order.reply.set_result(record)
+            else:
+                # It has caught what ends a kernel, and went on; its attempt is over all the same.
+                self._suspend(order)
+
+    def _suspend(self, order: Execute) -> None:
+        """The cell has been left where it waits; what it has shown so far stays."""
+        cell = self.nb.cells[order.cell.index]
+        cell.outputs = [
+            output for output in cell.outputs if output.get("ename") != "NotebookSuspended"
+        ]
+        self.nb_man.cell_suspended(order.cell.index, str(self._desk.suspended_until))
+        order.reply.cancel()
 
     def _execute_cell(self, cell: NotebookNode, index: int) -> None:
         """Run it again while it raises, as often as its tag says; a dead kernel is past that.
@@ -176,7 +239,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             try:
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
-                if _is_exit(error):
+                if _is_exit(error) or self._desk.suspended_until is not None:
                     raise
                 said = f"{error.ename}: {error.evalue}"
                 logger.warning(f"Cell {index + 1} raised {said}; retry {count} of {retries}")
@@ -203,6 +266,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     def _fail(self, order: Execute, why: str) -> None:
         self.has_failed = True
         self.nb_man.cell_failed(order.cell.index)
+        why = self._secrets.hide(why)
         order.reply.set_exception(TerminalError(f"cell {order.cell.index + 1}: {why}"))
 
     def _record(self, order: Execute, started_at_ms: int, *, stopped: bool) -> CellRecord:
@@ -214,7 +278,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             index=order.cell.index,
             digest=order.cell.digest,
             attempt=order.attempt,
-            outputs=copy.deepcopy(cell.outputs),
+            outputs=self._secrets.hidden(copy.deepcopy(cell.outputs)),
             execution_count=cell.execution_count,
             started_at_ms=started_at_ms,
             ended_at_ms=ended_at_ms,
@@ -224,7 +288,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             checkpoint_bytes=saved.get("bytes", 0),
             tombstones=saved.get("tombstones", []),
             timing=dict(cell.metadata.get("execution", {})),
-            widgets=self._widgets(),
+            widgets=self._secrets.hidden(self._widgets()),
             stopped=stopped,
             died_saving=saved.get("died_saving", False),
         )
@@ -260,6 +324,13 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 self.widget_buffers[comm_id] = buffers
 
     # -- silent requests to the kernel --------------------------------------------------------
+
+    def _connect(self) -> None:
+        try:
+            self._ask({"ask": "connect", **self._told})
+        except (KernelAskError, DeadKernelError) as error:
+            # Whoever asks for a step is told; a dead kernel is by the cell that comes next.
+            logger.debug(f"no steps inside of cells: {error}")
 
     def _save(self, cell: Cell) -> dict[str, Any]:
         """Save the variables. Whatever goes wrong, the cell's result is not lost with it."""

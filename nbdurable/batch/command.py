@@ -102,6 +102,13 @@ def failed_cell_errors() -> tuple[type[Exception], ...]:
     return PapermillExecutionError, CellTimeoutError
 
 
+def suspended_errors() -> tuple[type[Exception], ...]:
+    """It waits for long."""
+    from nbdurable.batch.execution import RunSuspendedError
+
+    return (RunSuspendedError,)
+
+
 def dead_kernel_errors() -> tuple[type[Exception], ...]:
     from nbclient.exceptions import DeadKernelError
 

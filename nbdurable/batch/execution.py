@@ -13,8 +13,9 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from nbformat import NotebookNode
@@ -23,6 +24,7 @@ from papermill.log import logger
 from papermill.utils import chdir
 
 from nbdurable.batch.cells import (
+    EVERYTHING,
     Cell,
     CellNotFoundError,
     KnownStep,
@@ -31,9 +33,13 @@ from nbdurable.batch.cells import (
     cells_of,
     plan_of,
     position_of,
+    waiting_cell,
 )
-from nbdurable.batch.client import DurableClient
-from nbdurable.batch.manager import TrueManager, is_local, launch_folder
+from nbdurable.batch.client import DurableClient, Serving
+from nbdurable.batch.inner import until_of
+from nbdurable.batch.line import Asked, Line
+from nbdurable.batch.manager import TrueManager, is_local, launch_folder, was_suspended
+from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
@@ -45,6 +51,7 @@ from nbdurable.errors import (
     NbdurableError,
     StoreError,
 )
+from nbdurable.sdk.cells import secret_of
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.wiring import journal_path
 
@@ -72,6 +79,13 @@ class JournalRefusedError(click.ClickException, PapermillException, NbdurableErr
     """The run cannot be journaled. papermill's command prints the sentence and exits with 1."""
 
 
+class RunSuspendedError(click.ClickException, PapermillException, NbdurableError):  # type: ignore[misc]  # papermill has no types.
+    """The run waits for long, and nothing of it is alive. Its command exits with 75."""
+
+    # EX_TEMPFAIL of sysexits.h: not a failure, ask again later.
+    exit_code = 75
+
+
 def execute(
     nb: NotebookNode,
     kernel_name: str,
@@ -95,9 +109,44 @@ def execute(
         only_cell: Both: run this one again, with the variables that those before it left.
 
     Raises:
+        RunSuspendedError: It waits for long; the same call goes on when that is over.
         CellNotFoundError: A cell is named that is not there, or nothing runs, or not yet.
         JournalRefusedError: Another process has the journal, or it cannot be read.
     """
+    cells = cells_of(nb.cells, kernel_name)
+    span = span_of(nb, cells, from_cell, until_cell, only_cell)
+    manager = TrueManager(
+        nb,
+        output_path=output_path,
+        progress_bar=progress_bar,
+        log_output=log_output,
+        autosave_cell_every=autosave_cell_every,
+    )
+    client = DurableClient(
+        manager, **_client_options({**options, "log_output": log_output}, kernel_name)
+    )
+    if not was_suspended(output_path):
+        # A kernel takes a second to be ready, and opening a journal a part of one.
+        client.launch()
+    try:
+        _execute(client, manager, _Wanted(run_id, is_sent, cells, span, only_cell is not None))
+    finally:
+        client.let_go()
+    executed: NotebookNode = manager.nb
+    return executed
+
+
+class _Wanted(NamedTuple):
+    """What this call was asked for. `is_sent`: the run was sent, and is no later one of another."""
+
+    run_id: str | None
+    is_sent: bool
+    cells: Sequence[Cell]
+    span: Span
+    is_only: bool
+
+
+def _execute(client: DurableClient, manager: TrueManager, wanted: _Wanted) -> None:
     with chdir(launch_folder()):
         # The notebook and papermill's own error show what failed.
         engine = SharedEngine(journal_path(), logs_failures=False)
@@ -106,21 +155,16 @@ def execute(
         except REFUSALS as error:
             raise JournalRefusedError(str(error)) from error
     try:
-        manager = TrueManager(
-            nb,
-            output_path=output_path,
-            progress_bar=progress_bar,
-            log_output=log_output,
-            autosave_cell_every=autosave_cell_every,
-        )
-        cells = cells_of(nb.cells, kernel_name)
-        span = span_of(nb, cells, from_cell, until_cell, only_cell)
-        call = _Call(engine, manager, kernel_name, run_id, cells, span, is_sent=is_sent)
-        if only_cell is not None:
+        call = _Call(engine, manager, client, wanted)
+        if wanted.is_only:
             call.check_only()
+        call.check_awake()
         manager.notebook_start()
         try:
-            call.execute({**options, "log_output": log_output})
+            call.execute()
+        except RunSuspendedError:
+            manager.is_partial = True
+            raise
         except BaseException:
             manager.failed = True
             raise
@@ -128,8 +172,6 @@ def execute(
             manager.notebook_complete()
     finally:
         engine.close()
-    executed: NotebookNode = manager.nb
-    return executed
 
 
 class _Call:
@@ -139,25 +181,21 @@ class _Call:
         self,
         engine: SharedEngine,
         manager: TrueManager,
-        kernel_name: str,
-        run_id: str | None,
-        cells: Sequence[Cell],
-        span: Span,
-        *,
-        is_sent: bool = False,
+        kernel_client: DurableClient,
+        wanted: _Wanted,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
         self._client = engine.client
         self._manager = manager
-        self._kernel_name = kernel_name
-        self._cells = cells
-        self._span = span
-        self._base_id = run_id or run_id_of(manager.nb, engine.path.parent)
+        self._kernel_client = kernel_client
+        self._cells = wanted.cells
+        self._span = wanted.span
+        self._base_id = wanted.run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
         self._desk: Desk | None = None
         known = [view for view in self._runs() if _ordinal(self._base_id, view.key)]
-        if is_sent:
+        if wanted.is_sent:
             # It is this one that was sent, and its key may well look like a later run of another.
             known = [view for view in known if view.key == self._base_id]
         known.sort(key=lambda view: _ordinal(self._base_id, view.key))
@@ -181,7 +219,37 @@ class _Call:
                 " has not finished, or was edited, or left no variables; run it until there first"
             )
 
-    def execute(self, options: dict[str, object]) -> None:
+    def check_awake(self) -> None:
+        """Raises RunSuspendedError while the run waits, in a cell that nobody has edited since."""
+        last = self._last
+        if last is None or last.status != "suspended" or self._span != EVERYTHING:
+            return
+        client = self._client
+        view = last
+        for _ in range(SETTLE_LOOKS_MAX):
+            # What is due is so a moment after the journal was opened.
+            if view.wakes_at_ms is None or view.wakes_at_ms > client.now_ms():
+                break
+            time.sleep(SETTLE_LOOK_S)
+            view = client.wait(client.invocation(last.id))
+            if view.status != "suspended":
+                return
+        waiting = waiting_cell(self._steps_of(view))
+        if any(cell.digest == waiting for cell in self._cells):
+            raise RunSuspendedError(_suspended(str(view.key), until_of(view)))
+
+    def execute(self) -> None:
+        secrets = Secrets()
+        line = Line(partial(_tell_secret, secrets))
+        self._manager.secrets = secrets
+        logger.addFilter(secrets)
+        try:
+            self._execute(line, secrets)
+        finally:
+            logger.removeFilter(secrets)
+            line.close()
+
+    def _execute(self, line: Line, secrets: Secrets) -> None:
         last = self._last
         known: list[KnownStep] = []
         run_id = self._base_id if last is None else str(last.key)
@@ -192,17 +260,19 @@ class _Call:
                 known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = self._desk = Desk(run_id, self._cells, self._span, known)
-        client = DurableClient(
-            self._manager,
+        desk = self._desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
+        self._manager.is_partial = desk.ends_early
+        client = self._kernel_client
+        serving = Serving(
             desk,
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
-            **_client_options(options, self._kernel_name),
+            line.told,
+            secrets,
         )
         try:
-            client.execute()
+            client.serve(serving)
         except BaseException:
             # What went wrong is the kernel's or the user's; the journal's trouble comes second.
             with contextlib.suppress(*REFUSALS, EngineClosedError):
@@ -212,6 +282,8 @@ class _Call:
             view = self._settle(SETTLE_LOOKS_MAX)
         except (*REFUSALS, EngineClosedError) as error:
             raise JournalRefusedError(str(error)) from error
+        if desk.suspended_until is not None:
+            raise RunSuspendedError(_suspended(run_id, desk.suspended_until))
         is_as_told = desk.ends_early and view is not None and view.status == "paused"
         if not client.has_failed and view is not None and not view.succeeded and not is_as_told:
             raise JournalRefusedError(f"Run {run_id} did not end: {view.headline}")
@@ -230,7 +302,7 @@ class _Call:
         )
         if last is not None:
             self._invocation_id = last.id
-            if client.wait(client.invocation(last.id)).status == "paused":
+            if client.wait(client.invocation(last.id)).status in ("paused", "suspended"):
                 client.wait(client.resume(last.id))
             return
         request = json.dumps(self._manager.nb.metadata.papermill, default=repr).encode()
@@ -267,6 +339,26 @@ class _Call:
     def _runs(self) -> list[InvocationView]:
         views = self._client.wait(self._client.invocations())
         return [view for view in views if view.service == SERVICE]
+
+
+def _suspended(run_id: str, until: str) -> str:
+    answer = f"; `nbdurable approve Notebook/{run_id}/run` does" if "answers" in until else ""
+    return f"Run {run_id} is suspended until {until}{answer}. The same command goes on from there."
+
+
+def _tell_secret(secrets: Secrets, asked: Asked) -> bool:
+    """What the environment says, to the kernel; from here on it is known here as well."""
+    if asked.ask["ask"] != "secret":
+        return False
+    name = str(asked.ask["name"])
+    try:
+        value = secret_of(name, os.environ)
+    except LookupError as error:
+        asked.answer(error=str(error.args[0]))
+    else:
+        secrets.know(name, value)
+        asked.answer(value=value)
+    return True
 
 
 def span_of(

@@ -7,11 +7,19 @@ Owns: the answer to one silent request (`client.py` asks). Runs in the kernel, i
 from __future__ import annotations
 
 import json
+import threading
 import time
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbdurable.batch import checkpoint
+from nbdurable import kernels
+from nbdurable.batch.tombstone import CheckpointDamagedError
+
+if TYPE_CHECKING:
+    from nbdurable.batch.namespace_pickle import Refuse
 
 
 class Answer:
@@ -54,6 +62,8 @@ def answer(request_json: str) -> Answer:
                 return Answer(_save(namespace, Path(blobs), cell))
             case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
                 return Answer(_restore(namespace, Path(blobs), digest))
+            case {"ask": "connect", "address": address, "key": key}:
+                return Answer(_connect(namespace, address, key))
             case {"ask": "count", "next": execution_count}:
                 return Answer(_count(namespace, execution_count))
             case _:
@@ -61,12 +71,14 @@ def answer(request_json: str) -> Answer:
     # A border: pickling runs anybody's code, and a folder may be full or not ours.
     except Exception as error:  # noqa: BLE001
         sentence = str(error).partition(" Nothing was restored.")[0]
-        if not isinstance(error, checkpoint.CheckpointDamagedError):
+        if not isinstance(error, CheckpointDamagedError):
             sentence = f"{type(error).__name__}: {sentence}"
         return Answer({"error": sentence})
 
 
 def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any]:
+    from nbdurable.batch import checkpoint
+
     begun = time.monotonic_ns()
     if not blobs.parent.is_dir():
         # Making it again would give the next owner a journal that is nothing but blobs.
@@ -74,7 +86,7 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
     # No restore follows any more, and a variable that the notebook deletes has to go.
     _seen.placed = {}
     _seen.look(namespace, cell)
-    saved = checkpoint.save(namespace, blobs, cells=_seen.cells)
+    saved = checkpoint.save(namespace, blobs, cells=_seen.cells, refuse=_refuse())
     return {
         "checkpoint": saved.digest,
         "bytes": saved.bytes_total,
@@ -83,12 +95,20 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
     }
 
 
+def _refuse() -> Refuse | None:
+    """What finds secrets in a variable, once a cell has asked for one."""
+    secrets = getattr(kernels.steps_in_use(), "secrets", None)
+    return partial(secrets.refuse, what="it") if secrets else None
+
+
 def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str, Any]:
     """Bring the variables back.
 
     What an earlier restore put there and nobody replaced goes first: a variable that died in
     between must not live on as what it was.
     """
+    from nbdurable.batch import checkpoint
+
     earlier = {name: value for name, value in _seen.placed.items() if namespace.get(name) is value}
     for name in earlier:
         del namespace[name]
@@ -105,6 +125,32 @@ def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str
         "notes": list(restored.notes),
         "tombstones": [lost.short() for lost in restored.tombstones],
     }
+
+
+def _connect(namespace: dict[str, object], address: str, key: str) -> dict[str, Any]:
+    """From here on cells have steps; nothing is imported or sent before one asks for it."""
+    get_shell = namespace.get("get_ipython")
+
+    def executions() -> int:
+        return int(get_shell().execution_count) if callable(get_shell) else 0
+
+    def make() -> object:
+        from nbdurable.batch.kernel_steps import KernelSteps
+
+        return KernelSteps(address, key, executions)
+
+    kernels.connect(make)
+    # While the first cell runs, so that the first checkpoint has not to wait for it.
+    threading.Thread(target=_import_what_saves, name="nbdurable imports", daemon=True).start()
+    return {}
+
+
+def _import_what_saves() -> None:
+    # A border: whatever is wrong with it is told by the checkpoint that needs it.
+    with suppress(Exception):
+        import_module("nbdurable.batch.checkpoint")
+        import_module("nbdurable.batch.namespace_pickle")
+        import_module("nbdurable.batch.blobs")
 
 
 def _count(namespace: dict[str, object], execution_count: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ completed once the journal has its record, failed if it did not end, and pending
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
 from nbdurable.batch.cells import CellRecord
+from nbdurable.batch.secrets import Secrets
 
 KEY = "nbdurable"
 
@@ -25,7 +27,12 @@ KEY = "nbdurable"
 class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types.
     """Mutable: the notebook; owned by papermill's main thread."""
 
+    # A word of ours beside papermill's: nothing of it went wrong.
+    SUSPENDED = "suspended"
     failed = False
+    # The call ends before the notebook does, and nothing went wrong.
+    is_partial = False
+    secrets: Secrets | None = None
 
     def save(self, **kwargs: object) -> None:
         """Write a whole file or none: a reader, or a kill, never meets half a notebook."""
@@ -33,7 +40,8 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         if path is None or not path.parent.is_dir():
             super().save(**kwargs)
             return
-        write_whole(path, nbformat.writes(self.nb))  # type: ignore[no-untyped-call]  # As nbformat has it.
+        text = nbformat.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
+        write_whole(path, text if self.secrets is None else self.secrets.hide(text))
         self.last_save_time = self.now()
 
     def notebook_start(self, **kwargs: object) -> None:
@@ -81,6 +89,13 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         self.failed = True
         self.cell_complete(cell, cell_index=index)
 
+    def cell_suspended(self, index: int, until: str) -> None:
+        """It waits for long, and runs again from its top when that is over."""
+        cell = self.nb.cells[index]
+        cell.metadata.papermill["status"] = self.SUSPENDED
+        cell.metadata.papermill["exception"] = False
+        self.note(suspended_until=until)
+
     def notebook_complete(self, **kwargs: object) -> None:
         """Finish the notebook without touching the status of a cell that never ran."""
         self.end_time = self.now()
@@ -92,7 +107,7 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
                 self.cell_exception(cell)
         if self.failed:
             meta["exception"] = True
-        else:
+        elif not self.is_partial:
             self.complete_pbar()
         self.cleanup_pbar()
         self.save()
@@ -116,6 +131,16 @@ def local_path(path: str | None) -> Path | None:
 
 def is_local(path: str) -> bool:
     return path != "-" and isinstance(papermill_io.get_handler(path), LocalHandler)
+
+
+def was_suspended(output_path: str | None) -> bool:
+    """Whether the notebook that is there says that its run waits; it may be over by now."""
+    path = local_path(output_path)
+    try:
+        found = json.loads(b"{}" if path is None else path.read_bytes())
+        return "suspended_until" in found["metadata"][KEY]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def launch_folder() -> Path:

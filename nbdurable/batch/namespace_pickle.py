@@ -23,6 +23,8 @@ from nbdurable.batch.reducers import (
 )
 from nbdurable.batch.tombstone import Lost
 
+# Raises if these bytes are not to be written.
+Refuse = Callable[[bytes | memoryview], None]
 # A file costs about a directory entry and an fsync: below 64 KiB that is more than the bytes.
 BUFFER_BYTES_MIN = 64 * 1024
 # Trying one variable alone also pickles what it shares with others, so fifty names for one big
@@ -43,9 +45,16 @@ class Pickled:
 
 
 def dump(
-    values: Mapping[str, object], namespace: dict[str, object], cells: Mapping[str, str]
+    values: Mapping[str, object],
+    namespace: dict[str, object],
+    cells: Mapping[str, str],
+    refuse: Refuse | None = None,
 ) -> Pickled:
-    """Pickle every variable that can be; the others are returned as lost."""
+    """Pickle every variable that can be; the others are returned as lost.
+
+    Args:
+        refuse: Raises if bytes of a variable are not to be written.
+    """
     left = dict(values)
     lost: list[Lost] = []
 
@@ -54,7 +63,7 @@ def dump(
 
     budget = _Budget(PROBE_BYTES_MAX)
     while True:
-        writing = _Writing(left, namespace)
+        writing = _Writing(left, namespace, refuse)
         try:
             for name in left:
                 writing.variable(name)
@@ -96,7 +105,10 @@ class _VariableError(Exception):
 class _Writing:
     """Mutable: one attempt to pickle all variables; owned by one thread."""
 
-    def __init__(self, values: Mapping[str, object], namespace: dict[str, object]) -> None:
+    def __init__(
+        self, values: Mapping[str, object], namespace: dict[str, object], refuse: Refuse | None
+    ) -> None:
+        self._refuse = refuse
         self._values = values
         self._namespace = namespace
         self._buffers: list[memoryview] = []
@@ -110,12 +122,18 @@ class _Writing:
         value = self._values[name]
         if value is self._namespace:
             value = LiveNamespace()
+        known = len(self._buffers)
         try:
             self._pickler.dump(value)
+            segment = self._sink.taken()
+            if self._refuse is not None:
+                self._refuse(b"".join(segment))
+                for buffer in self._buffers[known:]:
+                    self._refuse(buffer)
         # A border: pickling runs `__reduce__` and `__getstate__` of anybody's classes.
         except Exception as error:
             raise _VariableError(name, error) from error
-        self._segments[name] = self._sink.taken()
+        self._segments[name] = segment
 
     def pickled(self, lost: tuple[Lost, ...]) -> Pickled:
         parts: list[bytes] = []

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from nbdurable.batch.cells import (
@@ -33,12 +32,15 @@ from nbdurable.batch.cells import (
     StepKey,
     plan_of,
 )
+from nbdurable.batch.inner import InnerSteps
+from nbdurable.batch.line import Asked
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import CANCELLED_CODE, AttemptClosed, RetryableError, TerminalError
 from nbdurable.invoker.context import WorkflowInvoked
 from nbdurable.runs import request
 from nbdurable.sdk import RunOptions, Workflow, WorkflowContext
 
+HandTo = Callable[[Callable[[Asked], None]], None]
 SERVICE = NOTEBOOK_SERVICE
 HANDLER = request.HANDLER
 DIGEST = request.DIGEST
@@ -116,8 +118,10 @@ class Desk:
     Args:
         span: What this call runs.
         known: Steps of a run that is over, which this one begins with.
+        hand_to: Says where requests of the kernel go.
 
     Attributes:
+        suspended_until: What the run waits for; the main thread lets the kernel end.
         is_used: An attempt was lost, because the engine moved to another process, and this one goes
             on where that was: with the kernel as it is, and with the cell that runs in it.
     """
@@ -128,11 +132,14 @@ class Desk:
         cells: Sequence[Cell],
         span: Span = EVERYTHING,
         known: Sequence[KnownStep] = (),
+        hand_to: HandTo = lambda _take: None,
     ) -> None:
         self.run_id = run_id
         self.cells = cells
         self.span = span
         self.known = known
+        self.hand_to = hand_to
+        self.suspended_until: str | None = None
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.attempt: int | None = None
         self.is_used = False
@@ -149,6 +156,10 @@ class Desk:
             return False
         self.attempt = attempt
         return True
+
+    def suspend(self, until: str) -> None:
+        """No more of this run here: the kernel has to end, and another process goes on."""
+        self.suspended_until = until
 
     def leave(self) -> None:
         """The attempt is lost, and nothing of it failed: the next one may have the kernel."""
@@ -169,13 +180,15 @@ class Desk:
         self.orders.put(order)
         await asyncio.wrap_future(order.reply)
 
-    async def execute(self, cell: Cell, attempt: int, no_checkpoint: str | None) -> CellRecord:
+    def execute(
+        self, cell: Cell, attempt: int, no_checkpoint: str | None
+    ) -> asyncio.Future[CellRecord]:
         """Its record; of a cell that runs in this kernel already, once it ends."""
         if not self.has_executed(cell):
             order = Execute(cell, attempt, no_checkpoint)
             self._executed[cell.position, cell.digest] = order.reply
             self.orders.put(order)
-        return await asyncio.wrap_future(self._executed[cell.position, cell.digest])
+        return asyncio.wrap_future(self._executed[cell.position, cell.digest])
 
 
 def workflow_of(desk: Desk) -> Workflow:
@@ -187,9 +200,9 @@ def workflow_of(desk: Desk) -> Workflow:
         assert isinstance(ctx, WorkflowInvoked)
         attempt = ctx.attempt.start.attempt
         assert ctx.key() == desk.run_id, "registered for no other key"
-        if not desk.open(attempt):
-            # Somebody has resumed it, and this process, whose attempt has failed, is about to end.
-            # This attempt is lost with it, and begins again in the next one.
+        if desk.suspended_until is not None or not desk.open(attempt):
+            # Somebody has resumed it, or what it waited for has come, and this process, whose
+            # attempt is over, is about to end. This one is lost with it, and begins in the next.
             await asyncio.Event().wait()
         try:
             out = await _Run(ctx, desk, attempt).drive()
@@ -216,6 +229,9 @@ class _Run:
         self._unusable: dict[str, str] = {}
 
     async def drive(self) -> dict[str, Any]:
+        self._inner = InnerSteps(
+            self._ctx, self._ctx.recorded_steps(), self._desk.hand_to, self._desk.suspend
+        )
         plan, again = await self._begin()
         orders = self._desk.orders
         stopped = False
@@ -306,13 +322,23 @@ class _Run:
             why_not = "the last cell"
         elif cell.position >= plan.checkpointed:
             why_not = "saving the variables killed the kernel twice"
-        action = partial(self._desk.execute, cell, self._attempt, why_not)
+        executed = self._desk.execute(cell, self._attempt, why_not)
+
+        async def recorded() -> CellRecord:
+            return await executed
+
+        step = self._ctx.run_keyed(str(key), cell.name, recorded, _RECORDED)
         try:
-            record = await self._ctx.run_keyed(str(key), cell.name, action, _RECORDED)
+            await self._inner.serve(cell.position, executed, is_volatile=cell.is_volatile)
+            record = await step
         except TerminalError as error:
             if error.status_code == CANCELLED_CODE:
                 raise
             # Terminal for this execution, not for the run: that pauses, and can be resumed.
             raise RetryableError(str(error)) from None
+        except BaseException:
+            # An order that nobody has begun to serve is not to be served any more.
+            executed.cancel()
+            raise
         assert isinstance(record, CellRecord)
         return record

@@ -10,6 +10,8 @@ import msgspec
 
 # papermill's own code for it, so that scripts that call papermill need no change.
 KERNEL_DIED = 138
+# EX_TEMPFAIL of sysexits.h: nothing failed, and the same command goes on another time.
+SUSPENDED = 75
 
 
 class _WithPapermillFlags(click.Command):
@@ -73,6 +75,9 @@ def run(
         click.echo(str(error), err=True)
         click.echo(f"Error: a cell failed. The same command goes on from it ({output}).", err=True)
         ctx.exit(1)
+    except command.suspended_errors() as error:
+        click.echo(str(error), err=True)
+        ctx.exit(SUSPENDED)
     except command.dead_kernel_errors():
         click.echo(f"Error: the kernel died. The same command goes on ({output}).", err=True)
         ctx.exit(KERNEL_DIED)

@@ -128,6 +128,8 @@ class Attempt:
         # The thread of a `def` handler, while there is one.
         self.thread: HandlerThread | None = None
         self.loop_thread_id = threading.get_ident()
+        # The handler is at work that the machine does not see: it is not suspended by itself.
+        self.stays = False
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
         self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
@@ -223,7 +225,7 @@ class Attempt:
                     if self._wake is not None:
                         self.fail(two_awaits_report(self._user_line()))
                         raise AttemptClosed
-                    if can_suspend:
+                    if can_suspend and not self.stays:
                         self._suspend_after_inactivity(awaited)
                     self._waiting_for = awaited
                     # The handler itself may be elsewhere: a task of the user's own waits here.
@@ -234,6 +236,13 @@ class Attempt:
                     finally:
                         self._wake = self._waiting_for = None
                         self._stay()
+
+    def suspend(self, awaited: FutureTree) -> None:
+        """Suspend until this is satisfied. From here on nothing is recorded."""
+        check_use(self)
+        if not self.is_closed:
+            self.machine.suspend(awaited)
+            self.flush()
 
     def is_run(self, target: Target) -> bool:
         """Whether a handler known by name only is a workflow's run."""

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from nbdurable.core.attempt import Phase, success_of
 from nbdurable.core.commands import RunCommand
-from nbdurable.core.futures import Leaf
+from nbdurable.core.futures import Completion, Leaf
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
-from nbdurable.core.values import Failure, Result, Success
+from nbdurable.core.values import Failure, Result
 from nbdurable.errors import ArgumentError, ContextKindError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
@@ -472,12 +472,16 @@ class WorkflowSharedInvoked(ObjectSharedInvoked, WorkflowSharedContext):
 
 
 class RecordedStep(NamedTuple):
-    """A step of a keyed journal. `payload` is its result, None when it has none or failed."""
+    """A step of a keyed journal. `payload` is its result, None when it has none or failed.
+
+    `failure` is that of one which failed, or was abandoned.
+    """
 
     key: str
     completion_id: int
     is_open: bool
     payload: bytes | None
+    failure: Failure | None = None
 
 
 class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
@@ -506,8 +510,11 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
                 case CompletionNotification(completion_id=completion_id, result=result):
                     known = steps.get(completion_id)
                     if known is not None:
-                        value = (payload or b"") if isinstance(result, Success) else None
-                        steps[completion_id] = known._replace(is_open=False, payload=value)
+                        failure = result if isinstance(result, Failure) else None
+                        value = (payload or b"") if failure is None else None
+                        steps[completion_id] = known._replace(
+                            is_open=False, payload=value, failure=failure
+                        )
                 case _:
                     pass
         return list(steps.values())
@@ -515,6 +522,36 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
     def abandon_step(self, step: RecordedStep, why: str) -> None:
         """Say in the journal that a step of an earlier attempt never ended."""
         self.attempt.machine.complete_run(step.completion_id, Failure(code=500, message=why))
+
+    async def watch(self, futures: list[RestateDurableFuture[Any]]) -> None:
+        """Wait until one of them is completed, or to be cancelled; never suspend meanwhile.
+
+        For a task beside the handler, which is at other work.
+        """
+        self.attempt.stays = True
+        try:
+            if futures:
+                await self.await_any(typing.cast("list[DurableFuture[Any]]", futures))
+            else:
+                await _Nothing(self.attempt)
+        finally:
+            self.attempt.stays = False
+
+    def suspend(self, futures: list[RestateDurableFuture[Any]]) -> None:
+        """Suspend until one of them is completed; the next `await` of anything durable raises."""
+        combined = self.combine("race", typing.cast("list[DurableFuture[Any]]", futures))
+        self.attempt.suspend(self.attempt.guard(combined.tree))
+
+
+class _Nothing:
+    """Awaits what never comes; being cancelled does."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __await__(self) -> Generator[Any, None, None]:
+        # The first completion of an attempt is 1.
+        yield from self._attempt.wait(Completion(id=0))
 
 
 class _Settling:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar, cast, overload
 
 from nbdurable.errors import ContextMisuseError
+from nbdurable.sdk.cells import cell_steps
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.future import RestateDurableFuture
 
@@ -56,8 +57,13 @@ def approval(
         >>> refund = await durable.approval("refund", Refund, title="How much?", context=order)
     """
     ctx = current_context()
+    if ctx is None and (steps := cell_steps()) is not None:
+        return steps.promise(name, type, title, context).value()
     if ctx is None:
-        raise ContextMisuseError("durable.approval() asks for a run: call it in a handler")
+        raise ContextMisuseError(
+            "durable.approval() asks for a run: call it in a handler, or in a cell of a notebook"
+            " run"
+        )
     if not hasattr(ctx, "approval"):
         raise ContextMisuseError(
             "this context shows nobody a question; use ctx.promise(name) or ctx.awakeable()"
