@@ -207,10 +207,14 @@ class Looks(Asking):
         return self._access.watch(question, listener)
 
     def watch_newest(
-        self, listener: Callable[[Listed], None], count_max: int | None = None
+        self,
+        listener: Callable[[Listed], None],
+        count_max: int | None = None,
+        *,
+        asks: bool = False,
     ) -> Callable[[], None]:
         """The same of what `newest_invocations` lists, at most twice a second."""
-        return self._access.watch(NewestInvocations(count_max=count_max), listener)
+        return self._access.watch(NewestInvocations(count_max=count_max, asks=asks), listener)
 
     def operator(self) -> Operator:
         """What is registered and how, and the state of keys, to look at and to change."""

@@ -24,7 +24,7 @@ from nbdurable.client.picture import short_id
 # A click that is heard later was given to the Jupyter server as well; see door.js.
 LATE_MS: Final = 1500
 # Cancelling and killing twice is doing it once.
-_UNDONE_BY_EACH_OTHER: Final = ("pause", "resume")
+_NOT_TWICE: Final = ("pause", "resume", "restart")
 
 
 class Doing(NamedTuple):
@@ -71,7 +71,7 @@ class Clicks:
     def _deed(self, name: str, late_ms: int) -> Doing | str | None:
         """A late one the Jupyter server may have done, and somebody undone."""
         client, run = self._client, self._drawing.view.id
-        if late_ms > LATE_MS and name in _UNDONE_BY_EACH_OTHER:
+        if late_ms > LATE_MS and name in _NOT_TWICE:
             return (
                 f"{name} was clicked {late_ms // 1000} s ago; it is not done now. If it is still"
                 " meant, click again"
@@ -87,7 +87,7 @@ class Clicks:
             case "kill":
                 return Doing(client.kill(run), "killed")
             case "restart":
-                return Doing(client.restart_as_new(run), "it runs anew, as a new run")
+                return Doing(client.restart_as_new(run), "it runs anew, as a new run: %durable ls")
             case _:
                 return None
 

@@ -8,6 +8,7 @@ A page says, each with a type:
     earlier re, before      rows before this one; with `words`, of all rows those with these in them
     value   re, run, index  all that an entry holds
     open, close  run        show a run below the row that called it
+    curl    re              the call that began it, for a terminal
 
 What has a `re` is answered by a message with the same. Everything is done on the screen thread.
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from nbdurable.client.curl import curl_of
 from nbdurable.client.drawing import Drawing
 from nbdurable.client.picture import Ask, Picture
 from nbdurable.client.questions import JournalPart
@@ -150,6 +152,8 @@ class Shown:
                 self._reply(re, self._rows_before(before, str(message.get("words") or "")))
             case {"type": "value", "re": re, "run": str(run), "index": int(index)}:
                 self._reply(re, self._value(run, index))
+            case {"type": "curl", "re": re}:
+                self._reply(re, self._curl())
             case {"type": "open", "run": str(run)}:
                 self._branches.open(run)
             case {"type": "close", "run": str(run)}:
@@ -186,6 +190,15 @@ class Shown:
             return {"text": client.wait(client.entry_text(run, index))}
         except NbdurableError as error:
             return {"text": str(error)}
+
+    def _curl(self) -> dict[str, Any]:
+        from nbdurable.server.address import served_at
+
+        served = served_at(self._session.path)
+        if served is None:
+            return {"text": "nobody serves this journal: %durable up"}
+        argument = self._value(self._id, 0)["text"]
+        return {"text": curl_of(self.view, argument, served.ingress, served.token_file)}
 
     def _reply(self, re: object, reply: dict[str, Any]) -> None:
         if self._widget is not None:

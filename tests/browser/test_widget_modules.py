@@ -34,6 +34,10 @@ DRAW = """async ([source, traits]) => {
 }"""
 
 
+NO_RUNS = {"rows": [], "found_count": 0, "disk": "1 MB", "said": ""}
+NOTHING_OPEN = {"picture": {}, "rows": {}, "tail": {}, "children": {}}
+
+
 @pytest.fixture
 def page(browser):
     page = browser.new_page()
@@ -200,7 +204,9 @@ def test_the_rows_of_a_called_run_are_below_its_row(page):
 
 
 def test_the_filters_of_the_board_are_above_its_rows(page):
-    draw(page, BoardWidget, board={"rows": [], "found_count": 0, "disk": "1 MB"})
+    draw(page, BoardWidget, board=NO_RUNS, **NOTHING_OPEN)
     choice = page.get_by_label("Which runs").bounding_box()
-    table = page.get_by_role("table", name="Runs, newest first").bounding_box()
+    table = page.get_by_role(
+        "table", name="Runs, those that wait for somebody first"
+    ).bounding_box()
     assert choice["y"] + choice["height"] <= table["y"]

@@ -21,6 +21,7 @@ from nbdurable.client.picture import (
     shortened,
     status_of,
     tone_of,
+    wakes_by,
     what_to_do,
     when,
 )
@@ -112,7 +113,7 @@ class StaticJournal:
 
 @dataclass(frozen=True, slots=True)
 class InvocationTable:
-    """What `%durable ls` shows, newest first. `hidden` counts those left out."""
+    """What `%durable ls` shows. `hidden` counts those left out."""
 
     views: tuple[InvocationView, ...]
     hidden: int = 0
@@ -120,32 +121,40 @@ class InvocationTable:
     def __repr__(self) -> str:
         if not self.views:
             return "no runs yet"
-        rows = [("ID", "TARGET", "STATUS", "BEGAN", "NEXT")]
-        rows += [
-            (
-                short_id(view.id),
-                view.target,
-                f"{GLYPHS[tone_of(view)]} {status_of(view)}",
-                clock_time(view.created_at_ms),
-                what_to_do(view),
-            )
-            for view in self.views
-        ]
-        return "\n".join([*_columns(rows), *self._more()])
+        titles, rows = self._said()
+        lines = _columns([tuple(title.upper() for title in titles), *rows])
+        return "\n".join([*lines, *self._more()])
 
     def _repr_html_(self) -> str:
         if not self.views:
             return f'<div style="{_FONT}">no runs yet</div>'
-        titles = ["id", "target", "status", "began"]
-        # A column that says nothing is left out.
-        titles += ["next"] if any(map(what_to_do, self.views)) else []
+        titles, rows = self._said()
         head = "".join(f'<th style="{_CELL}; {_MUTED}">{title}</th>' for title in titles)
-        body = "".join(_tr(_table_cells(view)[: len(titles)]) for view in self.views)
+        body = "".join(
+            _tr(_table_cells(view, row)) for view, row in zip(self.views, rows, strict=True)
+        )
         more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
         return (
             f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
+
+    def _said(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Titles and cells. A column that says nothing is left out."""
+        titles = ("id", "target", "status", "began", "wakes by", "next")
+        rows = [
+            (
+                short_id(view.id),
+                view.target,
+                f"{GLYPHS[tone_of(view)]} {status_of(view)}",
+                clock_time(view.created_at_ms),
+                wakes_by(view),
+                what_to_do(view),
+            )
+            for view in self.views
+        ]
+        kept = [n for n in range(len(titles)) if any(row[n] for row in rows)]
+        return [titles[n] for n in kept], [tuple(row[n] for n in kept) for row in rows]
 
     def _more(self) -> list[str]:
         return [f"… and {self.hidden} older: %durable ls --all"] if self.hidden else []
@@ -227,14 +236,11 @@ def picture_text(picture: Picture) -> str:
     return "\n".join(lines)
 
 
-def _table_cells(view: InvocationView) -> list[str]:
-    return [
-        f'<code style="{_MONO}">{short_id(view.id)}</code>',
-        escape(view.target),
-        _chip(tone_of(view), status_of(view)),
-        clock_time(view.created_at_ms),
-        escape(what_to_do(view)),
-    ]
+def _table_cells(view: InvocationView, said: Sequence[str]) -> list[str]:
+    """What is said of it, with its id and its status as they look everywhere."""
+    id_, target, _, *rest = said
+    chip = _chip(tone_of(view), status_of(view))
+    return [f'<code style="{_MONO}">{id_}</code>', escape(target), chip, *map(escape, rest)]
 
 
 def _tr(cells: Sequence[str]) -> str:
