@@ -193,8 +193,8 @@ def status_of(view: InvocationView) -> str:
 
 
 def wakes_by(view: InvocationView) -> str:
-    """What it waits for and will go on by, empty when it runs, has ended, or waits for no event."""
-    if view.is_done or view.status in ("running", "paused"):
+    """What it waits for and will go on by, empty when it has ended or waits for no event."""
+    if view.is_done or view.status == "paused":
         return ""
     if view.status == "backing-off" and view.next_retry_at_ms is not None:
         return f"retry at {clock_time(view.next_retry_at_ms, seconds=True)}"
