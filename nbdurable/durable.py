@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, overload
+
+import msgspec
 
 from nbdurable.errors import ContextMisuseError
 from nbdurable.sdk.approval import approval
@@ -172,10 +174,11 @@ def schedule(
 
     Args:
         name: Each fire is one run under its own id, as `nightly@2026-11-26T07:00:00+01:00`.
-        target: A handler, or `"Report/build"`, or `"Counter/ada/add"`. A run of a workflow has the
-            id of its fire as its key.
+        target: A handler, or `"Report/build"`, or `"Counter/ada/add"`; or a notebook, or its path.
+            A run of a workflow or of a notebook has the id of its fire as its key.
         when: Cron as `0 7 * * 1-5`, an alias as `@daily`, or `every 10m`.
-        value: The input of each run.
+        value: The input of each run; of a notebook, its parameters. `{fire_date}` and `{fire_time}`
+            in a text stand for those of the fire.
         key: Of the object that is called.
         tz: Whose clock it goes by.
         catch_up: What is made up for that was missed: `none`, `latest` or `all`.
@@ -183,7 +186,7 @@ def schedule(
         overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`.
         jitter: Each run begins up to so much later.
         notify: A URL or a command that is told, as JSON, how runs end.
-        notify_on: Which ends: `failed`, `completed`.
+        notify_on: Which of: `failed`, `suspended`, `completed`, `overdue`.
         engine: Whose journal; None takes that of this notebook.
 
     Raises:
@@ -196,11 +199,18 @@ def schedule(
     def client() -> EngineClient:
         return _client_of(engine, "durable.schedule()")
 
-    found = client().wait(target_of(client(), target, key))
+    if isinstance(target, str) and target.endswith(".ipynb"):
+        target = notebook(target, engine=engine)
+    if _is_notebook(target):
+        target.offer()
+        called, argument = target.called, msgspec.json.encode(target.asked(value))
+    else:
+        called = client().wait(target_of(client(), target, key))
+        argument = argument_of(target, value)
     spec = spec_of(
-        found,
+        called,
         when,
-        argument_of(target, value),
+        argument,
         tz=tz,
         catch_up=catch_up,
         max_staleness_ms=ms_of(max_staleness),
@@ -231,6 +241,12 @@ def _session_if_any() -> Session | None:
     from nbdurable.notebook.sql import session_if_any
 
     return session_if_any()
+
+
+def _is_notebook(target: object) -> TypeGuard[NotebookTarget]:
+    # Who has made one has imported its room.
+    room = sys.modules.get("nbdurable.runs.target")
+    return room is not None and isinstance(target, room.NotebookTarget)
 
 
 def _client_of(engine: OpenableEngine | SyncDurableEngine | None, what: str) -> EngineClient:

@@ -40,10 +40,11 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.options import EngineOptions
-from nbdurable.settings.said import home, notebook_processes_here, options_here
+from nbdurable.settings.said import home, notebook_processes_here, notify_here, options_here
 
 if TYPE_CHECKING:
     from nbdurable.runs.starter import Starter
+    from nbdurable.schedules.herald import Herald
     from nbdurable.store.lock import OwnerLock
 
 PICKLE_KEY_FILE = "pickle.key"
@@ -146,13 +147,14 @@ class DurableEngine(OpenableEngine):
         is_settled: bool = False,
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
-        starts_runs: bool = False,
+        lasts: bool = False,
     ) -> None:
         """As `open`, and two more.
 
         Args:
             is_settled: What is said here is in the options, and not asked again.
-            starts_runs: It lasts, and so gives each notebook run that was sent its process.
+            lasts: It is there for more than one deed: it gives each notebook run that was sent its
+                process, and tells how runs stand.
         """
         self._path = journal_path(path)
         self.services = list(by_name(services).values())
@@ -167,8 +169,9 @@ class DurableEngine(OpenableEngine):
         # An app brings its own.
         self._codec = journal_value_codec or getattr(services, "journal_value_codec", None)
         self._key: bytes | None = None
-        self._starts_runs = starts_runs and store is None
+        self._lasts = lasts and store is None
         self._starter: Starter | None = None
+        self._herald: Herald | None = None
         self._engine: Engine | None = None
         self._lock: OwnerLock | None = None
         self._link: LocalLink | None = None
@@ -236,8 +239,10 @@ class DurableEngine(OpenableEngine):
     def _serve_our_own(self, engine: Engine, link: LocalLink) -> None:
         """On the engine's thread: what is ours is there once the journal has any use for it."""
         serves = {SCHEDULE_SERVICE: lambda: self._serve_schedules(engine, link)}
-        if self._starts_runs:
+        if self._lasts:
             serves[NOTEBOOK_SERVICE] = lambda: self._start_runs(engine)
+            if notify_here() is not None:
+                self._tell_how_runs_stand(engine)
 
         def heard() -> None:
             for name in serves.keys() & engine.services.keys():
@@ -253,6 +258,15 @@ class DurableEngine(OpenableEngine):
             manifest = manifest_of(definition, digest=DIGESTS[definition.name])
             link.offer(definition, manifest.digest)
             engine.post(LoadCode(link=link.name, manifest=manifest))
+        if self._lasts:
+            self._tell_how_runs_stand(engine)
+
+    def _tell_how_runs_stand(self, engine: Engine) -> None:
+        from nbdurable.schedules.herald import Herald
+
+        if self._herald is None:
+            self._herald = Herald(engine, LocalClient(engine, self.link), notify_here())
+            self._herald.begin()
 
     def _start_runs(self, engine: Engine) -> None:
         from nbdurable.runs.starter import Starter
@@ -327,7 +341,9 @@ class DurableEngine(OpenableEngine):
     def close(self) -> None:
         """Stop what runs, absorb, let go of the journal. What ran goes on at the next open."""
         engine, link, starter = self._engine, self._link, self._starter
-        self._engine = self._link = self._client = self._starter = None
+        if self._herald is not None:
+            self._herald.close()
+        self._engine = self._link = self._client = self._starter = self._herald = None
         if starter is not None:
             starter.close()
         if link is not None:

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import click
+import msgspec
 
 from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import DurationType, common, write_json, write_table
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
+from nbdurable.runs.request import HANDLER, request_of
+from nbdurable.runs.sending import offer_notebooks
 from nbdurable.schedules.keeping import Schedules, ms_of, spec_of
 from nbdurable.schedules.service import Kept
 from nbdurable.schedules.service import view as view_of
+from nbdurable.schedules.standing import EVENTS
 from nbdurable.schedules.times import check
 from nbdurable.sharing.starting import start_owner
 
@@ -28,6 +33,17 @@ _KINDS: Final[dict[str, Literal["service", "object", "workflow"]]] = {
 _name = click.argument("name")
 
 
+class _TargetOrNotebook(TargetType):
+    """What is called; or a notebook, as the key of the one workflow that all of them are."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Called:
+        if isinstance(value, str) and value.endswith(".ipynb"):
+            return Called(NOTEBOOK_SERVICE, value, HANDLER)
+        return super().convert(value, param, ctx)
+
+
 @click.group
 def schedule() -> None:
     """Start handlers by the clock, and look at what will start."""
@@ -35,7 +51,7 @@ def schedule() -> None:
 
 @schedule.command
 @_name
-@click.argument("target", type=TargetType())
+@click.argument("target", type=_TargetOrNotebook())
 @click.argument("when")
 @click.argument("value", metavar="[INPUT]", required=False)
 @click.option("--tz", default="UTC", show_default=True, help="Whose clock, e.g. Europe/Berlin.")
@@ -58,7 +74,7 @@ def schedule() -> None:
 @click.option("--notify", metavar="URL_OR_COMMAND", help="Who is told, as JSON, how runs end.")
 @click.option(
     "--notify-on",
-    type=click.Choice(["failed", "completed"]),
+    type=click.Choice(EVENTS),
     multiple=True,
     default=("failed",),
     show_default=True,
@@ -84,22 +100,28 @@ def add(
     """Start TARGET by the clock, under NAME; a NAME that is there already is changed.
 
     WHEN is cron as '0 7 * * 1-5', an alias as @daily, or 'every 10m'. TARGET and INPUT are those of
-    `nbdurable call`; each run of a workflow has the key NAME@TIME. If nobody has the
-    journal, `nbdurable up` is started to keep it.
+    `nbdurable call`; or a notebook, and its parameters. Each run of a workflow or of a notebook has
+    the key NAME@TIME; in a text of INPUT, {fire_date} and {fire_time} stand for those of the fire.
+    If nobody has the journal, `nbdurable up` is started to keep it.
     """
     # Before a journal is looked for.
     check(when, tz)
-    payload = payload_of(value)
+    payload, here = payload_of(value), Path.cwd()
 
     async def work(at_hand: Reached) -> tuple[dict[str, Any], bool]:
         client = at_hand.client
-        kind = _KINDS[(await known_service(client, target.service)).type]
+        called = target
+        if target.service == NOTEBOOK_SERVICE and target.key is not None:
+            called, argument = await _notebook(at_hand, here / target.key, payload)
+        else:
+            argument = payload
+        kind = _KINDS[(await known_service(client, called.service)).type]
         if kind != "workflow":
-            check_input(target, await handler_at(client, target), payload)
+            check_input(called, await handler_at(client, called), argument)
         spec = spec_of(
-            (kind, target.service, target.key, target.handler),
+            (kind, called.service, called.key, called.handler),
             when,
-            payload,
+            argument,
             tz=tz,
             catch_up=catch_up,
             max_staleness_ms=ms_of(max_staleness),
@@ -203,6 +225,13 @@ def rm(name: str, journal: Path | None, as_json: bool) -> None:
         write_json({"name": name})
 
 
+async def _notebook(at_hand: Reached, path: Path, payload: bytes) -> tuple[Called, bytes]:
+    """The workflow that runs it, and what that is sent; the path is as seen from here."""
+    await offer_notebooks(at_hand.client)
+    request = request_of(path, at_hand.path.parent, payload)
+    return Called(NOTEBOOK_SERVICE, None, HANDLER), msgspec.json.encode(request)
+
+
 def _ask(
     journal: Path | None, name: str, deed: Callable[[Schedules, str], Awaitable[Kept]]
 ) -> dict[str, Any]:
@@ -229,6 +258,8 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     click.echo(f"policy   catch up {view['catch_up']}, overlap {view['overlap']}")
     for run in view["running"]:
         click.echo(f"running  {run}")
+    for run in view["stalled"]:
+        click.echo(f"stalled  {run}; it has failed, and can be resumed")
     for run in view["ended"]:
         click.echo(f"ended    {run['id']}  {run['failure'] or 'done'}")
 

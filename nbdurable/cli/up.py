@@ -6,6 +6,7 @@ It ends by a signal, or by itself when `--idle-exit` says so and nothing here ne
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ from nbdurable.wiring import DurableEngine
 _LOOK_EVERY_S: Final = 1.0
 # Whoever sleeps longer is woken by the next process; within a day somebody counts on this one.
 _DUE_WITHIN_MS: Final = 24 * 3_600_000
+# Python's own are for programs that come and go, and cost a server 13 % of its calls.
+_GC_THRESHOLDS: Final = (10_000, 20, 50)
 
 
 @click.command
@@ -79,13 +82,24 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
     stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
     options = settings.engine_options()
-    opened = DurableEngine(settings.home, services, options=options, starts_runs=True)
+    opened = DurableEngine(settings.home, services, options=options, lasts=True)
     async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
+        _settle_down()
         names = [manifest.name for manifest in await engine.client.services()]
         await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)
         click.echo(f"{why}; closing the journal", err=True)
+
+
+def _settle_down() -> None:
+    """What is here once it serves stays for good: the garbage collector need not look at it again.
+
+    In this process only, which is nobody else's: a notebook's collector is its user's affair.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def serve_options(settings: Settings) -> ServeOptions:

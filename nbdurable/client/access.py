@@ -69,7 +69,7 @@ class LocalAccess:
         return self._engine.propose(proposal)
 
     def ask(self, question: Question[T]) -> Future[T]:
-        return self._engine.ask(lambda: question.answer(self._engine))
+        return self._engine.look(lambda: question.answer(self._engine))
 
     async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
         return await ask(self._engine.history(), sql, parameters, limits)
@@ -78,7 +78,7 @@ class LocalAccess:
         return self._engine.attach(invocation_id)
 
     def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
-        return self._engine.ask(lambda: watch_on(self._engine, question, listener)).result()
+        return self._engine.look(lambda: watch_on(self._engine, question, listener)).result()
 
 
 def watch_on(

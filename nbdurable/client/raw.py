@@ -129,7 +129,7 @@ class RawClient:
                 return invocation_id in state.invocations
             return self._ended(ended, self._engine.outcome(invocation_id))
 
-        return await self.ask(look)
+        return await asyncio.wrap_future(self._engine.look(look))
 
     async def resolve_awakeable(self, awakeable_id: str, payload: bytes) -> Answer:
         result = success_of(payload)

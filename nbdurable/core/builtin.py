@@ -6,5 +6,7 @@ from typing import Final
 
 # The objects that keep schedules: whoever owns a journal that has any loads their code, and stays.
 SCHEDULE_SERVICE: Final = "NbdurableSchedule"
+# What calls the handler of a schedule, and waits for how that ends.
+FIRE_SERVICE: Final = "NbdurableFire"
 # The workflow whose runs are those of notebooks; each has a process of its own.
 NOTEBOOK_SERVICE: Final = "Notebook"

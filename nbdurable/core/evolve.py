@@ -309,29 +309,58 @@ def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
             _turn(state, inv, "ready")
 
 
-def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -> None:
-    inv = Invocation(
-        id=fact.invocation_id,
-        target=with_shared_names(fact.target),
+def invocation_of(created: InvocationCreated, lsn: int, at_ms: int) -> Invocation:
+    """As it is in the moment it was created, before it has its place in line."""
+    return Invocation(
+        id=created.invocation_id,
+        target=with_shared_names(created.target),
         status="scheduled",
-        argument=msgspec.structs.replace(fact.argument, lsn=lsn),
-        seed=fact.seed,
-        service_type=fact.service_type,
-        handler_type=fact.handler_type,
-        headers=fact.headers or NO_HEADERS,
-        idempotency_key=fact.idempotency_key,
-        limit_key=fact.limit_key,
-        caller=fact.caller,
-        start_at_ms=fact.start_at_ms,
+        argument=msgspec.structs.replace(created.argument, lsn=lsn),
+        seed=created.seed,
+        service_type=created.service_type,
+        handler_type=created.handler_type,
+        headers=created.headers or NO_HEADERS,
+        idempotency_key=created.idempotency_key,
+        limit_key=created.limit_key,
+        caller=created.caller,
+        start_at_ms=created.start_at_ms,
         created_at_ms=at_ms,
         modified_at_ms=at_ms,
         first_lsn=lsn,
         last_lsn=lsn,
-        completion_retention_ms=fact.completion_retention_ms,
-        journal_retention_ms=fact.journal_retention_ms,
-        restarted_from=fact.restarted_from,
-        home=fact.link,
+        completion_retention_ms=created.completion_retention_ms,
+        journal_retention_ms=created.journal_retention_ms,
+        restarted_from=created.restarted_from,
+        home=created.link,
     )
+
+
+def completed_of(inv: Invocation, fact: InvocationCompleted, lsn: int, at_ms: int) -> Completed:
+    """What is known of it for good: of its creation and its end, and of nothing in between."""
+    return Completed(
+        id=inv.id,
+        target=inv.target,
+        seed=inv.seed,
+        service_type=inv.service_type,
+        handler_type=inv.handler_type,
+        idempotency_key=inv.idempotency_key,
+        limit_key=inv.limit_key,
+        restarted_from=inv.restarted_from,
+        attempt=fact.attempt,
+        revision=fact.revision,
+        entry_count=fact.entry_count,
+        result=_stored(fact.result, lsn),
+        completed_by=fact.by,
+        created_at_ms=inv.created_at_ms,
+        completed_at_ms=at_ms,
+        kept=kept_for(inv.completion_retention_ms, inv.journal_retention_ms),
+        first_lsn=inv.first_lsn,
+        last_lsn=lsn,
+    )
+
+
+def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -> None:
+    inv = invocation_of(fact, lsn, at_ms)
     state.invocations[inv.id] = inv
     _turn(state, inv, fact.status)
     match fact.status:
@@ -505,27 +534,7 @@ def _complete(
             _promise_no_more(obj, awaited.key, inv, completion_id)
     _turn(state, inv, "completed")
     del state.invocations[inv.id]
-    # Recovery knows no more of it than its creation and this fact.
-    state.completed[inv.id] = Completed(
-        id=inv.id,
-        target=inv.target,
-        seed=inv.seed,
-        service_type=inv.service_type,
-        handler_type=inv.handler_type,
-        idempotency_key=inv.idempotency_key,
-        limit_key=inv.limit_key,
-        restarted_from=inv.restarted_from,
-        attempt=fact.attempt,
-        revision=fact.revision,
-        entry_count=fact.entry_count,
-        result=_stored(fact.result, lsn),
-        completed_by=fact.by,
-        created_at_ms=inv.created_at_ms,
-        completed_at_ms=at_ms,
-        kept=kept_for(inv.completion_retention_ms, inv.journal_retention_ms),
-        first_lsn=inv.first_lsn,
-        last_lsn=lsn,
-    )
+    state.completed[inv.id] = completed_of(inv, fact, lsn, at_ms)
     _forget_if_empty(state, inv.object)
 
 

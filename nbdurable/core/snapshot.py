@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nbdurable.core.evolve import evolve
-from nbdurable.core.facts import InvocationCompleted, InvocationRestored
+from nbdurable.core.evolve import completed_of, invocation_of
+from nbdurable.core.facts import InvocationCompleted, InvocationCreated, InvocationRestored
 from nbdurable.core.records import Record, Row, decode, encode
-from nbdurable.core.state import EngineState
 
 
 def snapshot_of(rows: Iterable[Row]) -> Iterator[Row]:
@@ -36,11 +35,10 @@ def snapshot_of(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _restored(created: Row, completed: Row) -> Row:
-    """Folded, not copied field by field: so it cannot say anything else than the two facts do."""
-    state = EngineState()
+    """By what `evolve` makes of the two facts, so it cannot say anything else than they do."""
     began, ended = decode(created), decode(completed)
-    for lsn, at_ms, fact, _ in (began, ended):
-        evolve(state, lsn, at_ms, fact)
+    assert isinstance(began.fact, InvocationCreated), began
     assert isinstance(ended.fact, InvocationCompleted), ended
-    kept = InvocationRestored(completed=state.completed[ended.fact.invocation_id])
+    inv = invocation_of(began.fact, began.lsn, began.at_ms)
+    kept = InvocationRestored(completed=completed_of(inv, ended.fact, ended.lsn, ended.at_ms))
     return encode(Record(ended.lsn, ended.at_ms, kept), completed.epoch, None)

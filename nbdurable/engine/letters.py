@@ -46,10 +46,14 @@ class Letter(NamedTuple):
 
 
 class Inquiry(NamedTuple):
-    """Answered between two batches, so that nobody is told what is not durable yet."""
+    """Answered between two batches, so that nobody is told what is not durable yet.
+
+    One that `only_looks` is not kept while nothing can be committed: who looks is told why.
+    """
 
     answer: Callable[[], None]
     fail: Callable[[BaseException], None]
+    only_looks: bool = False
 
 
 def as_error(error: BaseException) -> BaseException:

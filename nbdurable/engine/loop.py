@@ -113,7 +113,10 @@ class Engine:
         self._opened: dict[str, OpenLink] = {}
         self._code: dict[tuple[str, str, str], LoadCode] = {}
         self._callers = Callers()
-        self._reopening = Reopening(store)
+        self._reopening = Reopening(store, self._wait_for_room)
+        # Why nothing is committed just now, and those who asked before that was known.
+        self._without_room: DiskFullError | None = None
+        self._questions: list[Inquiry] = []
         self._dead: BaseException | None = None
         self.ready: Future[None] = Future()
         self.feed = Feed()
@@ -151,7 +154,11 @@ class Engine:
         if self._dead is None:
             self._put(Letter(proposal))
 
-    def ask(self, question: Callable[[], T]) -> Future[T]:
+    def look(self, question: Callable[[], T]) -> Future[T]:
+        """As `ask`; but while the engine waits for room on its disk, the answer is that."""
+        return self.ask(question, only_looks=True)
+
+    def ask(self, question: Callable[[], T], *, only_looks: bool = False) -> Future[T]:
         """Run a function on the engine's thread, between two batches; it must not block."""
         reply: Future[T] = Future()
 
@@ -167,7 +174,11 @@ class Engine:
             if not reply.done() and reply.set_running_or_notify_cancel():
                 reply.set_exception(error)
 
-        self._put(Inquiry(answer, fail))
+        self._put(Inquiry(answer, fail, only_looks))
+        if self._without_room is not None:
+            # It may be closing just now, and then it has told everybody.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._refuse_to_look)
         return reply
 
     def history(self) -> History:
@@ -362,12 +373,12 @@ class Engine:
         while True:
             taken = await self._mailbox.take()
             letters = [letter for letter in taken if isinstance(letter, Letter)]
+            self._questions = [letter for letter in taken if isinstance(letter, Inquiry)]
             try:
                 for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
                     await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
-                for question in taken:
-                    if isinstance(question, Inquiry):
-                        question.answer()
+                for question in self._questions:
+                    question.answer()
             except BaseException as error:
                 for letter in taken:
                     letter.fail(as_error(error))
@@ -486,6 +497,20 @@ class Engine:
         for letter in again:
             self._mailbox.put(letter)
 
+    def _wait_for_room(self, why: DiskFullError | None) -> None:
+        """None when there is room again."""
+        self._without_room = why
+        self._refuse_to_look()
+
+    def _refuse_to_look(self) -> None:
+        """Who only looks is told, and does not wait for room with those who want something done."""
+        if self._without_room is None:
+            return
+        asked = [question for question in self._questions if question.only_looks]
+        self._questions = [question for question in self._questions if not question.only_looks]
+        for letter in (*asked, *self._mailbox.withdraw(_only_looks)):
+            letter.fail(self._without_room)
+
     def _close_writer(self) -> None:
         """Of the epoch that is over, whichever that is by then."""
         self._writer.close()
@@ -554,3 +579,7 @@ class Engine:
         mailbox = getattr(self, "_mailbox", None)
         for letter in mailbox.drain() if mailbox is not None else ():
             letter.fail(as_error(error))
+
+
+def _only_looks(letter: Letter | Inquiry) -> bool:
+    return isinstance(letter, Inquiry) and letter.only_looks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -40,3 +41,9 @@ class Mailbox(Generic[T]):
     def drain(self) -> list[T]:
         """Whatever is there, without waiting. On the loop's thread."""
         return [self._letters.popleft() for _ in range(len(self._letters))]
+
+    def withdraw(self, which: Callable[[T], bool]) -> list[T]:
+        """Take these only, without waiting; the others stay as they are. On the loop's thread."""
+        letters = self.drain()
+        self._letters.extendleft(letter for letter in reversed(letters) if not which(letter))
+        return [letter for letter in letters if which(letter)]

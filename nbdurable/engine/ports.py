@@ -67,10 +67,16 @@ class Store(Protocol):
     def absorb(self) -> None:
         """Fold what was appended into the projections. May take a second; never loses a row."""
 
+    def wants_snapshot(self) -> bool:
+        """Whether `extend_snapshot` has something to do."""
+
+    def extend_snapshot(self) -> None:
+        """Make the next opening faster, by some 10 ms of work. For when there is nothing to do."""
+
     def load(self) -> Iterator[Row]:
         """The rows that the engine's state folds from, in lsn order, without their payloads.
 
-        Of an invocation that has completed `InvocationRestored` in place of all else (see
+        Of an invocation that is in the snapshot `InvocationRestored` in place of all else (see
         `core/snapshot.py`), and that its journal was purged; everything of the others; of what
         belongs to no invocation, all that still holds and is not in `load_state`. A payload that
         is lost or damaged is found by whoever reads it, and is nobody else's harm. Only after

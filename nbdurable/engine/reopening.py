@@ -21,10 +21,15 @@ ROOM_LASTS_S_MIN = 60.0
 
 
 class Reopening:
-    """Mutable: how often in a row it has failed. Owned by the engine's thread."""
+    """Mutable: how often in a row it has failed. Owned by the engine's thread.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        tell: Told why it waits for room, each time that it begins to, and None when it is over.
+    """
+
+    def __init__(self, store: Store, tell: Callable[[DiskFullError | None], None]) -> None:
         self._store = store
+        self._tell = tell
         self._failure_count = 0
         self._look_after_s = ROOM_LOOK_S_MIN
         self._was_full_at_s = -ROOM_LASTS_S_MIN
@@ -56,6 +61,7 @@ class Reopening:
         while True:
             if isinstance(error, DiskFullError):
                 was_full = True
+                self._tell(error)
                 await self._wait_for_room()
             else:
                 self._failure_count += 1
@@ -71,6 +77,7 @@ class Reopening:
             except Exception as again:  # noqa: BLE001 - border: tried again, then told.
                 error = again
             else:
+                self._tell(None)
                 if was_full:
                     logger.warning("there is room for the journal again, and the engine goes on")
                 return came_through

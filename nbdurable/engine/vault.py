@@ -1,7 +1,7 @@
 """The only holder of payload bytes: what was committed lately, least recently used goes first.
 
-It also keeps the journals of invocations that ran lately, so that starting an attempt needs no
-read. A miss is one read of the store.
+It also keeps the journals of invocations that ran lately and have not ended, so that starting an
+attempt needs no read. A miss is one read of the store.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from nbdurable.core.facts import AnyFact, Completed, InvocationCreated, InvocationFact, carried_ref
+from nbdurable.core.facts import (
+    AnyFact,
+    Completed,
+    InvocationCompleted,
+    InvocationCreated,
+    InvocationFact,
+    carried_ref,
+)
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.records import CopyOf, Lost, Record, Row, UnknownFactError, decode
 from nbdurable.core.state import Invocation
@@ -49,6 +56,8 @@ class Vault:
             # An id comes again when its invocation was purged: nothing of that one counts.
             self.forget(fact.invocation_id)
             self._journals[fact.invocation_id] = []
+        elif isinstance(fact, InvocationCompleted):
+            self.forget(fact.invocation_id)
         journal = self._journals.get(fact.invocation_id)
         if journal is not None:
             journal.append((lsn, at_ms, fact))

@@ -1,6 +1,7 @@
 """Where commits are made: on the writer's thread, or inline where there is only one thread.
 
-No batch window: what queued while the last commit ran is the next batch.
+No batch window: what queued while the last commit ran is the next batch. What can wait is done when
+nothing was committed for a while.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from nbdurable.core.records import Row
 from nbdurable.engine.ports import Store
+
+_CALM_S: Final = 1.0
+# Between two pieces of what can wait: the thread shares its process with the user's code.
+_BREATH_S: Final = 0.05
 
 
 class WriteSide:
@@ -32,6 +38,16 @@ class WriteSide:
         try:
             if self._store.wants_absorb():
                 self._store.absorb()
+        except Exception as error:  # noqa: BLE001 - border: told to the next commit.
+            self._failed = error
+
+    def has_leisure_work(self) -> bool:
+        return self._failed is None and self._store.wants_snapshot()
+
+    def do_leisure_work(self) -> None:
+        """Some 10 ms of it."""
+        try:
+            self._store.extend_snapshot()
         except Exception as error:  # noqa: BLE001 - border: told to the next commit.
             self._failed = error
 
@@ -58,7 +74,7 @@ class WriterThread:
         self._thread.join()
 
     def _serve(self) -> None:
-        while (order := self._orders.get()) is not None:
+        while (order := self._next_order()) is not None:
             rows, done = order
             try:
                 self._side.append(rows)
@@ -67,6 +83,16 @@ class WriterThread:
                 continue
             self._answer(done, None)
             self._side.absorb_if_wanted()
+
+    def _next_order(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
+        patience_s = _CALM_S
+        while self._side.has_leisure_work():
+            try:
+                return self._orders.get(timeout=patience_s)
+            except queue.Empty:
+                self._side.do_leisure_work()
+                patience_s = _BREATH_S
+        return self._orders.get()
 
     def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
         def settle() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,15 @@ _SERVED_S_MAX: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.05
 
 
-def up(session: Session, words: list[str]) -> Columns:
+@dataclass(frozen=True, slots=True, repr=False)
+class Told(Columns):
+    """What a person reads, and for code two addresses: `served = %durable up; served.admin`."""
+
+    ingress: str
+    admin: str
+
+
+def up(session: Session, words: list[str]) -> Told:
     args = _parser().parse_args(words)
     wants = args.ingress, args.admin, args.no_token
     if args.detach and any(wants):
@@ -105,7 +114,7 @@ def _wait_for(path: Path, pid: int) -> None:
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _told(session: Session) -> Columns:
+def _told(session: Session) -> Told:
     from nbdurable.server.address import served_at
 
     names = [one.name for one in session.client.wait(session.client.services())]
@@ -131,7 +140,7 @@ def _told(session: Session) -> Columns:
     ]
     if not header:
         lines.append("no token: everybody on this machine may call it")
-    return Columns("\n".join(lines))
+    return Told("\n".join(lines), served.ingress, served.admin)
 
 
 def _who(session: Session) -> str:

@@ -67,6 +67,21 @@ def read_request(payload: bytes) -> RunRequest | None:
         ) from None
 
 
+def request_of(notebook: Path, project: Path, parameters: bytes) -> RunRequest:
+    """From what a person has typed: a path, and parameters as a JSON object, or nothing.
+
+    Raises:
+        DefinitionError: It is none, or there is no such notebook in the project.
+    """
+    try:
+        given = msgspec.json.decode(parameters or b"{}", type=dict[str, Any])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise DefinitionError(
+            f'parameters are a JSON object, as \'{{"day": "2026-11-22"}}\': {error}'
+        ) from None
+    return within(RunRequest(notebook=str(notebook), parameters=given), project)
+
+
 def within(request: RunRequest, project: Path) -> RunRequest:
     """The same, with paths as they are within the project.
 

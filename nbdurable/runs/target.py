@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import DefinitionError, InvocationNotReadyError
 from nbdurable.runs.request import HANDLER, RunRequest, output_of, within
 from nbdurable.runs.sending import offer_notebooks, send
@@ -100,6 +101,11 @@ class NotebookTarget:
         self._client = client
         self._submitted = submitted
 
+    @property
+    def called(self) -> tuple[Literal["service", "object", "workflow"], str, str | None, str]:
+        """What a schedule calls; each fire has a key of its own."""
+        return "workflow", NOTEBOOK_SERVICE, None, HANDLER
+
     def __repr__(self) -> str:
         return f"<notebook {self.request.notebook}: run, send>"
 
@@ -118,7 +124,7 @@ class NotebookTarget:
             parameters: As papermill takes them: for the cell tagged `parameters`.
         """
         ctx = current_context()
-        request = self._asked(parameters)
+        request = self.asked(parameters)
         if ctx is None:
             return self._submit(key, request, None)
         future: RestateDurableCallFuture[Any] = ctx.workflow_call(
@@ -135,7 +141,7 @@ class NotebookTarget:
     ) -> Any:  # noqa: ANN401 - the same.
         """The same, without meaning to wait; `delay` later if given, even if this process dies."""
         ctx = current_context()
-        request = self._asked(parameters)
+        request = self.asked(parameters)
         if ctx is None:
             return self._submit(key, request, delay)
         handle: SendHandle = ctx.workflow_send(RUN, key, msgspec.to_builtins(request), delay)
@@ -146,7 +152,12 @@ class NotebookTarget:
         sent = client.wait(send(client, key, request, delay))
         return self._submitted(sent, key, request)
 
-    def _asked(self, parameters: Mapping[str, Any] | None) -> RunRequest:
+    def asked(self, parameters: Mapping[str, Any] | None) -> RunRequest:
+        """What such a run is sent.
+
+        Raises:
+            DefinitionError: The parameters are no JSON.
+        """
         given = dict(parameters or {})
         try:
             msgspec.json.encode(given)

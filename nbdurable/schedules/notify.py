@@ -1,4 +1,7 @@
-"""Tell somebody how a run ended: a webhook is posted to, a command reads it; both as JSON."""
+"""Tell somebody how a run stands: a webhook is posted to, a command reads it; both as JSON.
+
+from nbdurable: {"event": "failed", "target": "Report/build", "failure": "no ink", …}
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,42 @@ import urllib.request
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
+
 from nbdurable.errors import CANCELLED_CODE, TerminalError
 from nbdurable.sdk.context import Context
 from nbdurable.sdk.options import RunOptions
+from nbdurable.sdk.service import Service
+from nbdurable.settings.said import notify_here
 
 _TRIES: Final[RunOptions[None]] = RunOptions(
     max_attempts=5, initial_retry_interval=timedelta(seconds=1)
 )
 # A place that takes longer is as good as gone, and is tried again.
 _PATIENCE_S: Final = 30
+
+NOTICES: Final = Service("NbdurableNotice")
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told, and what. `to`: None is whom the settings name, if they want to know."""
+
+    said: dict[str, Any]
+    to: str | None = None
+
+
+@NOTICES.handler()
+async def tell(ctx: Context, notice: Notice) -> None:
+    to = notice.to
+    if to is None:
+        to = await ctx.run_typed("whom", whom, event=notice.said["event"])
+    if to is not None:
+        await notify(ctx, to, notice.said)
+
+
+def whom(event: str) -> str | None:
+    options = notify_here()
+    return None if options is None or event not in options.on else options.to
 
 
 async def notify(ctx: Context, to: str, said: dict[str, Any]) -> None:
@@ -26,13 +56,13 @@ async def notify(ctx: Context, to: str, said: dict[str, Any]) -> None:
     At-least-once: a process that dies between telling and recording tells again.
     """
     try:
-        await ctx.run_typed(f"notify {said['event']}", tell, _TRIES, to, said)
+        await ctx.run_typed(f"notify {said['event']}", deliver, _TRIES, to, said)
     except TerminalError as error:
         if error.status_code == CANCELLED_CODE:
             raise
 
 
-def tell(to: str, said: dict[str, Any]) -> None:
+def deliver(to: str, said: dict[str, Any]) -> None:
     body = json.dumps(said).encode()
     if to.startswith(("http://", "https://")):
         headers = {"content-type": "application/json"}

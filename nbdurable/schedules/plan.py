@@ -25,7 +25,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What a schedule is. `argument` is the handler's, as JSON text; None of one that takes none.
 
     `when`: cron, an alias as @daily, or `every 10m`, counted from `anchor_ms`. `key`: of an object;
-    a run of a workflow has that of its fire. `notify`: a URL or a command, told of the `notify_on`.
+    a run of a workflow has that of its fire. `{fire_date}` and `{fire_time}` in the argument are
+    the fire's, in the schedule's zone. `notify`: a URL or a command, told of the `notify_on`.
     """
 
     when: str
@@ -99,6 +100,12 @@ def run_id(name: str, spec: Spec, at_ms: int) -> str:
 def said(spec: Spec, at_ms: int) -> str:
     """A time in the schedule's zone."""
     return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(spec.tz)).isoformat(timespec="seconds")
+
+
+def filled(argument: str, fire: str) -> str:
+    """Its input, as JSON, with the time of the fire where `{fire_time}` or `{fire_date}` stands."""
+    at = fire.rpartition("@")[2].partition("!")[0]
+    return argument.replace("{fire_time}", at).replace("{fire_date}", at.partition("T")[0])
 
 
 def between(spec: Spec, from_ms: int, until_ms: int) -> list[int]:

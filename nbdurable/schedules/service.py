@@ -13,18 +13,20 @@ from typing import Any, Final
 
 import msgspec
 
-from nbdurable.core.builtin import SCHEDULE_SERVICE
+from nbdurable.core.builtin import FIRE_SERVICE, SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
-from nbdurable.schedules.notify import notify
-from nbdurable.schedules.plan import Spec, between, due, run_id, said
+from nbdurable.schedules.notify import NOTICES, Notice, notify, tell
+from nbdurable.schedules.plan import Spec, between, due, filled, run_id, said
+from nbdurable.schedules.standing import Event
 from nbdurable.sdk.combinators import select
 from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext
+from nbdurable.sdk.future import RestateDurableFuture
 from nbdurable.sdk.object import VirtualObject
 from nbdurable.sdk.service import Service
 
 SCHEDULES: Final = VirtualObject(SCHEDULE_SERVICE)
-FIRES: Final = Service("NbdurableFire")
-BUILT_IN: Final = (SCHEDULES, FIRES)
+FIRES: Final = Service(FIRE_SERVICE)
+BUILT_IN: Final = (SCHEDULES, FIRES, NOTICES)
 
 # The object that knows the names of the others; no schedule can have this one.
 INDEX_KEY: Final = "*"
@@ -34,7 +36,13 @@ _ENDS_KEPT: Final = 10
 # By so much a timer is late on a busy machine; more means that nothing runs that could keep it.
 OVERDUE_MS: Final = 60_000
 # A digest of their own: what waits for its time must find its code after an upgrade as well.
-DIGESTS: Final = {SCHEDULE_SERVICE: "schedule-1", "NbdurableFire": "fire-1"}
+DIGESTS: Final = {
+    SCHEDULE_SERVICE: "schedule-1",
+    FIRE_SERVICE: "fire-1",
+    NOTICES.name: "notice-1",
+}
+# What a fire hears of the run that it waits for.
+SIGNAL: Final = "stands"
 
 
 class Fire(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +60,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     failure: str = ""
 
 
+class Stands(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands that has not ended. `token`: twice the same is one event."""
+
+    event: Event
+    token: str
+    why: str
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """All that a schedule remembers.
 
@@ -59,6 +75,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
         seen_ms: Fires up to it are decided.
         generation: Timers of another one are of a schedule that has changed since.
         running: Runs that go on, and their invocations.
+        stalled: Runs that have failed and can be resumed; they hold up none of the others.
         queued: Runs that begin when those have ended.
         ended: The last few, newest last.
     """
@@ -72,6 +89,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     missed: int = 0
     skipped: int = 0
     running: dict[str, str] = {}
+    stalled: dict[str, str] = {}
     queued: tuple[str, ...] = ()
     ended: tuple[Ended, ...] = ()
 
@@ -103,7 +121,9 @@ async def wake(ctx: ObjectContext, generation: int) -> None:
     kept = await ctx.get("kept", type_hint=Kept)
     if kept is None or kept.is_paused or kept.generation != generation:
         return
-    await _look(ctx, kept, await _now_ms(ctx))
+    now_ms = await _now_ms(ctx)
+    _tell_if_overdue(ctx, kept, now_ms)
+    await _look(ctx, kept, now_ms)
 
 
 @SCHEDULES.handler()
@@ -158,11 +178,19 @@ async def ended(ctx: ObjectContext, end: Ended) -> None:
     kept = await ctx.get("kept", type_hint=Kept)
     if kept is None:
         return
-    kept = _without(kept, end)
-    if kept.queued and not kept.running:
-        first, *rest = kept.queued
-        kept = await _start(ctx, msgspec.structs.replace(kept, queued=tuple(rest)), first)
-    ctx.set("kept", kept)
+    ctx.set("kept", await _next_of_queue(ctx, _without(kept, end)))
+
+
+@SCHEDULES.handler()
+async def stalls(ctx: ObjectContext, end: Ended) -> None:
+    """A run has failed and waits to be resumed; the next one need not wait for that."""
+    kept = await ctx.get("kept", type_hint=Kept)
+    if kept is None or end.id not in kept.running:
+        return
+    running = dict(kept.running)
+    stalled = {**kept.stalled, end.id: running.pop(end.id)}
+    kept = msgspec.structs.replace(kept, running=running, stalled=stalled)
+    ctx.set("kept", await _next_of_queue(ctx, kept))
 
 
 @SCHEDULES.handler(kind="shared")
@@ -191,15 +219,17 @@ async def names(ctx: ObjectSharedContext) -> list[str]:
 async def run(ctx: Context, fire: Fire) -> None:
     """Call what the schedule is for, and say when that has ended."""
     spec = fire.spec
+    argument = "" if spec.argument is None else filled(spec.argument, fire.id)
+    call = ctx.generic_call(
+        spec.service,
+        spec.handler,
+        argument.encode(),
+        fire.id if spec.kind == "workflow" else spec.key,
+        # A workflow runs once per key as it is.
+        None if spec.kind == "workflow" else fire.id,
+    )
     try:
-        await ctx.generic_call(
-            spec.service,
-            spec.handler,
-            b"" if spec.argument is None else spec.argument.encode(),
-            fire.id if spec.kind == "workflow" else spec.key,
-            # A workflow runs once per key as it is.
-            None if spec.kind == "workflow" else fire.id,
-        )
+        await _heard_out(ctx, fire, call)
     except TerminalError as error:
         end = Ended(id=fire.id, failure=error.message or "failed")
         ctx.object_send(ended, fire.schedule, end)
@@ -209,11 +239,47 @@ async def run(ctx: Context, fire: Fire) -> None:
     await _tell(ctx, fire, "completed", "")
 
 
-async def _tell(ctx: Context, fire: Fire, event: str, failure: str) -> None:
+async def _heard_out(ctx: Context, fire: Fire, call: RestateDurableFuture[bytes]) -> None:
+    """Wait for the end, however often it fails on the way and is resumed."""
+    heard: set[str] = set()
+    while True:
+        signal = ctx.signal(SIGNAL, type_hint=Stands)
+        first, stands = await select(call=call, signal=signal)
+        if first == "call":
+            return
+        if stands.token in heard:
+            continue
+        heard.add(stands.token)
+        if stands.event == "failed":
+            ctx.object_send(stalls, fire.schedule, Ended(id=fire.id, failure=stands.why))
+        await _tell(ctx, fire, stands.event, stands.why)
+
+
+async def _tell(ctx: Context, fire: Fire, event: Event, why: str) -> None:
     if fire.spec.notify is None or event not in fire.spec.notify_on:
         return
-    said = {"event": event, "schedule": fire.schedule, "run": fire.id, "failure": failure}
+    # What it waits for is no failure, but said in the same place.
+    said = {"event": event, "schedule": fire.schedule, "run": fire.id, "failure": why}
     await notify(ctx, fire.spec.notify, said)
+
+
+def _tell_if_overdue(ctx: ObjectContext, kept: Kept, now_ms: int) -> None:
+    """Apart from the schedule, which is not held up by who cannot be told."""
+    spec, due_ms = kept.spec, kept.wake_ms
+    if due_ms is None or now_ms - due_ms <= OVERDUE_MS:
+        return
+    why = f"was due at {said(spec, due_ms)}, and nothing was running that keeps it"
+    told = {"event": "overdue", "schedule": ctx.key(), "failure": why}
+    ctx.service_send(tell, Notice(said=told))
+    if spec.notify is not None and "overdue" in spec.notify_on:
+        ctx.service_send(tell, Notice(to=spec.notify, said=told))
+
+
+async def _next_of_queue(ctx: ObjectContext, kept: Kept) -> Kept:
+    if not kept.queued or kept.running:
+        return kept
+    first, *rest = kept.queued
+    return await _start(ctx, msgspec.structs.replace(kept, queued=tuple(rest)), first)
 
 
 async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:
@@ -270,10 +336,12 @@ async def _without_those_over(ctx: ObjectContext, kept: Kept) -> Kept:
 
 
 def _without(kept: Kept, end: Ended) -> Kept:
-    if end.id not in kept.running:
+    if end.id not in kept.running and end.id not in kept.stalled:
         return kept
     running = {name: one for name, one in kept.running.items() if name != end.id}
-    return msgspec.structs.replace(kept, running=running, ended=(*kept.ended, end)[-_ENDS_KEPT:])
+    stalled = {name: one for name, one in kept.stalled.items() if name != end.id}
+    ended = (*kept.ended, end)[-_ENDS_KEPT:]
+    return msgspec.structs.replace(kept, running=running, stalled=stalled, ended=ended)
 
 
 async def _kept(ctx: ObjectContext) -> Kept:
@@ -305,6 +373,7 @@ def view(name: str, kept: Kept, now_ms: int) -> dict[str, Any]:
         "missed": kept.missed,
         "skipped": kept.skipped,
         "running": list(kept.running),
+        "stalled": list(kept.stalled),
         "queued": list(kept.queued),
         "ended": [{"id": one.id, "failure": one.failure} for one in kept.ended],
     }

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import (
+    BaseModel,
     BeforeValidator,
     ByteSize,
+    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -99,6 +101,16 @@ class Address(NamedTuple):
         return cls(host.strip("[]"), int(port))
 
 
+class Notify(BaseModel):
+    """Frozen. Who is told how runs stand, of which events and services; none is of all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    to: str
+    on: tuple[Literal["failed", "suspended", "completed", "overdue"], ...] = ("failed", "overdue")
+    services: tuple[str, ...] = ()
+
+
 class Settings(BaseSettings):
     """Frozen. A field `x_y` is NBDURABLE_X_Y in the environment, and `x_y` in pyproject.toml."""
 
@@ -155,6 +167,10 @@ class Settings(BaseSettings):
     )
     scope_concurrency: Concurrency = Field(
         default_factory=dict, description='the same by scope or limit key: {"tenant/user42": 1}'
+    )
+
+    notify: Notify | None = Field(
+        None, description='who is told how runs stand: {"to": "https://…", "on": ["failed"]}'
     )
 
     notebook_processes: PositiveInt = Field(
@@ -307,6 +323,8 @@ def shown(value: object) -> str:
             return json.dumps(value)
         case timedelta():
             return show_duration(round(value / timedelta(milliseconds=1)))
+        case Notify():
+            return value.model_dump_json()
         case ByteSize():
             return value.human_readable()
         case _:

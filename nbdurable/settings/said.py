@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from nbdurable.sdk.options import EngineOptions
 
 if TYPE_CHECKING:
-    from nbdurable.settings.model import Settings
+    from nbdurable.settings.model import Notify, Settings
 
 JOURNAL_FOLDER: Final = ".nbdurable"
 PREFIX: Final = "NBDURABLE_"
@@ -47,6 +47,12 @@ def notebook_processes_here() -> int:
     """How many notebook runs that were sent may have a process at once."""
     settings = settings_here()
     return NOTEBOOK_PROCESSES if settings is None else settings.notebook_processes
+
+
+def notify_here() -> Notify | None:
+    """Who is told how runs stand."""
+    settings = settings_here()
+    return None if settings is None else settings.notify
 
 
 def settings_here() -> Settings | None:

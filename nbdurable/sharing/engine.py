@@ -48,7 +48,7 @@ class SharedEngine(OpenableEngine):
             options=options,
             logs_failures=logs_failures,
             journal_value_codec=journal_value_codec,
-            starts_runs=True,
+            lasts=True,
         )
         self._services = self._own.services
         self._logs_failures = logs_failures

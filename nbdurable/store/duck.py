@@ -21,7 +21,15 @@ from nbdurable.core.records import Row
 from nbdurable.engine.ports import StateRow
 from nbdurable.errors import DiskFullError, StoreError
 from nbdurable.store import files
-from nbdurable.store.absorb import Checkpointer, Switch, checkpoint, empty_hot, fold_into_base, one
+from nbdurable.store.absorb import (
+    Checkpointer,
+    Switch,
+    checkpoint,
+    empty_hot,
+    extend_snapshot,
+    fold_into_base,
+    one,
+)
 from nbdurable.store.blobs import Blobs
 from nbdurable.store.disk import refuse_full
 from nbdurable.store.files import BASE_FILE, HOT_FILE, FileWatch, Format
@@ -47,6 +55,10 @@ ABSORB_COMMITS: Final = 5_000
 # Before a disk that was full is written to again: less would be full again in a moment, and each
 # time what runs begins again at its last record.
 ROOM_BYTES_MIN: Final = 32 * 1024 * 1024
+# Of base that is looked through at once for what has ended: some 10 ms if all of it has.
+SNAPSHOT_LSNS: Final = 1_024
+# At closing, where nobody waits for a commit: some 0.1 s.
+_SNAPSHOT_LSNS_AT_LAST: Final = 16_384
 # Rows fetched at once while loading: all bodies of a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
 
@@ -99,6 +111,8 @@ class DuckStore:
         self._switch = Switch()
         self.history = History(self.folder, self._switch, self._attached)
         self._last_lsn = 0
+        self._absorbed_lsn = 0
+        self._snapshot_lsn: int | None = None
         self._commit_count = 0
         self._wal_bytes = 0
         # What a refused checkpoint left in the log, so that it does not ask for absorbing again.
@@ -143,6 +157,7 @@ class DuckStore:
             # After a failed append nothing is known of the handles; the next `open` absorbs.
             if self._unusable is None:
                 self.absorb()
+                self._extend_snapshot(_SNAPSHOT_LSNS_AT_LAST)
                 self._checkpoint_at_last()
         finally:
             self._leave_everything()
@@ -203,8 +218,7 @@ class DuckStore:
                         writer.execute(QUERIES["end_read"])
                     self._absorb(writer, watch)
             self._sweep_blobs(writer)
-            if self._base_log_bytes() >= self._checkpoint_bytes:
-                self._checkpointer.start(self._tidy)
+            self._checkpoint_if_long()
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
         self._checkpointer.wait()
@@ -218,8 +232,8 @@ class DuckStore:
         assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
         if last > absorbed:
             self._probe("absorb")
-            with decoding(self.folder / BASE_FILE):
-                fold_into_base(writer, last)
+            fold_into_base(writer, last)
+            self._absorbed_lsn = last
             self._probe("absorb: committed to base")
             # The name of a new log must be durable before the facts in it are in no other file.
             sync_folder(self.folder)
@@ -230,6 +244,29 @@ class DuckStore:
         watch.check()
         files.make_private(self.folder)
         self._probe("absorbed")
+
+    def wants_snapshot(self) -> bool:
+        return self._snapshot_lsn is None or self._snapshot_lsn < self._absorbed_lsn
+
+    def extend_snapshot(self) -> None:
+        self._extend_snapshot(SNAPSHOT_LSNS)
+
+    def _extend_snapshot(self, lsn_count: int) -> None:
+        writer, _ = self._usable()
+        # It would be waited for, as long as it takes.
+        if self._checkpointer.is_busy:
+            return
+        with self._writing("extending the snapshot"):
+            if self._snapshot_lsn is None:
+                (self._snapshot_lsn,) = one(writer, "snapshot_reach")
+            first = self._snapshot_lsn + 1
+            last = min(self._snapshot_lsn + lsn_count, self._absorbed_lsn)
+            if first > last:
+                return
+            with decoding(self.folder / BASE_FILE):
+                extend_snapshot(writer, first, last)
+            self._snapshot_lsn = last
+            self._checkpoint_if_long()
 
     def load(self) -> Iterator[Row]:
         return map(Row._make, self._stream("load"))
@@ -307,6 +344,8 @@ class DuckStore:
         self._appender = self._writer.appender("hot.fact")
         (self._insert,) = self._writer.extract_statements(QUERIES["append_row"])
         self._last_lsn = bounds.last_lsn
+        # Asked for when there is time to extend it.
+        self._snapshot_lsn = None
         self._unusable = None
         self._recover(bounds, watch)
         self._was_full = False
@@ -323,6 +362,7 @@ class DuckStore:
         self._count_from_here(watch)
         _, _, absorbed = one(self._writer, "base_meta")
         assert absorbed == self._last_lsn == bounds.last_lsn
+        self._absorbed_lsn = absorbed
         assert one(self._writer, "hot_bounds")[0] == 0
         if not bounds.hot_rows:
             self._sweep_blobs(self._writer)
@@ -356,6 +396,10 @@ class DuckStore:
     def _base_log_bytes(self) -> int:
         log = files.wal_of(self.folder / BASE_FILE)
         return log.stat().st_size if log.exists() else 0
+
+    def _checkpoint_if_long(self) -> None:
+        if self._base_log_bytes() >= self._checkpoint_bytes:
+            self._checkpointer.start(self._tidy)
 
     def _tidy(self) -> None:
         """On the checkpointer's thread."""

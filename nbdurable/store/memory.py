@@ -135,6 +135,12 @@ class MemoryStore:
         self.absorbed_lsn = self._last_lsn
         self._commit_count = 0
 
+    def wants_snapshot(self) -> bool:
+        return False
+
+    def extend_snapshot(self) -> None:
+        """It is made anew by each `load`."""
+
     def load(self) -> Iterator[Row]:
         self._check_usable()
         assert self.absorbed_lsn == self._last_lsn, "load only after open"

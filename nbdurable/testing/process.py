@@ -177,8 +177,8 @@ class AnsweringEngine(Engine):
     def propose(self, proposal: Proposal) -> Future[Answer]:
         return self._await(super().propose(proposal))
 
-    def ask(self, question: Callable[[], T]) -> Future[T]:
-        return self._await(super().ask(question))
+    def ask(self, question: Callable[[], T], *, only_looks: bool = False) -> Future[T]:
+        return self._await(super().ask(question, only_looks=only_looks))
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
         return self._await(super().attach(invocation_id))

@@ -93,6 +93,13 @@ class FaultyStore:
         self.inner.absorb()
         self._maybe(self.faults.absorb_after, "absorbing, when it was done,")
 
+    def wants_snapshot(self) -> bool:
+        return self.inner.wants_snapshot()
+
+    def extend_snapshot(self) -> None:
+        self._check_whole()
+        self.inner.extend_snapshot()
+
     def load(self) -> Iterator[Row]:
         return self.inner.load()
 
@@ -150,7 +157,12 @@ class InlineWriter:
         await asyncio.sleep(self._latency_s())
         self._side.append(rows)
         await asyncio.sleep(self._latency_s())
-        self._absorbing = self._loop.call_soon(self._side.absorb_if_wanted)
+        self._absorbing = self._loop.call_soon(self._absorb)
+
+    def _absorb(self) -> None:
+        self._side.absorb_if_wanted()
+        if self._side.has_leisure_work():
+            self._side.do_leisure_work()
 
     def close(self) -> None:
         if self._absorbing is not None:

@@ -2,11 +2,12 @@
 
     python tests/bench/bench_http.py [--calls 2000] [--in-flight 100] [--rounds 5] [--restate]
 
-One process serves, another calls, over kept connections, in interleaved rounds: a bare Starlette
-application on uvicorn that sends its body back; a handler that returns at once, by call and by
-send; and an exclusive handler that reads and writes state, over 20 keys. With `--restate` the first
-and the last are also called on a real Restate server from npm, as it comes, with the same handlers
-on restate-sdk in a process of their own. With `--url URL` the first is called wherever it is.
+Processes serve, another calls, over kept connections, in interleaved rounds: a bare Starlette
+application on uvicorn that sends its body back; on `nbdurable up` a handler that returns at once,
+by call and by send; and an exclusive handler that reads and writes state, over 20 keys. With
+`--restate` the first and the last are also called on a real Restate server from npm, as it comes,
+with the same handlers on restate-sdk in a process of their own. With `--url URL` the first is
+called wherever it is.
 
 The figure is the ratio between the medians of two columns of one run. CPU is the serving process's,
 or of both where two serve. All share the cores of this machine, so compare within one run only.
@@ -18,8 +19,8 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,8 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import nbdurable
-from nbdurable import Context, ObjectContext, Service, VirtualObject
+from nbdurable import Context, ObjectContext, Service, VirtualObject, apart
 
 greeter, counter = Service("Greeter"), VirtualObject("Counter")
 
@@ -51,8 +51,8 @@ async def add(ctx: ObjectContext, n: int) -> int:
 # -- serving ------------------------------------------------------------------------------------
 
 
-async def serve() -> None:
-    """Say both addresses on standard output, then serve until standard input ends."""
+async def serve_echo() -> None:
+    """Say the address on standard output, then serve until standard input ends."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -65,17 +65,35 @@ async def serve() -> None:
     app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    echoing = asyncio.create_task(server.serve(sockets=[listening]))
-    echo_port = listening.getsockname()[1]
-    options = nbdurable.ServeOptions(has_token=False)
-    with tempfile.TemporaryDirectory() as folder:
-        opening = nbdurable.open(Path(folder) / "journal", services=[greeter, counter])
-        async with opening as engine, nbdurable.serve(engine, options) as serving:
-            print(f"http://127.0.0.1:{echo_port} {serving.ingress_url}", flush=True)
-            await asyncio.to_thread(sys.stdin.read)
+    listening = apart.listen("127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
     server.should_exit = True
-    await echoing
+    await serving
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[tuple[str, int]]:
+    command = [sys.executable, __file__, "--serve-echo"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdin is not None
+        assert it.stdout is not None
+        yield it.stdout.readline().strip(), it.pid
+        it.stdin.close()
+
+
+@contextlib.contextmanager
+def up() -> Iterator[tuple[str, int]]:
+    """`nbdurable up` with these handlers, as anybody would have it: its address, its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["up", "--app", __file__, "--no-token", "--json", "--journal", f"{folder}/journal"]
+        words += ["--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "nbdurable", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as it:
+            assert it.stdout is not None
+            yield json.loads(it.stdout.readline())["ingress"], it.pid
+            it.terminate()
 
 
 @contextlib.contextmanager
@@ -178,18 +196,13 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def measure(calls: int, in_flight: int, rounds: int, urls: list[str], *, beside: bool) -> None:
-    command = [sys.executable, __file__, "--serve"]
     with contextlib.ExitStack() as running:
         there = running.enter_context(restate()) if beside else None
-        serving = running.enter_context(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        )
-        assert serving.stdout is not None
-        assert serving.stdin is not None
-        echo_url, ingress_url = serving.stdout.readline().split()
-        ours = [serving.pid]
+        echo_url, echo_pid = running.enter_context(echo())
+        ingress_url, pid = running.enter_context(up())
+        ours = [pid]
         loads = [
-            Load("echo", echo_url, "/echo", b'"ada"', ours),
+            Load("echo", echo_url, "/echo", b'"ada"', [echo_pid]),
             Load("call", ingress_url, "/Greeter/greet", b'"ada"', ours),
             Load("send", ingress_url, "/Greeter/greet/send", b'"ada"', ours),
             Load("object", ingress_url, "/Counter/{key}/add", b"1", ours, key_count=20),
@@ -208,7 +221,6 @@ def measure(calls: int, in_flight: int, rounds: int, urls: list[str], *, beside:
         for _ in range(rounds):
             for load in loads:
                 found[load.name].append(asyncio.run(put_under(load, calls, in_flight)))
-        serving.stdin.close()
     print(f"load average of this machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     print(f"{'':32}  calls/s   p50 ms   p99 ms   CPU us")
     medians = {
@@ -224,7 +236,7 @@ def measure(calls: int, in_flight: int, rounds: int, urls: list[str], *, beside:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve-echo", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--restate", action="store_true")
     parser.add_argument("--calls", type=int, default=2_000)
     parser.add_argument("--in-flight", type=int, default=100)
@@ -232,8 +244,8 @@ if __name__ == "__main__":
     parser.add_argument("--url", action="append", default=[], dest="urls")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    if arguments.serve:
-        asyncio.run(serve())
+    if arguments.serve_echo:
+        asyncio.run(serve_echo())
     else:
         measure(
             arguments.calls,

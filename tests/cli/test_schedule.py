@@ -12,11 +12,19 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from support.command import Up, nbdurable, until_served
+from support.command import END_S_MAX, Up, nbdurable, until_served
+from support.notebooks import mark, marks, write
 
 
 def said(*words: str) -> dict:
     return json.loads(nbdurable("schedule", *words, "--json").stdout)
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + END_S_MAX
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 def test_what_is_added_is_listed_paused_and_removed(
@@ -46,6 +54,36 @@ def test_triggered_it_runs_at_once(folder: Path, start_up: Callable[..., Up]) ->
     assert ended == [{"id": run, "failure": ""}]
 
 
+def test_a_notebook_runs_with_the_date_of_its_fire(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    write(folder, ("day = 'none'", "parameters"), "open('side', 'w').write(day)")
+    start_up()
+    parameters = '{"day": "{fire_date}"}'
+    added = said("add", "nightly", "report.ipynb", "@yearly", parameters, "--tz", "Europe/Berlin")
+    assert added["target"] == "Notebook/run"
+    run = said("trigger", "nightly")["run"]
+    until(lambda: said("show", "nightly")["ended"], "it does not end")
+    assert (folder / "side").read_text() == run.partition("@")[2][:10]
+    assert (folder / "report-runs" / f"{run}.ipynb").exists()
+
+
+def test_a_notebook_that_fails_one_night_runs_the_next(
+    folder: Path, start_up: Callable[..., Up]
+) -> None:
+    """Its run waits to be resumed, is shown as that, and ends well once it is corrected."""
+    write(folder, mark("a"), "1 / 0")
+    start_up()
+    said("add", "nightly", "report.ipynb", "@yearly")
+    run = said("trigger", "nightly")["run"]
+    until(lambda: said("show", "nightly")["stalled"] == [run], "it is not said to be stalled")
+    assert "stalled" in nbdurable("schedule", "show", "nightly").stdout
+    write(folder, mark("a"), mark("b"))
+    assert nbdurable("resume", f"Notebook/{run}").exit_code == 0
+    until(lambda: said("show", "nightly")["ended"] == [{"id": run, "failure": ""}], "no end")
+    assert marks(folder) == ["a", "b"]
+
+
 def test_what_is_wrong_is_refused_with_a_sentence(
     folder: Path, start_up: Callable[..., Up]
 ) -> None:
@@ -54,6 +92,11 @@ def test_what_is_wrong_is_refused_with_a_sentence(
     assert (wrong.exit_code, "no schedule" in wrong.stderr) == (2, True)
     assert nbdurable("schedule", "add", "x", "Nobody/greet", "@daily").exit_code == 4
     assert nbdurable("schedule", "show", "x").exit_code == 4
+    wrong = nbdurable("schedule", "add", "x", "nowhere.ipynb", "@daily")
+    assert (wrong.exit_code, "there is no notebook" in wrong.stderr) == (2, True)
+    write(folder, "1")
+    wrong = nbdurable("schedule", "add", "x", "report.ipynb", "@daily", "[1]")
+    assert (wrong.exit_code, "parameters are a JSON object" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.kill

@@ -100,6 +100,33 @@ async def test_room_is_looked_for_more_often_than_a_store_that_fails_is_reopened
     ]
 
 
+async def test_who_only_looks_is_told_why_and_who_wants_a_result_waits(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """A cell that shows what there is would hang as long as nobody knows what to make room for."""
+    monkeypatch.setattr(reopening, "ROOM_LOOK_S_MIN", 0.01)
+    monkeypatch.setattr(reopening, "ROOM_LOOK_S_MAX", 0.01)
+    store = FullStore()
+    async with DurableEngine(services=[service], store=store) as engine:
+        client = engine.client
+        store.is_full = True
+        calling = asyncio.create_task(client.service_call(echo, 1))
+        # It may be asked before the disk is known to be full, and then in the same batch.
+        looking = asyncio.create_task(client.invocations())
+        with caplog.at_level(logging.WARNING, "nbdurable"):
+            await until_said(caplog, "The engine waits")
+        for _ in range(3):
+            with pytest.raises(DiskFullError, match="it is full"):
+                await client.invocations()
+        with pytest.raises(DiskFullError, match="it is full"):
+            engine.engine.look(lambda: 1).result()
+        store.is_full = False
+        assert await calling == 1
+        assert [view.status for view in await client.invocations()] == ["completed"]
+        assert looking.done()
+        assert isinstance(looking.exception(), DiskFullError) or looking.result() == []
+
+
 async def test_closing_does_not_wait_for_room(caplog: pytest.LogCaptureFixture):
     store = FullStore()
     with caplog.at_level(logging.WARNING, "nbdurable"):

@@ -45,6 +45,13 @@ def test_ports_and_no_token_are_as_they_are_asked_for(shell):
         call(told["ingress"], None)
 
 
+def test_code_reads_where_without_reading_text(shell):
+    """A cell that gives its address to others, such as one that expects a webhook."""
+    shell.run(GREETER)
+    shell.run("served = %durable up --no-token --ingress 127.0.0.1:0 --admin 127.0.0.1:0")
+    assert call(shell.ip.user_ns["served"].ingress, None) == "Hello, Ada!"
+
+
 def test_a_port_that_is_taken_is_one_line(shell):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

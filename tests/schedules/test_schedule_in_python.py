@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from support.notebooks import write
 
 import nbdurable
 from nbdurable import (
@@ -127,6 +128,17 @@ def test_what_cannot_be_scheduled_is_refused(engine, target, when, value, key, e
     with pytest.raises(error, match=says):
         scheduled(engine, "one", target, when, value, key=key)
     assert durable.schedules(engine=engine) == []
+
+
+def test_a_notebook_is_named_by_its_path_or_as_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, ("day = 'none'", "parameters"))
+    with nbdurable.open_sync() as engine:
+        for target in ("report.ipynb", durable.notebook("report.ipynb", engine=engine)):
+            one = scheduled(engine, "one", target, "@daily", {"day": "{fire_date}"})
+            assert one.show()["target"] == "Notebook/run"
+        with pytest.raises(DefinitionError, match="there is no notebook"):
+            scheduled(engine, "one", "nowhere.ipynb", "@daily")
 
 
 def test_where_nothing_was_ever_scheduled_looking_makes_nothing(engine):

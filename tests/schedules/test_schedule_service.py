@@ -116,6 +116,50 @@ def test_a_failed_run_is_said_and_the_next_one_fires(env):
     assert [one["failure"] for one in shown(env)["ended"]] == ["no ink", "no ink"]
 
 
+def test_a_run_that_has_failed_and_waits_to_be_resumed_holds_up_no_other(env, tmp_path):
+    """A night that went wrong is told once, and the next night has its run."""
+    ran, told = report(env, takes=timedelta(hours=50)), tmp_path / "told"
+    put(env, notify=f"tee -a {told}")
+    later(env, days=1)
+    fires = [one for one in env.run(env.client.invocations()) if one.service == "NbdurableFire"]
+    stands = schedules.Stands(event="failed", token="t", why="no ink")  # noqa: S106 - no secret.
+    for _ in range(2):
+        # As whoever owns the journal says it, and says it again after a crash.
+        env.run(env.client.resolve_signal(fires[0].id, schedules.SIGNAL, stands))
+        later(env, minutes=1)
+    assert shown(env)["stalled"] == ["nightly@2026-11-21T07:00:00+00:00"]
+    later(env, days=1)
+    assert ran == ["21 07:00", "22 07:00"]
+    later(env, days=1)
+    assert shown(env)["stalled"] == [], "it was resumed, and is over"
+    assert told.read_text().count("no ink") == 1
+
+
+def test_the_time_of_the_fire_is_put_into_the_input(env):
+    given, service = [], Service("Report")
+
+    @service.handler()
+    async def build(ctx: Context, day: dict[str, str]) -> None:
+        given.append(day)
+
+    env.serve(service)
+    spec = Spec(
+        when="0 7 * * *",
+        service="Report",
+        handler="build",
+        argument='{"day": "{fire_date}", "at": "{fire_time}"}',
+        tz="Europe/Berlin",
+    )
+    env.run(env.client.object_call(schedules.put, "nightly", spec))
+    later(env, days=1)
+    env.run(env.client.object_call(schedules.trigger, "nightly", None))
+    later(env, minutes=1)
+    assert given == [
+        {"day": "2026-11-21", "at": "2026-11-21T07:00:00+01:00"},
+        {"day": "2026-11-21", "at": "2026-11-21T13:00:00+01:00"},
+    ]
+
+
 def test_triggered_it_runs_now_and_backfilled_each_day_once(env):
     ran = report(env)
     put(env)

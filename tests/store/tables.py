@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import duckdb
 
 from nbdurable.core.facts import EpochStarted
 from nbdurable.core.records import CopyOf, Record, Row, encode
-from nbdurable.store.absorb import fold_into_base
+from nbdurable.store.absorb import extend_snapshot, fold_into_base, one
 from nbdurable.store.sql import HISTORY, QUERIES
 
 
@@ -50,19 +50,30 @@ class Tables:
             ).fetchall()
         ]
 
-    def hold(self, rows: Sequence[Row], *absorbed_at: int, copies_are_left: bool = False) -> None:
+    def hold(
+        self,
+        rows: Sequence[Row],
+        *absorbed_at: int,
+        copies_are_left: bool = False,
+        extended: Collection[int] = (),
+    ) -> None:
         """Take in these rows and no others. Absorbs at each of these numbers of rows.
 
-        `copies_are_left` as by a kill between the last commit to base and the emptying of hot.
+        `extended` are those of them where there was time for the snapshot. `copies_are_left` as by
+        a kill between the last commit to base and the emptying of hot.
         """
         for table in self._tables:
             self.connection.execute(f"delete from {table}")
         self.connection.execute("update base.meta set absorbed_lsn = 0")
-        begin = 0
+        begin = reach = 0
         for end in sorted(absorbed_at):
             if end > begin:
                 self._append(rows[begin:end])
                 fold_into_base(self.connection, rows[end - 1].lsn)
+                if end in extended:
+                    assert one(self.connection, "snapshot_reach")[0] >= reach
+                    extend_snapshot(self.connection, reach + 1, rows[end - 1].lsn)
+                    reach = rows[end - 1].lsn
                 begin = end
                 if not copies_are_left or end < max(absorbed_at):
                     self.connection.execute(QUERIES["empty_hot"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -34,10 +34,13 @@ def tables() -> Tables:
 
 
 class Absorbed:
-    """Rows as a store has them that was opened after these were absorbed, at each of these ends."""
+    """Rows as a store has them that was opened after these were absorbed, at each of these ends.
 
-    def __init__(self, rows: Sequence[Row], *ends: int) -> None:
-        tables().hold(rows, *ends, len(rows))
+    There was time for the snapshot at those of them that are `extended`.
+    """
+
+    def __init__(self, rows: Sequence[Row], *ends: int, extended: Collection[int] = ()) -> None:
+        tables().hold(rows, *ends, len(rows), extended=extended)
         self._last_lsn = len(rows)
 
     def last_lsn(self) -> int:
@@ -67,8 +70,9 @@ class LifeReloaded(EngineLife):
         chance = random.Random(len(rows))
         for lsn in {len(rows), *(chance.randint(0, len(rows)) for _ in range(4))}:
             ends = [chance.randint(0, lsn) for _ in range(chance.randint(0, 2))]
-            note(f"absorbed at {ends} and {lsn} of {len(rows)} rows")
-            reloaded = recover(Absorbed(rows[:lsn], *ends)).state
+            extended = {end for end in (*ends, lsn) if chance.random() < 0.5}
+            note(f"absorbed at {ends} and {lsn} of {len(rows)} rows, with time at {extended}")
+            reloaded = recover(Absorbed(rows[:lsn], *ends, extended=extended)).state
             assert_same(go_on(reloaded, rows[lsn:]), self.room.state)
 
 

@@ -188,15 +188,22 @@ where
         where kind = 'InvocationPurged'
     );
 
--- name: count_ended
--- How many have ended, or lost their journal, since the last absorb: often none.
-select count(*) as ended_count
-from pending
-where kind in ('InvocationCompleted', 'JournalPurged');
+-- name: snapshot_reach
+-- All that ended up to this lsn has its place in the snapshot; nothing that ended later has.
+select coalesce(min(ended.lsn) - 1, max(meta.absorbed_lsn)) as reach_lsn
+from base.meta
+left join base.fact as ended
+    on
+        ended.kind = 'InvocationCompleted'
+        and not exists (
+            select 1
+            from base.snapshot as kept
+            where kept.invocation_id = ended.invocation_id
+        );
 
 -- name: ended
--- How each invocation began and ended whose end is in this range. After the purges, so that of an
--- id that lives again there is only its last life.
+-- How each invocation began and ended whose end is in this range. What was purged is gone by then, so
+-- that of an id that lives again there is only its last life.
 select
     lsn,
     epoch,
@@ -226,7 +233,39 @@ where
 order by lsn;
 
 -- name: absorb_journal_purges
--- As they are: the snapshot is facts, and this one says what has become of the one before it.
+-- As they are: the snapshot is facts, and this one says what has become of the one before it. Of
+-- what has no place there yet it comes with that: see `ended_journal_purges`.
+insert into base.snapshot (
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    crc
+)
+select
+    lsn,
+    epoch,
+    at_ms,
+    kind,
+    invocation_id,
+    entry_index,
+    name,
+    body,
+    crc
+from pending
+where
+    kind = 'JournalPurged'
+    and invocation_id in (
+        select invocation_id
+        from base.snapshot
+    );
+
+-- name: ended_journal_purges
+-- Of what ended in this range, whenever its journal was purged.
 insert into base.snapshot (
     lsn,
     epoch,
@@ -251,7 +290,13 @@ select
 from base.fact
 where
     kind = 'JournalPurged'
-    and lsn between $first_lsn and $last_lsn;
+    and invocation_id in (
+        select completed.invocation_id
+        from base.fact as completed
+        where
+            completed.kind = 'InvocationCompleted'
+            and completed.lsn between $first_lsn and $last_lsn
+    );
 
 -- name: absorb_blobs
 -- Which files are named, so that no payload of base is ever read to find out. A payload that is
