@@ -305,9 +305,24 @@ class _Call:
             if client.wait(client.invocation(last.id)).status in ("paused", "suspended"):
                 client.wait(client.resume(last.id))
             return
-        request = json.dumps(self._manager.nb.metadata.papermill, default=repr).encode()
+        request = self._request()
         sent = client.wait(client.generic_send(SERVICE, HANDLER, request, key=desk.run_id))
         self._invocation_id = sent.invocation_id
+
+    def _request(self) -> bytes:
+        """What the journal keeps of this call, for whoever goes on with it after a long wait."""
+        papermill = self._manager.nb.metadata.papermill
+        paths = [papermill.get("input_path"), papermill.get("output_path")]
+        said = dict(papermill)
+        if all(isinstance(path, str) and is_local(path) for path in paths):
+            notebook, output = (_placed(path, self._engine.path.parent) for path in paths)
+            said["nbdurable"] = {
+                "notebook": notebook,
+                "output": output,
+                "folder": str(Path.cwd()),
+                "kernel": self._kernel_client.kernel_name,
+            }
+        return json.dumps(said, default=repr).encode()
 
     def _is_running(self) -> bool:
         view = self._client.wait(self._client.invocation(self._invocation_id))
@@ -412,6 +427,12 @@ def _place(path: object, home: Path) -> str:
     if not is_local(path):
         return path
     return os.path.relpath(launch_folder() / path, home)
+
+
+def _placed(path: str, home: Path) -> str:
+    """A path as whoever stands in the project's folder writes it."""
+    place = (launch_folder() / path).absolute()
+    return str(place.relative_to(home) if place.is_relative_to(home) else place)
 
 
 def _ordinal(base_id: str, key: str | None) -> int:

@@ -6,6 +6,7 @@ refused here, with the place in it: in the handler it would be a failure.
 
 from __future__ import annotations
 
+import ast
 import json
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -105,14 +106,23 @@ def typed_value(text: str) -> Any:
     """What a person has typed as JSON.
 
     Raises:
-        AnswerError: It is none; the text says how a text is written.
+        AnswerError: It is none; the text says how it would be written.
     """
     try:
         return json.loads(text)
     except ValueError as error:
-        raise AnswerError(
-            f"{text!r} is no JSON ({error}); a text has both quotes: '\"so\"'"
-        ) from None
+        raise AnswerError(f"{text!r} is no JSON ({error}); {_as_json(text)}") from None
+
+
+def _as_json(text: str) -> str:
+    """What may have been meant: a value of Python's, or a text without its quotation marks."""
+    try:
+        meant = json.dumps(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        if text.startswith(("{", "[", '"')):
+            return "close what it opens, as in '{\"amount\": 100}'"
+        meant = json.dumps(text)
+    return f"did you mean '{meant}'?"
 
 
 def _workflow(awaited: Awaited) -> tuple[str, str]:

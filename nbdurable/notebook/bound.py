@@ -9,16 +9,18 @@ with a durable future. A bound handler is also what ctx calls take:
 # ruff: noqa: ANN401 - what a handler takes is the user's: any value.
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from typing import Any, Final
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import clock_time
-from nbdurable.client.views import InvocationView
+from nbdurable.client.views import InvocationView, first_line
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.tracebacks import said
 from nbdurable.sdk import Handler, RestateDurableCallFuture, SendHandle, current_context
 from nbdurable.sdk.definition import Definition
@@ -34,6 +36,7 @@ class BoundDefinition:
     def __init__(self, session: Session, definition: Definition) -> None:
         self._session = session
         self._definition = definition
+        self.__doc__ = "\n".join(_described(one) for one in definition.handlers.values())
 
     def __repr__(self) -> str:
         tag = self._definition.service_tag
@@ -89,6 +92,7 @@ class BoundHandler:
         self.key = key
         self.__doc__ = handler.description
         self.__name__ = handler.name
+        self.__signature__ = _signature(handler)
         stand_for(handler, self)
 
     def __repr__(self) -> str:
@@ -173,7 +177,8 @@ class BoundHandler:
         elif self._handler.arity > 1 and arg is _NOTHING:
             problem = f"{name} takes one input; write: {self._written}(…)"
         elif not isinstance(delay, timedelta | None):
-            problem = f"delay is a timedelta; write: delay=timedelta(seconds={delay})"
+            seconds = delay if isinstance(delay, int | float) else 5
+            problem = f"delay is a timedelta; write: delay=timedelta(seconds={seconds})"
         if problem:
             raise said(TypeError(problem))
         return None if arg is _NOTHING else arg
@@ -208,8 +213,21 @@ class BoundHandler:
 def _handler(definition: Definition, name: str) -> Handler[Any, Any]:
     handler = definition.handlers.get(name)
     if handler is None:
-        names = ", ".join(definition.handlers)
-        error = AttributeError(f"{definition.name} has no handler {name!r}; it has: {names}")
+        what = f"{definition.name} has no handler"
+        error = AttributeError(no_such(what, name, list(definition.handlers)))
         # IPython asks every object for its own reprs; those must not look like typing errors.
         raise error if name.startswith("_") else said(error)
     return handler
+
+
+def _signature(handler: Handler[Any, Any]) -> inspect.Signature:
+    """As one calls it: the handler's input, and not its ctx."""
+    own = [*inspect.signature(handler.fn).parameters.values()][1 : handler.arity]
+    given = [one.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for one in own]
+    key = inspect.Parameter("idempotency_key", inspect.Parameter.KEYWORD_ONLY, default=None)
+    return inspect.Signature([*given, key])
+
+
+def _described(handler: Handler[Any, Any]) -> str:
+    what = f": {first_line(handler.description)}" if handler.description else ""
+    return f"{handler.name}({'' if handler.arity == 1 else '…'}){what}"

@@ -23,7 +23,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbdurable.client.picture import handy_name
 from nbdurable.client.views import InvocationView
-from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.proposals import Loaded
 from nbdurable.errors import DefinitionError, NbdurableError, TerminalError
 from nbdurable.notebook.bound import BoundDefinition
@@ -40,6 +39,12 @@ Fn = Callable[..., Any]
 # How the origin of a run cell ends: its source is none of functions.
 RUN_ORIGIN: Final = ", a run"
 _ABSENT: Final = object()
+# The words of the journal, and those of magics.
+KINDS: Final[dict[str, CellKind]] = {
+    "service": "service",
+    "virtual_object": "object",
+    "workflow": "workflow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def define(session: Session, kind: CellKind, options: CellOptions, line: str, bo
     cell, filename = _read(shell, kind, name, line, body, count)
     # Before the cell's own code: a cell that cannot be registered is better not run.
     client = session.client
-    _check_name(client.wait(client.services()), kind, name)
+    _check_name(session, kind, name)
     functions = _execute(shell, cell, filename)
     try:
         definition = _define(session, cell, functions, options)
@@ -190,13 +195,22 @@ def parsed(
     return tree, filename
 
 
-def _check_name(known: list[ServiceManifest], kind: CellKind, name: str) -> None:
-    """Neither is the next revision of the other: their runs and keys are not alike."""
-    for one in known:
+def _check_name(session: Session, kind: CellKind, name: str) -> None:
+    """One is no revision of another kind: runs that are not over could not go on with it."""
+    client = session.client
+    for one in client.wait(client.services()):
         was_run = (one.origin or "").endswith(RUN_ORIGIN)
-        if one.name == name and was_run != (kind == "run"):
-            what = "run" if was_run else one.type.replace("_", " ")
-            raise UsageError(f"there is a {what} {name} already; give this another name")
+        was: CellKind = "run" if was_run else KINDS[one.type]
+        if one.name != name or was == kind:
+            continue
+        if "run" in (was, kind):
+            raise UsageError(f"there is a {was} {name} already; give this another name")
+        runs = _runs_of(client.wait(client.invocations()), name)
+        if runs:
+            raise UsageError(
+                f"{name} is a {was}, and {_runs(runs)} of it {_go(runs)} on; end them first, e.g."
+                f" %durable kill {handy_name(runs[0])}, or give this another name"
+            )
 
 
 def _check_as_a_cell(shell: InteractiveShell, tree: ast.Module, filename: str) -> None:

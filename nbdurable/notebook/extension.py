@@ -12,7 +12,6 @@ import atexit
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbdurable.notebook.magics import DurableMagics
-from nbdurable.notebook.run_cells import awaited
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -21,8 +20,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         return
     magics = DurableMagics(shell)
     shell.register_magics(magics)
-    shell.input_transformers_post.append(awaited)
-    shell.set_hook("complete_command", magics.complete, str_key="%durable")
+    shell.input_transformers_post.append(magics.transform)
+    shell.Completer.custom_matchers.append(magics.matcher)
     # Best effort: a kernel that is killed never gets here, and loses nothing by it.
     atexit.register(magics.session.close)
     magics.capture.begin()
@@ -37,7 +36,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     atexit.unregister(magics.session.close)
     magics.session.end()
     magics.capture.end()
-    shell.input_transformers_post.remove(awaited)
+    shell.input_transformers_post.remove(magics.transform)
+    shell.Completer.custom_matchers.remove(magics.matcher)
     manager = shell.magics_manager
     del manager.registry[DurableMagics.__name__]
     for kind, names in DurableMagics.magics.items():

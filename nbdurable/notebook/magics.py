@@ -16,6 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.capture import Capture
 from nbdurable.notebook.cells import run_cell
+from nbdurable.notebook.completion import matcher_of
 from nbdurable.notebook.options import (
     read_options,
     read_run_options,
@@ -29,7 +30,8 @@ from nbdurable.notebook.run_cells import RunOfCell, run_as_one
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.step_cells import StepCells
-from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE, names_to_complete
+from nbdurable.notebook.transforms import Transform
+from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE
 from nbdurable.notebook.widgets.views_html import Columns
 
 # Not a verb like the others: what follows it is no list of words.
@@ -45,6 +47,13 @@ class DurableMagics(Magics):
         self.session = Session(shell)
         self.capture = Capture(shell)
         self.steps = StepCells(self.session)
+        parsers = {
+            name: getattr(self, name).parser
+            for name in self.magics["cell"]
+            if hasattr(getattr(self, name), "parser")
+        }
+        self.matcher = matcher_of(self.session, (*VERBS, SQL), parsers)
+        self.transform = Transform(shell, {kind: [*names] for kind, names in self.magics.items()})
 
     @with_cell_options
     @cell_magic
@@ -98,10 +107,11 @@ class DurableMagics(Magics):
     def durable(self, line: str, cell: str | None = None) -> Any:
         """Look at runs, answer them, end them: %durable alone lists the verbs."""
         verb, _, rest = line.strip().partition(" ")
-        if verb in ("", "help"):
-            return Columns(HELP)
         if cell is not None and verb != SQL:
-            raise UsageError(f"%%durable takes a cell of SQL only; write: %durable {line.strip()}")
+            instead = f"%durable {verb}" if verb in VERBS else "%%durable sql above it"
+            raise UsageError(f"%%durable takes a cell of SQL only; write: {instead}")
+        if verb in ("", "help", "--help", "-h", "?"):
+            return Columns(HELP)
         if verb not in (SQL, *VERBS):
             raise UsageError(no_such("%durable has no verb", verb, (*VERBS, SQL)))
         try:
@@ -114,14 +124,7 @@ class DurableMagics(Magics):
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
 
-    def complete(self, _: object, event: Any) -> list[str]:
-        """Verbs after `%durable`, then runs."""
-        words = event.line.split()
-        # The word being typed is not one of those before it.
-        before = len(words) - (0 if event.line.endswith(" ") else 1)
-        if before <= 1:
-            return [*VERBS, SQL]
-        return [] if words[1] == SQL else names_to_complete(self.session)
+    durable.__doc__ = f"{durable.__doc__}\n\n{HELP}"
 
     def _define(self, kind: CellKind, magic: Any, line: str, cell: str) -> None:
         options = read_options(magic, line)

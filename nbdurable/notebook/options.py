@@ -4,7 +4,8 @@
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -13,8 +14,11 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbdurable.durations import parse_duration
+from nbdurable.notebook.spelling import no_such
 from nbdurable.sdk.options import InvocationRetryPolicy
 
+# Names as people write them.
+_EXAMPLES: Final = {"%%durable_step": "fit --out model", "%%durable_run": "enrich"}
 _OF_RUNS: Final = (
     argument("--retries", type=int, help="How often a failed attempt is tried again; 69."),
     argument("--timeout", help="An attempt without progress for so long is cut off, e.g. 10m."),
@@ -85,29 +89,51 @@ class RunOptions:
     fresh: bool = False
 
 
+def words_of(magic: Any, line: str) -> Namespace:  # noqa: ANN401 - whatever IPython makes of a magic.
+    """The words of a cell's first line. Raises UsageError, one line that says what to write."""
+    parser, name = magic.parser, magic.__name__
+    try:
+        words: Namespace = parse_argstring(magic, line)
+    except ValueError as error:
+        raise UsageError(f"{error}: close the quotation mark") from None
+    except UsageError as error:
+        raise UsageError(mended(str(error), f"%%{name}", parser)) from None
+    return words
+
+
+def mended(problem: str, written: str, parser: ArgumentParser) -> str:
+    """What argparse says, with what may have been meant."""
+    if problem == "the following arguments are required: name":
+        return f"{written} is followed by a name; write: {written} {_EXAMPLES.get(written, 'Name')}"
+    before, colon, rest = problem.partition("unrecognized arguments: ")
+    if before or not colon:
+        return problem
+    word = rest.split()[0]
+    if word.startswith("-"):
+        options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 - argparse does not list them.
+        return no_such(f"{written} has no option", word.partition("=")[0], options)
+    return f"{written} takes no further word {word!r}; what has blanks stands in quotation marks"
+
+
 def with_run_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
     """The decorators of the run cell's magic."""
-    for one in reversed(_RUN_ARGUMENTS):
-        magic = one(magic)
-    return magic_arguments()(magic)
+    return _with(_RUN_ARGUMENTS, magic)
 
 
 def read_run_options(magic: Any, line: str) -> RunOptions:  # noqa: ANN401 - the same.
     """Raises UsageError, one line that says what to write."""
-    args = parse_argstring(magic, line)
+    args = words_of(magic, line)
     return RunOptions(_options_of(args), key=args.key, fresh=args.fresh)
 
 
 def with_step_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
     """The decorators of the step cell's magic."""
-    for one in reversed(_STEP_ARGUMENTS):
-        magic = one(magic)
-    return magic_arguments()(magic)
+    return _with(_STEP_ARGUMENTS, magic)
 
 
 def read_step_options(magic: Any, line: str) -> StepOptions:  # noqa: ANN401 - the same.
     """Raises UsageError, one line that says what to write."""
-    args = parse_argstring(magic, line)
+    args = words_of(magic, line)
     out = tuple(name.strip() for name in args.out.split(",") if name.strip())
     for name in out:
         if not name.isidentifier():
@@ -117,14 +143,21 @@ def read_step_options(magic: Any, line: str) -> StepOptions:  # noqa: ANN401 - t
 
 def with_cell_options(magic: Any) -> Any:  # noqa: ANN401 - whatever IPython makes of a magic.
     """The decorators of a cell magic, so that `%%durable_service?` shows them all."""
-    for one in reversed(_ARGUMENTS):
+    return _with(_ARGUMENTS, magic)
+
+
+def _with(arguments: Sequence[Any], magic: Any) -> Any:  # noqa: ANN401 - the same.
+    for one in reversed(arguments):
         magic = one(magic)
-    return magic_arguments()(magic)
+    magic = magic_arguments()(magic)
+    # IPython writes the help of a line magic.
+    magic.__doc__ = magic.__doc__.replace(f"  %{magic.__name__}", f"  %%{magic.__name__}", 1)
+    return magic
 
 
 def read_options(magic: Any, line: str) -> CellOptions:  # noqa: ANN401 - the same.
     """Raises UsageError, one line that says what to write."""
-    args = parse_argstring(magic, line)
+    args = words_of(magic, line)
     return replace(_options_of(args), pin=args.pin, private=args.private)
 
 

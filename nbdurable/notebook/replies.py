@@ -11,7 +11,9 @@ from nbdurable.client import answers
 from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, said_by, typed_value
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
+from nbdurable.notebook.meant import no_run
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.spelling import near
 from nbdurable.notebook.widgets.views_html import Sentence
 
 
@@ -34,6 +36,12 @@ def reject(session: Session, words: list[str]) -> Sentence:
         reason = rest[1:]
     except UsageError:
         awaited, reason = _find(session, run, None), rest
+        if near(rest[0], [awaited.name]):
+            # What is rejected stays so: a slip of the hand must not become the reason.
+            raise UsageError(
+                f"{awaited.of} waits for {awaited.name!r}; did you mean that by {rest[0]!r}? A"
+                " reason stands in quotation marks"
+            ) from None
     message = " ".join(reason) or REJECTED_MESSAGE
     rejecting = answers.reject(session.client, awaited, said_by(session.who), message)
     return _replied(session, rejecting, "rejected", awaited, f": {message}")
@@ -42,7 +50,10 @@ def reject(session: Session, words: list[str]) -> Sentence:
 def _find(session: Session, run: str | None, name: str | None) -> Awaited:
     try:
         return session.client.wait(answers.find_awaited(session.client, run, name, NOTEBOOK))
-    except (AnswerError, ConflictError, InvocationNotFoundError) as error:
+    except InvocationNotFoundError as error:
+        none = UsageError(str(error)) if run is None else no_run(session, run)
+        raise none from None
+    except (AnswerError, ConflictError) as error:
         raise UsageError(str(error)) from None
 
 

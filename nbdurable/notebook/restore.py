@@ -20,20 +20,15 @@ from IPython.core.error import UsageError
 
 from nbdurable.core.manifest import ServiceManifest
 from nbdurable.notebook.assigned import assigned
-from nbdurable.notebook.cells import RUN_ORIGIN, define, run_cell
+from nbdurable.notebook.cells import KINDS, RUN_ORIGIN, define, run_cell
 from nbdurable.notebook.options import CellOptions
-from nbdurable.notebook.parse import CONTEXT, CellKind
+from nbdurable.notebook.parse import CONTEXT
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.widgets.views_html import Sentence
 
 # What a cell's origin begins with; a module has none, and papermill names itself.
 _CELL: Final = "Cell"
-_KINDS: Final[dict[str, CellKind]] = {
-    "service": "service",
-    "virtual_object": "object",
-    "workflow": "workflow",
-}
 _GLOBALS: Final = frozenset(("LOAD_GLOBAL", "LOAD_NAME"))
 
 
@@ -67,7 +62,7 @@ def _restored(session: Session, manifest: ServiceManifest) -> str:
         if origin.endswith(RUN_ORIGIN):
             told = define(session, "run", options, name, source).told
         else:
-            told = run_cell(session, _KINDS[manifest.type], options, name, source)
+            told = run_cell(session, KINDS[manifest.type], options, name, source)
     except UsageError as error:
         return f"{name}: not restored: {error}"
     except Exception as error:  # noqa: BLE001 - border: the user's code, in another namespace.

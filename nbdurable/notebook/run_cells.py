@@ -5,8 +5,8 @@ notebook's name. While it is not over the cell attaches to it, whatever kernel h
 it is, an unchanged cell restores what it has left, and an edited one begins anew; so does any cell
 whose run has failed.
 
-A magic cannot await, and a cell that waits without awaiting hears no click. So what IPython makes
-of the cell is awaited.
+A magic cannot await, and a cell that waits without awaiting hears no click. So the call that
+IPython makes of the cell is awaited (see `transforms.py`).
 """
 
 # IPython annotates its shell in part.
@@ -37,7 +37,6 @@ from nbdurable.sdk.serde import DEFAULT_SERDE
 NAMES_MAX: Final = 8
 # Where the front end does not say what the notebook is called.
 _KEY: Final = "notebook"
-_MAGIC: Final = "get_ipython().run_cell_magic('durable_run'"
 
 
 class RunOfCell(Handle):
@@ -101,13 +100,6 @@ def run_as_one(session: Session, options: RunOptions, line: str, body: str) -> R
         began = f"attached to the run that began {clock_time(found.created_at_ms)}"
         print(f"{defined.told}; {began}")  # noqa: T201 - the same.
     return RunOfCell(session, view, defined.functions, silent=body.rstrip().endswith(";"))
-
-
-def awaited(lines: list[str]) -> list[str]:
-    """Of IPython's input transformers: what makes a run cell one that is awaited."""
-    if lines and lines[0].startswith(_MAGIC):
-        return [f"await {lines[0]}", *lines[1:]]
-    return lines
 
 
 def _found(session: Session, target: str) -> InvocationView | None:

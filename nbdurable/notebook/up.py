@@ -21,6 +21,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbdurable.errors import NbdurableError
 from nbdurable.notebook.greeting import shown
+from nbdurable.notebook.options import mended
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.widgets.views_html import Columns
 
@@ -38,7 +39,11 @@ class Told(Columns):
 
 
 def up(session: Session, words: list[str]) -> Told:
-    args = _parser().parse_args(words)
+    parser = _parser()
+    try:
+        args = parser.parse_args(words)
+    except UsageError as error:
+        raise UsageError(mended(str(error), "%durable up", parser)) from None
     wants = args.ingress, args.admin, args.no_token
     if args.detach and any(wants):
         raise UsageError("%durable up --detach takes nothing else; its ports are free ones")

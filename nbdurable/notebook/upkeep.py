@@ -15,6 +15,7 @@ from nbdurable.client.answers import typed_value
 from nbdurable.client.picture import readable
 from nbdurable.core.values import ObjectId
 from nbdurable.errors import ConflictError
+from nbdurable.notebook.meant import run_meant
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.widgets.views_html import Columns, Sentence
@@ -65,11 +66,14 @@ def _key(session: Session, words: list[str]) -> ObjectId:
 def export(session: Session, words: list[str]) -> Sentence:
     """All of the journal, or what belongs to one run, as Parquet files in a new folder."""
     payloads = _NO_PAYLOADS not in words
+    for word in words:
+        if word.startswith("-") and word != _NO_PAYLOADS:
+            raise UsageError(no_such("export has no option", word, [_NO_PAYLOADS]))
     rest = [word for word in words if word != _NO_PAYLOADS]
     if len(rest) not in (1, 2):
         raise UsageError(f"write: %durable export FOLDER [ID] [{_NO_PAYLOADS}]")
     folder, client = Path(rest[0]), session.client
-    run = client.wait(client.find(rest[1])).id if rest[1:] else None
+    run = run_meant(session, rest[1]).id if rest[1:] else None
     try:
         counts = client.wait(client.export(folder, invocation_id=run, payloads=payloads))
     except ImportError as error:

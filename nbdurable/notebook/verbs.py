@@ -18,16 +18,15 @@ from nbdurable.client.picture import handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     ConflictError,
-    InvocationNotFoundError,
     InvocationNotReadyError,
     TerminalError,
 )
 from nbdurable.notebook.board import Board
 from nbdurable.notebook.handle import Handle
+from nbdurable.notebook.meant import run_meant
 from nbdurable.notebook.replies import approve, reject
 from nbdurable.notebook.restore import restore
 from nbdurable.notebook.session import Session
-from nbdurable.notebook.spelling import nearest
 from nbdurable.notebook.up import up
 from nbdurable.notebook.upkeep import doctor, export, state
 from nbdurable.notebook.widgets.views_html import Sentence
@@ -110,6 +109,8 @@ def resume(session: Session, words: list[str]) -> Sentence:
 
 def accept(session: Session, words: list[str]) -> Sentence:
     view = _find_unfinished(session, words, "accept")
+    if view.mismatch is None:
+        raise UsageError(f"{view.target} has no mismatch to accept: {status_of(view)}")
     session.client.wait(session.client.accept_mismatch(view.id))
     return Sentence(f"{view.target} goes on with what is recorded")
 
@@ -217,26 +218,10 @@ VERBS: Final[dict[str, Verb]] = {
 }
 
 
-def names_to_complete(session: Session) -> list[str]:
-    """What may stand for a run. Never opens a journal: a TAB must not."""
-    if not session.is_open:
-        return []
-    views = session.client.wait(session.client.invocations())
-    return list(dict.fromkeys(handy_name(view) for view in reversed(views)))
-
-
 def _find(session: Session, words: list[str], verb: str) -> InvocationView:
     if len(words) != 1:
         raise UsageError(f"write: %durable {verb} ID, where ID is an id, its beginning, or a key")
-    try:
-        return session.client.wait(session.client.find(words[0]))
-    except InvocationNotFoundError:
-        near = nearest(words[0], names_to_complete(session))
-        raise UsageError(
-            f"no run is called {words[0]!r}; {near or '%durable ls shows them'}"
-        ) from None
-    except ConflictError as error:
-        raise UsageError(str(error)) from None
+    return run_meant(session, words[0])
 
 
 def _find_unfinished(session: Session, words: list[str], verb: str) -> InvocationView:

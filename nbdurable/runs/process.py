@@ -44,11 +44,10 @@ def start(journal: Path, key: str, request: RunRequest, lock: int) -> subprocess
 
 
 def command(key: str, request: RunRequest) -> list[str]:
-    """Cells run where their notebook is, as in Jupyter."""
     kernel = [f"--kernel={request.kernel}"] if request.kernel else []
     return [
         *(sys.executable, "-m", "nbdurable", "run", "--sent", f"--run-id={key}", *kernel),
-        *("--no-progress-bar", f"--cwd={Path(request.notebook).parent}"),
+        *("--no-progress-bar", f"--cwd={request.folder}"),
         *("--", request.notebook, output_of(request, key)),
     ]
 

@@ -48,6 +48,41 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sweep: str = ""
     max_parallel: int | None = None
 
+    @property
+    def folder(self) -> str:
+        """Where its cells run: where their notebook is, as in Jupyter."""
+        return str(PurePosixPath(self.notebook).parent)
+
+
+class BegunRequest(RunRequest, frozen=True, kw_only=True):
+    """A run that papermill has begun, for whoever goes on with it; its files may be anywhere.
+
+    Attributes:
+        begun_in: Where its cells run.
+    """
+
+    begun_in: str
+
+    @property
+    def folder(self) -> str:
+        return self.begun_in
+
+
+def read_begun(payload: bytes) -> BegunRequest | None:
+    """What papermill has begun, if a command of this machine can go on with it."""
+    try:
+        said = msgspec.json.decode(payload)
+        begun = said["nbdurable"]
+        return BegunRequest(
+            notebook=begun["notebook"],
+            output=begun["output"],
+            parameters=said["parameters"],
+            kernel=begun["kernel"],
+            begun_in=begun["folder"],
+        )
+    except (ValueError, LookupError, TypeError):
+        return None
+
 
 def read_request(payload: bytes) -> RunRequest | None:
     """None for the request of a run that papermill has begun, which has its process.

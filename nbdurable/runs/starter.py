@@ -4,7 +4,8 @@
 
 Owns: which processes it has started, and what becomes of a run whose process ended before the run
 did. Never runs a notebook: the process joins the engine, has the run's attempts, and goes on
-without this one. A run that papermill has begun is papermill's to go on with.
+without this one. A run that papermill has begun is papermill's to go on with, but for one that was
+suspended: its papermill has ended, and said so.
 """
 
 from __future__ import annotations
@@ -14,16 +15,26 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
-from nbdurable.core.facts import AnyFact, InvocationCreated, NotificationAppended
+from nbdurable.core.facts import (
+    AnyFact,
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    InvocationCreated,
+    InvocationPaused,
+    InvocationSuspended,
+    NotificationAppended,
+)
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
+from nbdurable.core.records import Record
 from nbdurable.core.values import Success
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock
@@ -36,7 +47,7 @@ from nbdurable.errors import (
 )
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.runs import lock, process, voice
-from nbdurable.runs.request import RunRequest, read_request, within
+from nbdurable.runs.request import RunRequest, read_begun, read_request, within
 from nbdurable.runs.turns import next_of
 
 logger = logging.getLogger("nbdurable")
@@ -51,13 +62,17 @@ _REFUSED: Final = 2
 
 
 class Waiting(NamedTuple):
-    """A run that has no process, as the journal has it. `done_count`: of its cells."""
+    """A run that has no process, as the journal has it.
+
+    `done_count`: of its cells. `has_slept`: it was suspended, and what it waited for has come.
+    """
 
     id: InvocationId
     key: str
     first_lsn: int
     done_count: int
     payload: bytes
+    has_slept: bool = False
 
 
 @dataclass(slots=True)
@@ -160,9 +175,12 @@ class Starter:
     def _take_on(self, run: Waiting) -> None:
         try:
             request = read_request(run.payload)
+            if request is not None:
+                request = within(request, self._journal.parent)
+            elif run.has_slept:
+                request = read_begun(run.payload)
             if request is None:
                 return
-            request = within(request, self._journal.parent)
         except DefinitionError as error:
             self._say(run, TerminalError(str(error), 400))
             return
@@ -242,7 +260,14 @@ def waiting_of(engine: Engine, invocation_id: InvocationId) -> Waiting | None:
     assert isinstance(created.fact, InvocationCreated), created.fact
     payload = created.payload if isinstance(created.payload, bytes) else b""
     done_count = sum(_is_done(record.fact) for record in records)
-    return Waiting(inv.id, inv.target.key or "", inv.first_lsn, done_count, payload)
+    has_slept = isinstance(_last_turn(records), InvocationSuspended)
+    return Waiting(inv.id, inv.target.key or "", inv.first_lsn, done_count, payload, has_slept)
+
+
+def _last_turn(records: Sequence[Record]) -> AnyFact | None:
+    """The last fact that says whether an attempt goes on."""
+    turns = (AttemptStarted, AttemptLost, AttemptFailed, InvocationSuspended, InvocationPaused)
+    return next((one.fact for one in reversed(records) if isinstance(one.fact, turns)), None)
 
 
 def _is_done(fact: AnyFact) -> bool:

@@ -11,6 +11,7 @@ from papermill.exceptions import PapermillExecutionError
 from support.command import nbdurable as command
 from support.projects import Project, side, statuses, texts
 
+import nbdurable
 from nbdurable.batch.execution import RunSuspendedError
 
 IMPORT = "import os\nfrom datetime import timedelta\nfrom nbdurable import durable\n"
@@ -179,6 +180,23 @@ def test_a_long_sleep_suspends_and_an_edit_of_its_cell_goes_on_at_once(project):
     project.write(IMPORT, side("no") + "\n'did not sleep'")
     done = project.run()
     assert (project.ran(), texts(done.cells[1])) == (["no"], ["'did not sleep'"])
+
+
+def test_whoever_owns_the_journal_goes_on_when_an_answer_comes(project):
+    """Nobody has to give the command again: `nbdurable up`, or a notebook that is open."""
+    (project.folder / "cells").mkdir()
+    project.write(
+        (IMPORT + "amount = 0", "parameters"),
+        "open('here', 'a').write('ask ')\nok = await durable.approval('publish')",
+        "open('here', 'a').write(f'after {ok} {amount}')",
+    )
+    with nbdurable.open_sync(project.folder / ".nbdurable") as owner:
+        with pytest.raises(RunSuspendedError):
+            project.run(parameters={"amount": 7}, cwd="cells")
+        [run] = owner.client.invocations()
+        owner.client.resolve_promise("Notebook", run.key, "publish", value=True)
+        assert owner.client.attach(run.id) == {"cells": 4, "restored": 2, "stopped": False}
+    assert (project.folder / "cells" / "here").read_text() == "ask ask after True 7"
 
 
 def test_the_command_says_75_and_why(project):

@@ -1,6 +1,7 @@
 """An IPython shell in a folder of its own, and real kernels to be killed."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -123,6 +124,17 @@ class Kernel:
         data = {"method": "custom", "content": content}
         message = self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
         self.client.shell_channel.send(message)
+
+    def completions(self, code: str, cursor: int | None = None) -> list[str]:
+        """What a front end shows after TAB there, or at the end."""
+        at = len(code) if cursor is None else cursor
+        reply = self.client.complete(code, at, reply=True, timeout=60)
+        return reply["content"]["matches"]
+
+    def help_of(self, name: str) -> str:
+        """What it shows after `?`, without colours."""
+        reply = self.client.inspect(name, len(name), reply=True, timeout=60)
+        return re.sub(r"\x1b\[[0-9;]*m", "", reply["content"]["data"]["text/plain"])
 
     def interrupt(self) -> None:
         os.kill(self.manager.provisioner.pid, signal.SIGINT)

@@ -128,7 +128,7 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
     assert shell.run("dir(Counter['k'])") == ["add", "total"]
     assert repr(shell.run("Counter")) == "<virtual object Counter: add, total>"
     assert shell.refused("Counter['k'].ad(1)").endswith(
-        "Counter has no handler 'ad'; it has: add, total"
+        "Counter has no handler 'ad'; did you mean 'add'?"
     )
 
 
@@ -151,7 +151,7 @@ def test_handlers_complete_and_a_wrong_name_lists_the_right_ones(shell):
         ("%%durable_service G\nx = 1", "no handler in this cell"),
         ("%%durable_service G\nasync def f(ctx, a, b): ...", "put them into a dict"),
         ("%%durable_workflow G\nasync def f(ctx): ...", "write: async def run(ctx, request)"),
-        ("%%durable_service\nasync def f(ctx): ...", "required: name"),
+        ("%%durable_service\nasync def f(ctx): ...", "is followed by a name; write"),
     ],
 )
 def test_wrong_use_is_one_line(shell, source, says):

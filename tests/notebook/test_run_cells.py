@@ -200,10 +200,10 @@ def test_a_semicolon_hides_the_value(shell, calls):
     ("cell", "said"),
     [
         ("%%durable_run enrich\n# Nothing.", "the cell is empty"),
-        ("%%durable_run\n1", "required: name"),
+        ("%%durable_run\n1", "is followed by a name"),
         ("%%durable_run my-run!\n1", "cannot be the name of a service"),
         ("%%durable_run Taken\n1", "there is a service Taken already; give this another name"),
-        ("%%durable_run a --kee 1\n1", "unrecognized arguments: --kee"),
+        ("%%durable_run a --kee 1\n1", "did you mean '--key'?"),
         ("%%durable_run a --timeout 5\n1", "write e.g. --timeout 10m"),
     ],
 )

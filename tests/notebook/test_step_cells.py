@@ -122,8 +122,8 @@ def test_what_cannot_be_pickled_stays_and_is_said(shell, ran):
     [
         ("%%durable_step fit --out a\nb = 1", "has not set a"),
         ("%%durable_step fit --out a-b\nb = 1", "'a-b' is none"),
-        ("%%durable_step --out a\na = 1", "arguments are required: name"),
-        ("%%durable_step fit --ouch a\na = 1", "unrecognized arguments"),
+        ("%%durable_step --out a\na = 1", "is followed by a name"),
+        ("%%durable_step fit --ouch a\na = 1", "has no option '--ouch'"),
         ("%%durable_step fit\nimport asyncio\nawait asyncio.sleep(0)", "cannot await"),
     ],
 )

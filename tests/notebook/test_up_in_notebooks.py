@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_is_one_line(shell):
     [
         ("%durable up --ingres 8080x", "'8080x' is no address; write HOST:PORT"),
         ("%durable up --ingress", "expected one argument"),
-        ("%durable up now", "unrecognized arguments: now"),
+        ("%durable up now", "takes no further word 'now'"),
         ("%durable up --detach --no-token", "takes nothing else"),
         ("%durable up --no-token --ingress 0.0.0.0:0", "possible on loopback only"),
     ],

@@ -51,7 +51,7 @@ def test_an_answer_is_taken_as_it_stands(shell, typed):
 
 
 def test_what_is_no_json_says_how_a_text_is_written():
-    with pytest.raises(AnswerError, match="both quotes"):
+    with pytest.raises(AnswerError, match="did you mean '\"yes please\"'"):
         typed_value("yes please")
 
 

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from nbdurable.errors import DefinitionError
-from nbdurable.runs.request import RunRequest, file_name, output_of, placed, read_request
+from nbdurable.runs.request import (
+    RunRequest,
+    file_name,
+    output_of,
+    placed,
+    read_begun,
+    read_request,
+)
 
 
 def test_what_papermill_has_begun_is_nobodys_to_start():
@@ -15,6 +22,22 @@ def test_what_papermill_has_begun_is_nobodys_to_start():
     assert read_request(json.dumps(begun).encode()) is None
     asked = read_request(b'{"notebook": "in.ipynb", "parameters": {"x": 1}}')
     assert asked == RunRequest(notebook="in.ipynb", parameters={"x": 1})
+
+
+def test_what_papermill_has_begun_can_be_gone_on_with_where_it_says_how():
+    """Older journals do not, and nor does a run of files that are elsewhere."""
+    begun = {"input_path": "in.ipynb", "output_path": "out.ipynb", "parameters": {"x": 1}}
+    assert read_begun(json.dumps(begun).encode()) is None
+    how = {
+        "notebook": "in.ipynb",
+        "output": "out.ipynb",
+        "folder": "elsewhere",
+        "kernel": "python3",
+    }
+    known = read_begun(json.dumps({**begun, "nbdurable": how}).encode())
+    assert known is not None
+    assert (known.notebook, known.output, known.parameters) == ("in.ipynb", "out.ipynb", {"x": 1})
+    assert (known.folder, RunRequest(notebook="a/b.ipynb").folder) == ("elsewhere", "a")
 
 
 @pytest.mark.parametrize(

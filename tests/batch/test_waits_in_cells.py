@@ -1,0 +1,90 @@
+"""What a suspended run is while nobody answers: rows, and nothing else. Without kernels.
+
+The kernel's part is played by `Cell`, which asks what a cell asks and ends when it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import tracemalloc
+
+import nbdurable
+from nbdurable import Workflow
+from nbdurable.batch.inner import InnerKey, InnerSteps
+from nbdurable.invoker.context import WorkflowInvoked
+
+RUN_COUNT = 100
+# What a wait for somebody takes in the memory of whoever owns the journal: 3.8 kB were measured, most
+# of it the engine's for any invocation.
+RUN_BYTES_MAX = 5_000
+
+
+class Cell:
+    """One request of a cell that waits for an answer; the cell ends with it."""
+
+    def __init__(self, **ask: object) -> None:
+        self.ask = {"name": "publish", "question": None, **ask}
+        self.payload = b""
+        self.said: dict[str, object] | None = None
+        self.ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answer(self, payload: bytes = b"", **said: object) -> None:
+        self.said = said
+        if not said:
+            self.ended.set_result(payload)
+
+
+def waiting_workflow(suspended: list[str]) -> Workflow:
+    """Each of its runs is a cell that waits for the promise `publish`."""
+    flow = Workflow("Waits")
+
+    @flow.main()
+    async def run(ctx, _request: None) -> str:
+        assert isinstance(ctx, WorkflowInvoked)
+        cell = Cell(ask="promise")
+        inner = InnerSteps(ctx, ctx.recorded_steps(), lambda take: take(cell), suspended.append)
+        await inner.serve(0, cell.ended, is_volatile=False)
+        return cell.ended.result().decode()
+
+    return flow
+
+
+async def test_a_hundred_suspended_runs_take_no_thread_and_little_memory(tmp_path):
+    """An approval may take a year, of a hundred reports at once; each goes on when it is given."""
+    suspended: list[str] = []
+    numbers = range(10 + RUN_COUNT)
+    async with nbdurable.open(tmp_path / ".nbdurable") as engine:
+        client = engine.client
+        await client.register(waiting_workflow(suspended), keyed=True, digest="waits/1")
+
+        async def begin(first: int, last: int) -> None:
+            for number in range(first, last):
+                await client.generic_send("Waits", "run", b"null", key=f"run-{number}")
+            while any(view.status != "suspended" for view in await client.invocations()):
+                await asyncio.sleep(0.02)
+            gc.collect()
+
+        await begin(0, 10)
+        threads = threading.active_count()
+        tracemalloc.start()
+        await begin(10, 10)
+        before, _ = tracemalloc.get_traced_memory()
+        await begin(10, 10 + RUN_COUNT)
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert threading.active_count() == threads
+        assert (after - before) / RUN_COUNT < RUN_BYTES_MAX
+        assert suspended == ["somebody answers 'publish'"] * len(numbers)
+        for number in numbers:
+            await client.resolve_promise("Waits", f"run-{number}", "publish", number)
+        answers = [await client.workflow_attach("Waits", f"run-{number}") for number in numbers]
+    assert answers == [str(number) for number in numbers]
+
+
+def test_the_key_of_a_step_is_read_as_it_was_written():
+    """Names are the user's: with slashes, or empty."""
+    for name in ("charge", "a/b/c", ""):
+        key = InnerKey(3, "run", "00ff", 2, 1, name)
+        assert InnerKey.parse(str(key)) == key
