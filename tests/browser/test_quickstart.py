@@ -42,7 +42,7 @@ def test_all_of_it_runs_by_itself(lab, notebook):
     outputs = {cell: lab.outputs(cell) for cell in code}
     assert [cell for cell in code if any(o["output_type"] == "error" for o in outputs[cell])] == []
     assert "'status': 'released'" in lab.text("reject")
-    assert "waits for 'approved'" in lab.text("ls"), "the last one waits for whoever reads on"
+    assert "Payment/order-458/run" in lab.text("ls"), "it waits for whoever reads on"
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark"])
