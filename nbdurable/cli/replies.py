@@ -58,7 +58,7 @@ def approve(
 
     async def reply(client: EngineClient, awaited: Awaited) -> None:
         try:
-            await answers.answer(client, awaited, who, answer)
+            await answers.answer(client, awaited, answer, who)
         except AnswerError as error:
             schema = "" if awaited.question is None else awaited.question.schema
             raise Refusal(f"{error}. Say --value JSON, of this type: {schema}", USAGE) from None
@@ -87,7 +87,7 @@ def reject(
         message = given(message).decode(errors="replace")
 
     def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
-        return answers.reject(client, awaited, _who(by), message)
+        return answers.reject(client, awaited, message, _who(by))
 
     _reply(journal, run, promise, "rejected", reply, as_json=as_json)
 

@@ -49,7 +49,7 @@ class Awaited(NamedTuple):
 
 
 async def answer(
-    client: EngineClient, awaited: Awaited, who: Answered, value: Any = APPROVED
+    client: EngineClient, awaited: Awaited, value: Any = APPROVED, who: Answered | None = None
 ) -> None:
     """Complete it.
 
@@ -67,7 +67,10 @@ async def answer(
 
 
 async def reject(
-    client: EngineClient, awaited: Awaited, who: Answered, message: str = REJECTED_MESSAGE
+    client: EngineClient,
+    awaited: Awaited,
+    message: str = REJECTED_MESSAGE,
+    who: Answered | None = None,
 ) -> None:
     """The handler's await raises TerminalError. Raises ConflictError when answered before."""
     if awaited.id.startswith(AWAKEABLE_PREFIX):

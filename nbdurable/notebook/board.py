@@ -5,16 +5,12 @@ as well, which is what stays in the saved notebook. One run at a time is opened 
 with its buttons.
 """
 
-# IPython annotates `display` in part.
-# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypedDict
-
-from IPython.display import display
 
 from nbdurable.client.picture import (
     Tone,
@@ -29,6 +25,7 @@ from nbdurable.client.picture import (
 from nbdurable.client.questions import Listed
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import NbdurableError
+from nbdurable.notebook.places import Place
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.shown import Shown
 from nbdurable.notebook.widgets.views_html import InvocationTable
@@ -106,13 +103,16 @@ class Board:
     def _ipython_display_(self) -> None:
         table = self._table
         mime = {"text/html": table._repr_html_(), "text/plain": repr(table)}
+        place = Place()
         if getattr(self._session.shell, "kernel", None) is None or not table.views:
-            display(mime, raw=True)
+            place.show(mime)
             return
         from nbdurable.notebook.widgets.board import BoardWidget
 
-        self._widget = BoardWidget(self._session.path.absolute(), self._hear, self._picture())
-        display({**self._widget.view_mime(), **mime}, raw=True)
+        self._widget = BoardWidget(
+            self._session.path.absolute(), self._hear, place=place.name, board=self._picture()
+        )
+        place.show(mime, self._widget.view_mime())
         watch = self._session.client.watch_newest
         self._unwatch = [
             watch(self._newest_changed, ROWS_MAX),

@@ -58,7 +58,7 @@ class Clicks:
                 asked = self._asked(ask_id)
                 if asked is None:
                     return self._is_answered(ask_id)
-                rejecting = reject(self._client, asked, said_by(self._who), why or REJECTED_MESSAGE)
+                rejecting = reject(self._client, asked, why or REJECTED_MESSAGE, said_by(self._who))
                 return Doing(rejecting, f"rejected '{asked.name}'")
             case {"type": "deed", "name": str(name), "at_ms": int(at_ms)}:
                 return self._deed(name, heard_at_ms - at_ms)
@@ -66,7 +66,7 @@ class Clicks:
                 return None
 
     async def _answer(self, asked: Awaited, value: Any, comment: str) -> None:
-        await answer(self._client, asked, said_by(self._who, comment), value)
+        await answer(self._client, asked, value, said_by(self._who, comment))
 
     def _deed(self, name: str, late_ms: int) -> Doing | str | None:
         """A late one the Jupyter server may have done, and somebody undone."""

@@ -22,7 +22,7 @@ def approve(session: Session, words: list[str]) -> Sentence:
     awaited = _find(session, run, name)
     value = APPROVED if not rest else typed_value(" ".join(map(str, rest)))
     done = "approved" if value is APPROVED else "answered"
-    answering = answers.answer(session.client, awaited, said_by(session.who), value)
+    answering = answers.answer(session.client, awaited, value, said_by(session.who))
     return _replied(session, answering, done, awaited)
 
 
@@ -43,7 +43,7 @@ def reject(session: Session, words: list[str]) -> Sentence:
                 " reason stands in quotation marks"
             ) from None
     message = " ".join(reason) or REJECTED_MESSAGE
-    rejecting = answers.reject(session.client, awaited, said_by(session.who), message)
+    rejecting = answers.reject(session.client, awaited, message, said_by(session.who))
     return _replied(session, rejecting, "rejected", awaited, f": {message}")
 
 

@@ -5,11 +5,9 @@ Importing this module imports anywidget, which takes longer than all the rest of
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import traitlets
 
-from nbdurable.notebook.widgets.journal import STATIC, Hear, JournalWidget, module_of
+from nbdurable.notebook.widgets.journal import STATIC, JournalWidget, module_of
 
 
 class BoardWidget(JournalWidget):
@@ -25,6 +23,3 @@ class BoardWidget(JournalWidget):
         (STATIC / name).read_text(encoding="utf-8") for name in ("journal.css", "board.css")
     )
     board = traitlets.Dict().tag(sync=True)
-
-    def __init__(self, journal: Path, hear: Hear, board: object) -> None:
-        super().__init__(journal, hear, board=board)

@@ -41,6 +41,8 @@ class JournalWidget(anywidget.AnyWidget):
     tail = traitlets.Dict().tag(sync=True)
     # The pictures of runs that are opened below the rows which called them, by their ids.
     children = traitlets.Dict().tag(sync=True)
+    # The class of the picture below, which nobody needs while this is drawn; see `places.py`.
+    place = traitlets.Unicode().tag(sync=True)
     # Its folder, for the Jupyter server: where the kernel does not hear a click, that one does.
     journal = traitlets.Unicode().tag(sync=True)
 

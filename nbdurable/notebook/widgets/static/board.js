@@ -71,6 +71,7 @@ function updateServices(choice, rows) {
 function render({ model, el }) {
   const root = element("section", "nbdurable nbd-board", el);
   root.setAttribute("aria-label", "Durable runs");
+  hidePicture(model, root);
   const bar = element("div", "nbd-filters", root);
   const text = element("input", "nbd-input", bar);
   text.type = "search";

@@ -50,6 +50,7 @@ class Journal {
   build(parent) {
     const root = (this.root = element("section", "nbdurable", parent));
     root.setAttribute("aria-label", "Journal of a durable run");
+    hidePicture(this.model, root);
     const head = element("header", "nbd-head", root);
     this.target = element("strong", "nbd-target", head);
     this.chip = element("span", "nbd-chip", head);

@@ -15,6 +15,12 @@ function setText(target, text) {
   if (target.hidden !== (text === "")) target.hidden = text === "";
 }
 
+// The picture that is saved below a widget is hidden for as long as that is drawn.
+function hidePicture(model, root) {
+  const place = model.get("place");
+  if (place) element("style", "", root).textContent = `.${place} { display: none; }`;
+}
+
 function duration(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1000;
