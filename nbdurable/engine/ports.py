@@ -28,7 +28,7 @@ class StateRow(NamedTuple):
 class Store(Protocol):
     """An append-only log of rows, and the projections that recovery starts from.
 
-    Owned by the writer thread, except for the three `read_` methods, which the engine thread
+    Owned by the writer thread, except for the `read_` methods, which the engine thread
     calls too. Any exception from `append` or `absorb` leaves the outcome unknown: the caller
     must `reopen` and ask for `last_lsn`.
     """
@@ -108,6 +108,13 @@ class Store(Protocol):
 
         Raises:
             JournalDamagedError: It is lost or not what was written.
+        """
+
+    def read_payloads(self, lsns: Sequence[int]) -> dict[int, bytes]:
+        """The same of many, never none; only those that there are.
+
+        Raises:
+            JournalDamagedError: One of them is lost or not what was written.
         """
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
