@@ -181,7 +181,7 @@ def status_of(view: InvocationView) -> str:
     if view.is_done:
         ended = view.completed_by if view.completed_by in ("killed", "cancelled") else "failed"
         return "succeeded" if view.succeeded else ended
-    if not view.is_code_loaded:
+    if _lacks_code(view):
         return "its code is not loaded"
     if view.open_promises and not is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
@@ -218,7 +218,7 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     name, repair = handy_name(view), surface.repair.format(view.service)
     if view.is_done:
         return ""
-    if not view.is_code_loaded:
+    if _lacks_code(view):
         return view.how_to_load
     if (view.open_promises or view.open_awakeables) and not is_stuck(view):
         return f"{surface.command} approve {name}"
@@ -230,6 +230,11 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     if view.status == "backing-off":
         return f"it retries by itself; or {repair}"
     return ""
+
+
+def _lacks_code(view: InvocationView) -> bool:
+    """And wants it: what is suspended needs no code until it is answered."""
+    return not view.is_code_loaded and view.status != "suspended"
 
 
 def handy_name(view: InvocationView) -> str:

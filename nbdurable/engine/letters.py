@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-from nbdurable.core.proposals import Answer, Proposal
+from nbdurable.core.proposals import Answer, AttemptSteps, Proposal
 from nbdurable.errors import EngineClosedError, NbdurableError
 
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -54,6 +54,13 @@ class Inquiry(NamedTuple):
     answer: Callable[[], None]
     fail: Callable[[BaseException], None]
     only_looks: bool = False
+
+
+def payload_bytes(proposal: Proposal) -> int:
+    """Of the values that it brings along."""
+    if isinstance(proposal, AttemptSteps):
+        return sum(len(getattr(step, "payload", None) or b"") for step in proposal.steps)
+    return len(getattr(proposal, "payload", None) or b"")
 
 
 def as_error(error: BaseException) -> BaseException:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Literal, TypeVar
@@ -56,10 +56,10 @@ from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.callers import Callers, Outcome, outcome_of
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
-from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error
+from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error, payload_bytes
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.orders import give
-from nbdurable.engine.ports import Clock, History, Link, Store, Writer
+from nbdurable.engine.ports import Clock, History, Link, Observer, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.reopening import Reopening
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
@@ -80,6 +80,8 @@ T = TypeVar("T")
 # One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
 # one grows more than the cost per proposal falls.
 BATCH_PROPOSALS_MAX = 256
+# Nor more bytes than that, unless one proposal alone has: a commit is kept in memory, and absorbed.
+BATCH_BYTES_MAX = 8 * 1024 * 1024
 # Source: restate-semantics.md, 1.7. What has expired lingers for so long at most.
 CLEANUP_INTERVAL_MS = 3_600_000
 
@@ -99,8 +101,10 @@ class Engine:
         logs_failures: bool = True,
         make_writer: Callable[[Store, asyncio.AbstractEventLoop], Writer] = WriterThread,
         look_again_s: float = LOOK_AGAIN_S,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._store = store
+        self._observers = observers
         self._clock = clock
         self._owner = owner
         self._version = version
@@ -284,6 +288,8 @@ class Engine:
             self._writer.close()
             # After the last commit: whoever still asks gets an answer, not silence.
             self._die(EngineClosedError("the engine is closed; open the journal again"))
+            for observer in self._observers:
+                observer.close()
             self._store.close()
 
     @property
@@ -375,8 +381,8 @@ class Engine:
             letters = [letter for letter in taken if isinstance(letter, Letter)]
             self._questions = [letter for letter in taken if isinstance(letter, Inquiry)]
             try:
-                for first in range(0, len(letters), BATCH_PROPOSALS_MAX):
-                    await self._serve_batch(letters[first : first + BATCH_PROPOSALS_MAX])
+                for batch in batches(letters):
+                    await self._serve_batch(batch)
                 for question in self._questions:
                     question.answer()
             except BaseException as error:
@@ -395,11 +401,13 @@ class Engine:
             # Of anything else that fails there, deciding it again would fail again, for ever.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
+        began_s = self.loop.time()
         try:
             await self._commit(rows)
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
+        commit_s = self.loop.time() - began_s
         self._reopening.succeeded()
         if self._services_changed:
             # Before it is answered, so that whoever was told of a service finds it.
@@ -412,6 +420,15 @@ class Engine:
         self.feed.publish(records)
         if self._failures is not None:
             self._failures.say(records, self.machine.state)
+        if records:
+            self._tell_observers(records, commit_s)
+
+    def _tell_observers(self, records: list[Record], commit_s: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.heard(records, self.machine.state, commit_s)
+            except Exception:  # border: an observer's fault is not the engine's.
+                logger.exception("an observer failed")
 
     def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
         if isinstance(proposal, OpenLink | LoadCode) and proposal.link not in self._links:
@@ -583,3 +600,19 @@ class Engine:
 
 def _only_looks(letter: Letter | Inquiry) -> bool:
     return isinstance(letter, Inquiry) and letter.only_looks
+
+
+def batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    """In order, and as many together as one commit should hold."""
+    batch: list[Letter] = []
+    batch_bytes = 0
+    for letter in letters:
+        letter_bytes = payload_bytes(letter.proposal)
+        is_full = len(batch) == BATCH_PROPOSALS_MAX or batch_bytes + letter_bytes > BATCH_BYTES_MAX
+        if batch and is_full:
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(letter)
+        batch_bytes += letter_bytes
+    if batch:
+        yield batch

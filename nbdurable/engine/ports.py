@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
-from nbdurable.core.records import Row
+from nbdurable.core.records import Record, Row
+from nbdurable.core.state import EngineState
 
 
 class StateRow(NamedTuple):
@@ -28,7 +29,7 @@ class StateRow(NamedTuple):
 class Store(Protocol):
     """An append-only log of rows, and the projections that recovery starts from.
 
-    Owned by the writer thread, except for the three `read_` methods, which the engine thread
+    Owned by the writer thread, except for the `read_` methods, which the engine thread
     calls too. Any exception from `append` or `absorb` leaves the outcome unknown: the caller
     must `reopen` and ask for `last_lsn`.
     """
@@ -108,6 +109,13 @@ class Store(Protocol):
 
         Raises:
             JournalDamagedError: It is lost or not what was written.
+        """
+
+    def read_payloads(self, lsns: Sequence[int]) -> dict[int, bytes]:
+        """The same of many, never none; only those that there are.
+
+        Raises:
+            JournalDamagedError: One of them is lost or not what was written.
         """
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
@@ -205,3 +213,13 @@ class Link(Protocol):
 
     def stop_all(self, why: str) -> None:
         """The epoch is over: no attempt may propose anything any more."""
+
+
+class Observer(Protocol):
+    """Told what was committed, once it was acted upon. By the engine thread; must not block."""
+
+    def heard(self, records: Sequence[Record], state: EngineState, commit_s: float) -> None:
+        """Never without records. What it raises is logged, and is nobody else's harm."""
+
+    def close(self) -> None:
+        """Nothing more is heard."""

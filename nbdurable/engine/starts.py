@@ -70,4 +70,6 @@ def _state_of(state: EngineState, inv: Invocation, vault: Vault) -> dict[str, by
     obj = None if inv.object is None else state.objects.get(inv.object)
     if obj is None:
         return {}
-    return {name: vault.payload(ref.lsn) if ref.bytes else b"" for name, ref in obj.state.items()}
+    held = {name: ref.lsn for name, ref in obj.state.items() if ref.bytes}
+    values = dict(zip(held, vault.payloads(list(held.values())), strict=True))
+    return {name: values.get(name, b"") for name in obj.state}

@@ -30,6 +30,8 @@ PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 JOURNAL_FACTS_MAX = 50_000
 # Journals read at once: enough to share the cost of a statement, few enough to be no stall.
 PREFETCH_MAX = 256
+# Payloads read at once: those that are in rows have at most 32 MiB together.
+READ_PAYLOADS_MAX = 1_024
 
 
 class Vault:
@@ -91,6 +93,22 @@ class Vault:
         else:
             self._payloads.move_to_end(lsn)
         return payload
+
+    def payloads(self, lsns: Sequence[int]) -> list[bytes]:
+        """The bytes under each of these; what is not here is read together.
+
+        Raises:
+            JournalDamagedError: Some are lost; the text names the file.
+        """
+        # Held here as well: what is read may be too much to be kept.
+        held = {lsn: found for lsn in lsns if (found := self._payloads.get(lsn)) is not None}
+        missing = sorted(set(lsns) - held.keys())
+        for first in range(0, len(missing), READ_PAYLOADS_MAX):
+            held |= self._store.read_payloads(missing[first : first + READ_PAYLOADS_MAX])
+        for lsn in missing:
+            assert lsn in held, f"the state refers to payload {lsn}, which is nowhere"
+            self._keep(lsn, held[lsn])
+        return [held[lsn] for lsn in lsns]
 
     def resolve(self, record: Record) -> bytes | Lost | None:
         """What a record carries. A copy of what is lost is lost too, and whoever reads it is told.

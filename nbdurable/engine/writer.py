@@ -18,6 +18,9 @@ from nbdurable.engine.ports import Store
 _CALM_S: Final = 1.0
 # Between two pieces of what can wait: the thread shares its process with the user's code.
 _BREATH_S: Final = 0.05
+# A journal that nobody writes to is tidied up this often: it takes some milliseconds, and whoever
+# opens it after a kill has less to do. Files that nobody names any more go by that, too.
+IDLE_S: Final = 300.0
 
 
 class WriteSide:
@@ -35,8 +38,16 @@ class WriteSide:
 
     def absorb_if_wanted(self) -> None:
         """Once the commit was answered, so that no caller waits for it."""
+        self._absorb(only_if_wanted=True)
+
+    def tidy(self) -> None:
+        """While nobody wants anything. After a failure, nothing more."""
+        if self._failed is None:
+            self._absorb(only_if_wanted=False)
+
+    def _absorb(self, *, only_if_wanted: bool) -> None:
         try:
-            if self._store.wants_absorb():
+            if not only_if_wanted or self._store.wants_absorb():
                 self._store.absorb()
         except Exception as error:  # noqa: BLE001 - border: told to the next commit.
             self._failed = error
@@ -86,13 +97,16 @@ class WriterThread:
 
     def _next_order(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
         patience_s = _CALM_S
-        while self._side.has_leisure_work():
+        while True:
+            has_work = self._side.has_leisure_work()
             try:
-                return self._orders.get(timeout=patience_s)
+                return self._orders.get(timeout=patience_s if has_work else IDLE_S)
             except queue.Empty:
-                self._side.do_leisure_work()
-                patience_s = _BREATH_S
-        return self._orders.get()
+                if has_work:
+                    self._side.do_leisure_work()
+                    patience_s = _BREATH_S
+                else:
+                    self._side.tidy()
 
     def _answer(self, done: asyncio.Future[None], error: Exception | None) -> None:
         def settle() -> None:

@@ -16,7 +16,7 @@ import contextvars
 import logging
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
@@ -39,7 +39,7 @@ from nbdurable.core.futures import Completion, FutureTree, Stream
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
-from nbdurable.core.proposals import AppendCommand, AttemptSteps
+from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, RetryPolicy, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
@@ -75,6 +75,10 @@ COALESCE_S = 0.005
 OUTPUT_S = 0.1
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
+
+
+# Of values proposed at once, unless one alone has more: they become one commit, and one absorb.
+STEPS_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Action(NamedTuple):
@@ -324,15 +328,16 @@ class Attempt:
                 step.command, CallCommand | OneWayCallCommand
             ):
                 self._host.inherit(step.command.invocation_id, self._context)
-        self._host.propose(
-            AttemptSteps(
-                epoch=self.start.epoch,
-                invocation_id=self.start.invocation_id,
-                seed=self.start.seed,
-                attempt=self.start.attempt,
-                steps=steps,
+        for part in in_parts(steps):
+            self._host.propose(
+                AttemptSteps(
+                    epoch=self.start.epoch,
+                    invocation_id=self.start.invocation_id,
+                    seed=self.start.seed,
+                    attempt=self.start.attempt,
+                    steps=part,
+                )
             )
-        )
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -544,6 +549,20 @@ class Attempt:
             self.machine.fail_run(completion_id, report, action.retry, took_ms)
         else:
             self.fail(report)
+
+
+def in_parts(steps: Sequence[AnyStep]) -> Iterator[tuple[AnyStep, ...]]:
+    """In order, and as many together as have few bytes: each part is committed by itself."""
+    part: list[AnyStep] = []
+    part_bytes = 0
+    for step in steps:
+        step_bytes = len(getattr(step, "payload", None) or b"")
+        if part and part_bytes + step_bytes > STEPS_BYTES_MAX:
+            yield tuple(part)
+            part, part_bytes = [], 0
+        part.append(step)
+        part_bytes += step_bytes
+    yield tuple(part)
 
 
 def is_coroutine_function(call: Callable[..., Any]) -> bool:

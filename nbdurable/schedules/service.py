@@ -19,10 +19,12 @@ from nbdurable.schedules.notify import NOTICES, Notice, notify, tell
 from nbdurable.schedules.plan import Spec, between, due, filled, run_id, said
 from nbdurable.schedules.standing import Event
 from nbdurable.sdk.combinators import select
-from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext
-from nbdurable.sdk.future import RestateDurableFuture
+from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext, WorkflowContext
+from nbdurable.sdk.future import RestateDurableCallFuture, RestateDurableFuture
 from nbdurable.sdk.object import VirtualObject
+from nbdurable.sdk.serde import BytesSerde
 from nbdurable.sdk.service import Service
+from nbdurable.sdk.workflow import Workflow
 
 SCHEDULES: Final = VirtualObject(SCHEDULE_SERVICE)
 FIRES: Final = Service(FIRE_SERVICE)
@@ -220,14 +222,7 @@ async def run(ctx: Context, fire: Fire) -> None:
     """Call what the schedule is for, and say when that has ended."""
     spec = fire.spec
     argument = "" if spec.argument is None else filled(spec.argument, fire.id)
-    call = ctx.generic_call(
-        spec.service,
-        spec.handler,
-        argument.encode(),
-        fire.id if spec.kind == "workflow" else spec.key,
-        # A workflow runs once per key as it is.
-        None if spec.kind == "workflow" else fire.id,
-    )
+    call = _called(ctx, fire, argument.encode())
     try:
         await _heard_out(ctx, fire, call)
     except TerminalError as error:
@@ -280,6 +275,22 @@ async def _next_of_queue(ctx: ObjectContext, kept: Kept) -> Kept:
         return kept
     first, *rest = kept.queued
     return await _start(ctx, msgspec.structs.replace(kept, queued=tuple(rest)), first)
+
+
+def _called(ctx: Context, fire: Fire, argument: bytes) -> RestateDurableCallFuture[bytes]:
+    """The one call of a fire."""
+    spec = fire.spec
+    if spec.kind != "workflow":
+        return ctx.generic_call(spec.service, spec.handler, argument, spec.key, fire.id)
+    # By its kind: its code may be in another process, and a call by name alone does not know then
+    # that it runs once per key.
+    called = Workflow(spec.service)
+
+    @called.main(name=spec.handler, input_serde=BytesSerde(), output_serde=BytesSerde())
+    async def run(ctx: WorkflowContext, argument: bytes) -> bytes:
+        raise NotImplementedError
+
+    return ctx.workflow_call(run, fire.id, argument)
 
 
 async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:

@@ -38,6 +38,12 @@ _PURGE = (
 )
 
 
+# A group may be large: an attempt that sets thousands of values at once. More than this is absorbed
+# in parts, of so many facts, whose payloads have at most 32 MiB together.
+LOG_BYTES_MAX: Final = 32 * 1024 * 1024
+PART_FACTS: Final = 1_024
+
+
 class Switch:
     """Mutable: two locks. Readers on one side, whoever takes files from under them on the other.
 
@@ -91,6 +97,29 @@ class Checkpointer:
             work()
         except Exception as error:  # noqa: BLE001 - border: told to whoever waits for it.
             self._failure = error
+
+
+def fold_in_parts(writer: duckdb.DuckDBPyConnection, last_lsn: int, log_bytes: int) -> None:
+    """As `fold_into_base`, in as many transactions as fit into memory.
+
+    Each of them is an absorb by itself, that a kill may be the end of.
+
+    Args:
+        log_bytes: Of hot; up to LOG_BYTES_MAX they are absorbed at once.
+    """
+    if log_bytes <= LOG_BYTES_MAX:
+        fold_into_base(writer, last_lsn)
+        return
+    # What only a log has is in memory as well, and what is in a database need not be.
+    checkpoint(writer, "hot")
+    _, _, absorbed = one(writer, "base_meta")
+    try:
+        for upto in (*range(absorbed + PART_FACTS, last_lsn, PART_FACTS), last_lsn):
+            writer.execute(QUERIES["absorb_upto"].format(last_lsn=upto))
+            fold_into_base(writer, upto)
+            checkpoint(writer, "base")
+    finally:
+        writer.execute(QUERIES["absorb_all"])
 
 
 def fold_into_base(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:

@@ -1,7 +1,7 @@
 """The store in DuckDB: one small database that commits go to, one that holds everything else.
 
-The writer thread owns a store: it opens, appends, absorbs and closes. The three `read_` methods may
-be called from another thread meanwhile. The format and the reasons are told in `sql/schema.sql`.
+The writer thread owns a store: it opens, appends, absorbs and closes. The `read_` methods may be
+called from another thread meanwhile. The format and the reasons are told in `sql/schema.sql`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nbdurable.store.absorb import (
     checkpoint,
     empty_hot,
     extend_snapshot,
-    fold_into_base,
+    fold_in_parts,
     one,
 )
 from nbdurable.store.blobs import Blobs
@@ -229,10 +229,11 @@ class DuckStore:
         _, _, absorbed = one(writer, "base_meta")
         # Recovery alone may meet copies of what base has.
         assert last == self._last_lsn
-        assert last == absorbed or (first == absorbed + 1 and rows == last - absorbed)
+        assert last == absorbed or (first <= absorbed + 1 and rows == last - first + 1)
         if last > absorbed:
             self._probe("absorb")
-            fold_into_base(writer, last)
+            log = files.wal_of(self.folder / HOT_FILE)
+            fold_in_parts(writer, last, log.stat().st_size if log.exists() else 0)
             self._absorbed_lsn = last
             self._probe("absorb: committed to base")
             # The name of a new log must be durable before the facts in it are in no other file.
@@ -297,6 +298,19 @@ class DuckStore:
         found = self._with_room(read)
         with self._translating("reading a payload"):
             return self._blobs.content(found[0][0]) if found else None
+
+    def read_payloads(self, lsns: Sequence[int]) -> dict[int, bytes]:
+        wanted = {"lsns": list(lsns), "first_lsn": min(lsns), "last_lsn": max(lsns)}
+
+        def read() -> list[tuple[int, bytes]]:
+            with self._snapshot("reading payloads") as reader:
+                found = reader.execute(QUERIES["read_payloads"], wanted).fetchall()
+                # Of a fact that was purged. The fact's own, where it is, is the same.
+                return reader.execute(QUERIES["read_state_payloads"], wanted).fetchall() + found
+
+        found = self._with_room(read)
+        with self._translating("reading payloads"):
+            return {lsn: self._blobs.content(payload) for lsn, payload in dict(found).items()}
 
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         span = {"first_lsn": first_lsn, "last_lsn": last_lsn}

@@ -215,9 +215,18 @@ class Instance:
         # Killed between the commit on base and the emptying of hot: all of hot is copies.
         if last == absorbed:
             return Bounds(absorbed, absorbed, rows)
-        if first != absorbed + 1:
+        if first > absorbed + 1:
             found = f"it begins with fact {first}, but {BASE_FILE} ends with {absorbed}"
             raise files.damaged(hot, found)
+        if first <= absorbed:
+            # Killed between two parts of a long absorb: the first of these are copies.
+            with reading(base):
+                (other_count,) = one(self._connection, "count_other_copies")
+            if other_count:
+                found = (
+                    f"{other_count} of its facts are others than {BASE_FILE} has under their lsn"
+                )
+                raise files.damaged(hot, found)
         return Bounds(absorbed, last, rows)
 
     def _check_pending(self) -> None:

@@ -188,6 +188,10 @@ class MemoryStore:
         states = self._state.values()
         return next((_present(held) for value, held in states if value.lsn == lsn), None)
 
+    def read_payloads(self, lsns: Sequence[int]) -> dict[int, bytes]:
+        found = {lsn: self.read_payload(lsn) for lsn in lsns}
+        return {lsn: payload for lsn, payload in found.items() if payload is not None}
+
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         self._check_usable()
         rows = self._between(first_lsn, last_lsn)

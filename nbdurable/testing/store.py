@@ -121,6 +121,10 @@ class FaultyStore:
         self._maybe(self.faults.read, "reading a payload")
         return self.inner.read_payload(lsn)
 
+    def read_payloads(self, lsns: Sequence[int]) -> dict[int, bytes]:
+        self._maybe(self.faults.read, "reading payloads")
+        return self.inner.read_payloads(lsns)
+
     def read_rows(self, first_lsn: int, last_lsn: int) -> list[Row]:
         return self.inner.read_rows(first_lsn, last_lsn)
 

@@ -46,6 +46,17 @@ def test_each_surface_names_its_own_verbs():
     assert "cell" not in what_to_do(view_of(status="paused"), TERMINAL)
 
 
+def test_what_is_suspended_wants_an_answer_before_its_code():
+    """A notebook run that waits has no process; asking for its code would be no help."""
+    away = {"is_code_loaded": False, "how_to_load": "run its command again"}
+    waiting = view_of(open_promises=("publish",), status="suspended", **away)
+    assert status_of(waiting) == "waits for 'publish'"
+    assert what_to_do(waiting, TERMINAL) == "nbdurable approve Payment/order-456"
+    answered = view_of(status="ready", **away)
+    assert status_of(answered) == "its code is not loaded"
+    assert what_to_do(answered) == "run its command again"
+
+
 def test_who_waits_for_an_answer_says_so_and_who_is_stuck_says_that_first():
     """An approval of a service is an awakeable; and an answer does not heal a mismatch."""
     asking = view_of(open_awakeables=("sign_1x",), status="suspended")

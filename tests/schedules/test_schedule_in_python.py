@@ -55,6 +55,14 @@ def scheduled(engine: Any, *words: Any, **more: Any) -> Any:
     return durable.schedule(*words, engine=engine, **more)
 
 
+def ended_of(schedule: Any) -> list[dict[str, str]]:
+    """Once there are any."""
+    until = time.monotonic() + 20
+    while not (ended := schedule.show()["ended"]):
+        assert time.monotonic() < until, "it does not end"
+    return ended
+
+
 def test_it_says_when_it_fires_next_and_is_changed_under_its_name(engine):
     nightly = scheduled(engine, "nightly", build, "0 7 * * *", "sales", tz="Europe/Berlin")
     assert nightly.next.hour == 7
@@ -71,12 +79,22 @@ def test_it_says_when_it_fires_next_and_is_changed_under_its_name(engine):
 def test_triggered_it_runs_with_its_input(engine):
     nightly = scheduled(engine, "nightly", build, "@yearly", "sales")
     run = nightly.trigger()
-    until = time.monotonic() + 20
-    while not (ended := nightly.show()["ended"]):
-        assert time.monotonic() < until, "it does not end"
-    assert ended == [{"id": run, "failure": ""}]
+    assert ended_of(nightly) == [{"id": run, "failure": ""}]
     (found,) = [view for view in engine.client.invocations() if view.service == "Report"]
     assert engine.client.attach(found.id) == "sales"
+
+
+def test_a_workflow_is_started_by_whoever_keeps_the_schedule_wherever_its_code_is(tmp_path):
+    """As by `nbdurable up`, beside the notebook that has defined it."""
+    with (
+        nbdurable.open_sync(tmp_path / "journal") as keeper,
+        nbdurable.open_sync(tmp_path / "journal", services=[flow]) as worker,
+    ):
+        assert (keeper.opened.is_owner, worker.opened.is_owner) == (True, False)
+        nightly = scheduled(keeper, "nightly", "Payment/pay", "@yearly", 7)
+        run = nightly.trigger()
+        assert ended_of(nightly) == [{"id": run, "failure": ""}]
+        assert keeper.client.workflow_attach("Payment", run) == 7
 
 
 def test_backfilled_it_runs_for_each_of_the_past_days(engine):

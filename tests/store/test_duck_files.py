@@ -423,6 +423,7 @@ def test_a_harmed_blob_harms_only_whoever_reads_it(folder: Path, harm: str):
     assert recover(store).state.invocations.keys() == {ONE, TWO}
     for read in (
         lambda: store.read_payload(1),
+        lambda: store.read_payloads([1, 2]),
         lambda: store.read_journals([ONE], 1, 9),
         lambda: store.read_rows(1, 9),
     ):

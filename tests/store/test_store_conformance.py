@@ -130,6 +130,7 @@ def test_absorbing_keeps_every_row_and_reads_join_both_sides_of_it(store: Store,
     assert store.read_payload(2) == b"1"
     assert store.read_payload(5) == b"r"
     assert store.read_payload(4) is None
+    assert store.read_payloads([5, 2, 4]) == {2: b"1", 5: b"r"}
 
 
 def test_large_payloads_and_odd_ones_are_read_back_like_any_other(store: Store, log: Log):
@@ -280,6 +281,7 @@ def test_a_purge_takes_all_facts_of_its_invocation_but_not_what_it_wrote(store: 
     assert state_of(store) == {("Cart", "ada", "n"): b"kept"}
     assert store.read_payload(2) == b"kept"
     assert store.read_payload(1) is None
+    assert store.read_payloads([1, 2]) == {2: b"kept"}
     store.append([log.epoch()])
     store.reopen()
     assert store.last_lsn() == 7

@@ -9,6 +9,14 @@
 -- Base only; a second attached database written here would be refused by DuckDB.
 begin transaction;
 
+-- name: absorb_upto
+-- What lies past it waits for the next transaction.
+set variable absorb_upto = {last_lsn};
+
+-- name: absorb_all
+-- Nothing is held back.
+reset variable absorb_upto;
+
 -- name: absorb_facts
 -- In lsn order, so that the zone maps of base find an lsn without an index. That is the order of
 -- hot, which DuckDB keeps (preserve_insertion_order); sorting blobs would need twice their memory.

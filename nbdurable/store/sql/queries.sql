@@ -48,6 +48,14 @@ select
     max(lsn) as last_lsn
 from hot.fact;
 
+-- name: count_other_copies
+-- What was absorbed is in both, and the same, unless it was purged from base.
+select count(*) as other_count
+from hot.fact as copy
+inner join base.fact as original
+    on copy.lsn = original.lsn
+where copy.crc != original.crc;
+
 -- name: base_bounds
 -- Nothing in base may lie past absorbed_lsn.
 select max(lsn) as last_lsn
@@ -203,6 +211,27 @@ where
 select value
 from base.state
 where lsn = $lsn;
+
+-- name: read_payloads
+-- The bytes of many facts at once; the range lets the zone maps skip the rest of the log.
+select
+    lsn,
+    payload
+from fact
+where
+    lsn between $first_lsn and $last_lsn
+    and lsn in (select unnest($lsns))
+    and payload is not null;
+
+-- name: read_state_payloads
+-- The same, of facts that were purged while an object's state still holds their bytes.
+select
+    lsn,
+    value
+from base.state
+where
+    lsn between $first_lsn and $last_lsn
+    and lsn in (select unnest($lsns));
 
 -- name: blob_names
 -- The files that are named, once everything is absorbed.

@@ -147,7 +147,8 @@ values (
 
 -- name: create_views
 -- Views of our own in-memory instance, never stored: the log as one table, and what in it changes
--- the state of an object key. Both see each fact once, whichever files hold it.
+-- the state of an object key. Both see each fact once, whichever files hold it. Whoever absorbs a
+-- part only sets `absorb_upto`, which nobody else has.
 create view pending as
 select
     lsn,
@@ -161,7 +162,9 @@ select
     payload,
     crc
 from hot.fact
-where lsn > (select absorbed_lsn from base.meta);
+where
+    lsn > (select absorbed_lsn from base.meta)
+    and lsn <= coalesce(cast(getvariable('absorb_upto') as bigint), 9223372036854775807);
 
 create view fact as
 select
