@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nbdurable.client.sync import SyncClient
     from nbdurable.deploy.endpoint import app
     from nbdurable.harness import HarnessEnvironment, create_test_harness, test_harness
-    from nbdurable.logging import RestateLoggingFilter, getLogger
+    from nbdurable.logging import JsonLogFormatter, RestateLoggingFilter, getLogger
     from nbdurable.sdk import (
         ArrowSerde,
         BytesSerde,
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from nbdurable.server.serving import Serving, serve
     from nbdurable.sharing.engine import SharedEngine, open_sync
     from nbdurable.sharing.engine import open as open
-    from nbdurable.wiring import DurableEngine, SyncDurableEngine
+    from nbdurable.wiring import DurableEngine, SyncDurableEngine, metrics
 
 __version__ = "0.1.0"
 
@@ -113,6 +113,7 @@ __all__ = [
     "JournalValueCodec",
     "JournalValueCodecProvider",
     "JournalVersionError",
+    "JsonLogFormatter",
     "JsonSerde",
     "LinkLostError",
     "MsgspecJsonSerde",
@@ -159,6 +160,7 @@ __all__ = [
     "gather",
     "getLogger",
     "is_internal_exception",
+    "metrics",
     "open_sync",
     "select",
     "serve",
@@ -174,6 +176,7 @@ _ROOMS = {
     "HarnessEnvironment": "nbdurable.harness",
     "RestateClient": "nbdurable.client.base",
     "RestateClientSendHandle": "nbdurable.client.base",
+    "JsonLogFormatter": "nbdurable.logging",
     "RestateLoggingFilter": "nbdurable.logging",
     "ServeOptions": "nbdurable.server.options",
     "Serving": "nbdurable.server.serving",
@@ -187,6 +190,7 @@ _ROOMS = {
     "create_client": "nbdurable.client.http",
     "create_test_harness": "nbdurable.harness",
     "getLogger": "nbdurable.logging",
+    "metrics": "nbdurable.wiring",
     "open": "nbdurable.sharing.engine",
     "open_sync": "nbdurable.sharing.engine",
     "serve": "nbdurable.server.serving",

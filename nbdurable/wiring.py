@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -30,13 +31,14 @@ from nbdurable.core.builtin import NOTEBOOK_SERVICE, SCHEDULE_SERVICE
 from nbdurable.core.proposals import LoadCode, Loaded, Proposal
 from nbdurable.engine.clock import WallClock
 from nbdurable.engine.loop import CLEANUP_INTERVAL_MS, Engine
-from nbdurable.engine.ports import Clock, Store
+from nbdurable.engine.ports import Clock, Observer, Store
 from nbdurable.errors import EngineClosedError, NbdurableError
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.manifest import manifest_of
 from nbdurable.invoker.options import cleanup_interval_ms, settings_of
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
+from nbdurable.observe.counts import Counts, Metrics, summed
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
 from nbdurable.sdk.definition import Definition, by_name
 from nbdurable.sdk.options import EngineOptions
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from nbdurable.store.lock import OwnerLock
 
 PICKLE_KEY_FILE = "pickle.key"
+# Those that are open in this process, by what they count.
+_counted: weakref.WeakSet[Counts] = weakref.WeakSet()
 _PROGRAM_CHARS_MAX = 200
 _SERVED_NOWHERE: dict[str, object] = {"ingress": None, "admin": None, "token_file": None}
 
@@ -57,6 +61,7 @@ def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     return Path(path or home()).absolute()
 
 
+<<<<<<< HEAD
 def this_person() -> str:
     """What whoever sits here is called: by the hub if there is one, else by the system."""
     named = os.environ.get("JUPYTERHUB_USER")
@@ -67,6 +72,14 @@ def this_person() -> str:
     except (OSError, KeyError):
         # A container may run under a number that has no name.
         return "somebody"
+=======
+def metrics() -> Metrics:
+    """What the engines that are open in this process have committed since they were opened.
+
+    Of a journal that another process owns, its owner counts.
+    """
+    return summed(list(_counted))
+>>>>>>> main
 
 
 def this_program() -> str:
@@ -178,6 +191,7 @@ class DurableEngine(OpenableEngine):
         self._telling = threading.Lock()
         self._told: list[dict[str, object]] = []
         self._client: LocalClient | None = None
+        self._counts = Counts()
 
     def __repr__(self) -> str:
         state = "closed" if self._engine is None else "open"
@@ -218,6 +232,7 @@ class DurableEngine(OpenableEngine):
         """
         store = self._store or self._duck_store()
         owner = f"pid {os.getpid()}: {this_program()}"
+        self._counts = Counts()
         engine = Engine(
             store,
             self._clock,
@@ -226,8 +241,10 @@ class DurableEngine(OpenableEngine):
             settings=self._settings,
             cleanup_interval_ms=self._cleanup_interval_ms,
             logs_failures=self._logs_failures,
+            observers=_observers(self._counts),
         )
         engine.start()
+        _counted.add(self._counts)
         link = self.link
         link.report_to(engine.post)
         engine.add_link(link).result()
@@ -344,6 +361,7 @@ class DurableEngine(OpenableEngine):
         if self._herald is not None:
             self._herald.close()
         self._engine = self._link = self._client = self._starter = self._herald = None
+        _counted.discard(self._counts)
         if starter is not None:
             starter.close()
         if link is not None:
@@ -387,6 +405,15 @@ class SyncDurableEngine:
         trace: TracebackType | None,
     ) -> None:
         self.opened.close()
+
+
+def _observers(counts: Counts) -> list[Observer]:
+    """Who hears of commits: our own counts, and OpenTelemetry where its API is installed."""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.trace") is None:
+        return [counts]
+    from nbdurable.observe.otel import Telemetry
+
+    return [counts, Telemetry(counts, __version__)]
 
 
 def report_to_nobody(_: Proposal) -> None:

@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbdurable import kernels
 from nbdurable.batch.tombstone import CheckpointDamagedError
+from nbdurable.kernels import connect, steps_in_use
 
 if TYPE_CHECKING:
     from nbdurable.batch.namespace_pickle import Refuse
@@ -97,7 +97,7 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
 
 def _refuse() -> Refuse | None:
     """What finds secrets in a variable, once a cell has asked for one."""
-    secrets = getattr(kernels.steps_in_use(), "secrets", None)
+    secrets = getattr(steps_in_use(), "secrets", None)
     return partial(secrets.refuse, what="it") if secrets else None
 
 
@@ -139,7 +139,7 @@ def _connect(namespace: dict[str, object], address: str, key: str) -> dict[str, 
 
         return KernelSteps(address, key, executions)
 
-    kernels.connect(make)
+    connect(make)
     # While the first cell runs, so that the first checkpoint has not to wait for it.
     threading.Thread(target=_import_what_saves, name="nbdurable imports", daemon=True).start()
     return {}

@@ -40,7 +40,9 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         if path is None or not path.parent.is_dir():
             super().save(**kwargs)
             return
-        text = nbformat.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
+        # Without looking whether it is valid: papermill does so at the end, and this is written
+        # for every cell.
+        text = nbformat.v4.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
         write_whole(path, text if self.secrets is None else self.secrets.hide(text))
         self.last_save_time = self.now()
 
@@ -69,10 +71,8 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         if meta.status != self.FAILED:
             meta.status = self.COMPLETED
         cell.metadata[KEY] = _of(record, restored=restored)
+        # Written with the next cell that begins, which is at once, or with the notebook's end.
         if not restored:
-            # A restored cell is written with the next one that begins: a long notebook would
-            # else be written once for each of them.
-            self.save()
             self._log_end(index)
         if self.pbar:
             self.pbar.update(1)

@@ -59,7 +59,14 @@ class Failures:
             outcome = f"is paused; correct the code and start again, or resume({invocation_id!r})"
         else:
             outcome = "has ended"
-        logger.warning("%s%s failed and %s:\n%s", inv.target, step, outcome, _shown(error))
+        logger.warning(
+            "%s%s failed and %s:\n%s",
+            inv.target,
+            step,
+            outcome,
+            _shown(error),
+            extra={"invocation_id": inv.id, "target": str(inv.target)},
+        )
 
 
 def _shown(error: ErrorReport) -> str:

@@ -59,7 +59,7 @@ from nbdurable.engine.feed import Feed
 from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error, payload_bytes
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.orders import give
-from nbdurable.engine.ports import Clock, History, Link, Store, Writer
+from nbdurable.engine.ports import Clock, History, Link, Observer, Store, Writer
 from nbdurable.engine.recovery import recover
 from nbdurable.engine.reopening import Reopening
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
@@ -101,8 +101,10 @@ class Engine:
         logs_failures: bool = True,
         make_writer: Callable[[Store, asyncio.AbstractEventLoop], Writer] = WriterThread,
         look_again_s: float = LOOK_AGAIN_S,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._store = store
+        self._observers = observers
         self._clock = clock
         self._owner = owner
         self._version = version
@@ -286,6 +288,8 @@ class Engine:
             self._writer.close()
             # After the last commit: whoever still asks gets an answer, not silence.
             self._die(EngineClosedError("the engine is closed; open the journal again"))
+            for observer in self._observers:
+                observer.close()
             self._store.close()
 
     @property
@@ -397,11 +401,13 @@ class Engine:
             # Of anything else that fails there, deciding it again would fail again, for ever.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
+        began_s = self.loop.time()
         try:
             await self._commit(rows)
         except Exception as error:  # noqa: BLE001 - border: any failure leaves it unknown.
             await self._recover_from(error, letters, decisions, records[-1].lsn)
             return
+        commit_s = self.loop.time() - began_s
         self._reopening.succeeded()
         if self._services_changed:
             # Before it is answered, so that whoever was told of a service finds it.
@@ -414,6 +420,15 @@ class Engine:
         self.feed.publish(records)
         if self._failures is not None:
             self._failures.say(records, self.machine.state)
+        if records:
+            self._tell_observers(records, commit_s)
+
+    def _tell_observers(self, records: list[Record], commit_s: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.heard(records, self.machine.state, commit_s)
+            except Exception:  # border: an observer's fault is not the engine's.
+                logger.exception("an observer failed")
 
     def _decide(self, proposal: Proposal, now_ms: int) -> Decision:
         if isinstance(proposal, OpenLink | LoadCode) and proposal.link not in self._links:

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
-from nbdurable.core.records import Row
+from nbdurable.core.records import Record, Row
+from nbdurable.core.state import EngineState
 
 
 class StateRow(NamedTuple):
@@ -212,3 +213,13 @@ class Link(Protocol):
 
     def stop_all(self, why: str) -> None:
         """The epoch is over: no attempt may propose anything any more."""
+
+
+class Observer(Protocol):
+    """Told what was committed, once it was acted upon. By the engine thread; must not block."""
+
+    def heard(self, records: Sequence[Record], state: EngineState, commit_s: float) -> None:
+        """Never without records. What it raises is logged, and is nobody else's harm."""
+
+    def close(self) -> None:
+        """Nothing more is heard."""

@@ -95,7 +95,7 @@ class Invoked(Context):
         self.wire = wire
         self.extension_data: dict[str, Any] = {}
         self._calls = Calls(self)
-        self._random = Random(attempt.start.seed)  # noqa: S311 - repeatable is the point.
+        self._seeded: Random | None = None
 
     # -- the invocation itself ----------------------------------------------------------------
 
@@ -128,6 +128,12 @@ class Invoked(Context):
     def is_blocking(self) -> bool:
         """Whether this is the thread of a `def` handler, which waits by blocking."""
         return on_own_thread(self.attempt)
+
+    @property
+    def _random(self) -> Random:
+        if self._seeded is None:
+            self._seeded = Random(self.attempt.start.seed)  # noqa: S311 - repeatable is the point.
+        return self._seeded
 
     def random(self) -> Random:
         check_use(self.attempt)

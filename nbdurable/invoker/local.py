@@ -23,7 +23,7 @@ from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
-from nbdurable.invoker.context import context_of
+from nbdurable.invoker.context import Invoked, context_of
 from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepThreads
@@ -31,7 +31,7 @@ from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.context import current_context_var, executing_step_var
 from nbdurable.sdk.definition import Definition
-from nbdurable.sdk.extensions import closing_extension_data
+from nbdurable.sdk.extensions import close_extension_data
 from nbdurable.sdk.handler import Handler, run_handler
 
 logger = logging.getLogger("nbdurable")
@@ -240,13 +240,23 @@ async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSour
     # The context may be that of a step which has sent this invocation off.
     executing_step_var.set(None)
     output_var.set(attempt.writer)
+    if not handler.context_managers:
+        return await _run(handler, attempt, ctx, wire)
     async with AsyncExitStack() as stack:
-        for manager in handler.context_managers or ():
+        for manager in handler.context_managers:
             await stack.enter_async_context(manager())
-        await stack.enter_async_context(closing_extension_data(ctx.extension_data))
+        return await _run(handler, attempt, ctx, wire)
+    raise RuntimeError("a context manager swallowed what the handler raised; let it pass")
+
+
+async def _run(handler: Handler[Any, Any], attempt: Attempt, ctx: Invoked, wire: Wire) -> Written:
+    try:
         argument = await _argument(wire, attempt.start.argument)
         out = await run_handler(handler, ctx, argument, attempt.run_on_thread, wire.parse)
         return wire.write(handler.handler_io.output_serde, out, "result")
+    finally:
+        if ctx.extension_data:
+            await close_extension_data(ctx.extension_data)
 
 
 async def _argument(wire: Wire, payload: bytes) -> bytes:

@@ -33,6 +33,10 @@ class WireSource:
     async def get(self) -> Wire:
         """Raises whatever the provider raises; then the next one asks it again."""
         while True:
+            if self._made is not None and self._made.done():
+                wire = self._made.result()
+                if wire is not None:
+                    return wire
             mine: Future[Wire | None] = Future()
             with self._lock:
                 made = self._made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -87,28 +87,24 @@ def clear_extension_data(ctx: Context, key: str) -> None:
     _data_of(ctx).pop(key, None)
 
 
-@asynccontextmanager
-async def closing_extension_data(data: dict[str, Any]) -> AsyncIterator[None]:
-    """Close what is kept when the attempt is over, whatever its outcome."""
+async def close_extension_data(data: dict[str, Any]) -> None:
+    """At the end of an attempt, whatever its outcome."""
     import inspect
     import logging
 
-    try:
-        yield
-    finally:
-        for key, value in data.items():
-            close = getattr(value, "__close__", None)
-            if not callable(close):
-                continue
-            try:
-                closed = close()
-                if inspect.isawaitable(closed):
-                    await closed
-            except Exception:  # border: a library's own; the handler's outcome stands.
-                logging.getLogger("nbdurable").warning(
-                    "extension data %r could not be closed", key, exc_info=True
-                )
-        data.clear()
+    for key, value in data.items():
+        close = getattr(value, "__close__", None)
+        if not callable(close):
+            continue
+        try:
+            closed = close()
+            if inspect.isawaitable(closed):
+                await closed
+        except Exception:  # border: a library's own; the handler's outcome stands.
+            logging.getLogger("nbdurable").warning(
+                "extension data %r could not be closed", key, exc_info=True
+            )
+    data.clear()
 
 
 def _data_of(ctx: Context) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class DefaultSerde(_CanonicalJsonSerde[I]):
     def __init__(self, type_hint: Optional[type[I]] = None) -> None:
         super().__init__()
         self.type_hint = type_hint
+        self._hint = type_hint if canonical_json.mentions_model(type_hint) else None
 
     def with_maybe_type(self, type_hint: type[I] | None = None) -> DefaultSerde[I]:
         """Return another serde for this hint; this one does not change."""
@@ -102,8 +103,7 @@ class DefaultSerde(_CanonicalJsonSerde[I]):
 
     def deserialize(self, buf: bytes) -> Optional[I]:
         """Return a value of the hinted type, or plain JSON."""
-        hint = self.type_hint if canonical_json.mentions_model(self.type_hint) else None
-        return typing.cast("Optional[I]", canonical_json.read(buf, hint))
+        return typing.cast("Optional[I]", canonical_json.read(buf, self._hint))
 
 
 class PydanticJsonSerde(_CanonicalJsonSerde[I]):

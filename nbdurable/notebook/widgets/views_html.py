@@ -30,20 +30,21 @@ from nbdurable.client.views import EntryView, InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 _COLOURS: Final[dict[Tone, str]] = {
-    "ok": "var(--jp-success-color0, #2e8540)",
-    "bad": "var(--jp-error-color1, #d32f2f)",
-    "busy": "var(--jp-brand-color1, #1976d2)",
-    "waits": "var(--jp-warn-color0, #b26a00)",
-    "quiet": "var(--jp-ui-font-color2, #757575)",
+    "ok": "var(--jp-success-color0, var(--vscode-charts-green, #2e8540))",
+    "bad": "var(--jp-error-color1, var(--vscode-errorForeground, #d32f2f))",
+    "busy": "var(--jp-brand-color1, var(--vscode-textLink-foreground, #1976d2))",
+    "waits": "var(--jp-warn-color0, var(--vscode-charts-orange, #b26a00))",
+    "quiet": "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #757575))",
 }
 _FONT: Final = (
-    "font-family: var(--jp-ui-font-family, system-ui, sans-serif);"
-    " font-size: var(--jp-ui-font-size1, 13px); color: var(--jp-ui-font-color1, inherit)"
+    "font-family: var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));"
+    " font-size: var(--jp-ui-font-size1, 13px);"
+    " color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit))"
 )
 _MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: none; padding: 0"
 # Front ends stripe tables; a journal is no table of numbers.
 _ROW: Final = "background: none"
-_MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
+_MUTED: Final = f"color: {_COLOURS['quiet']}"
 _CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 # As high as the live one: what follows in the notebook is to be found.
 _SCROLLS: Final = "max-height: 24em; overflow: auto"

@@ -1,0 +1,1 @@
+"""What an engine has committed, counted, and told to OpenTelemetry where that is installed."""
