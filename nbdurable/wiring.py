@@ -61,7 +61,6 @@ def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     return Path(path or home()).absolute()
 
 
-<<<<<<< HEAD
 def this_person() -> str:
     """What whoever sits here is called: by the hub if there is one, else by the system."""
     named = os.environ.get("JUPYTERHUB_USER")
@@ -72,14 +71,14 @@ def this_person() -> str:
     except (OSError, KeyError):
         # A container may run under a number that has no name.
         return "somebody"
-=======
+
+
 def metrics() -> Metrics:
     """What the engines that are open in this process have committed since they were opened.
 
     Of a journal that another process owns, its owner counts.
     """
     return summed(list(_counted))
->>>>>>> main
 
 
 def this_program() -> str:
