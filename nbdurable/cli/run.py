@@ -35,7 +35,8 @@ class _WithPapermillFlags(click.Command):
 @click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
 @click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
-@click.option("--sent", is_flag=True, hidden=True, help="It was sent, with parameters on stdin.")
+@click.option("--given", is_flag=True, hidden=True, help="Parameters come as JSON, on stdin.")
+@click.option("--sent", is_flag=True, hidden=True, help="It was sent, and is no run after another.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -47,6 +48,7 @@ def run(
     until_cell: str | None,
     only_cell: str | None,
     no_check: bool,
+    given: bool,
     sent: bool,
     **flags: object,
 ) -> None:
@@ -59,10 +61,11 @@ def run(
 
     if "-" in (notebook, output):
         raise click.UsageError("a run has to be found again: give files, not pipes")
-    if sent:
+    flags = {**flags, "is_sent": sent}
+    if given:
         # As they were sent: what is written for YAML may be read as something else.
         parameters = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Any])
-        flags = {**flags, "parameters_raw": tuple(parameters.items()), "is_sent": True}
+        flags = {**flags, "parameters_raw": tuple(parameters.items())}
     output = output or command.default_output(notebook)
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))

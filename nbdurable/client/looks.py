@@ -14,6 +14,8 @@ from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
     AllInvocations,
     AllServices,
+    Called,
+    CallsOf,
     EntryText,
     InvocationAndJournal,
     JournalChanges,
@@ -97,6 +99,10 @@ class Looks(Asking):
         A step that failed, did not end, or whose bytes are lost, has None.
         """
         return await self._ask(KeyedSteps(invocation_id=InvocationId(invocation_id)))
+
+    async def calls_of(self, service: str) -> list[Called]:
+        """All invocations of a service that are known, oldest first, and what each was sent."""
+        return await self._ask(CallsOf(service=service))
 
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""

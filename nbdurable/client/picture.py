@@ -66,6 +66,7 @@ class Row(TypedDict):
     child: str
     is_cut: bool
     by: str
+    tries: int
 
 
 class Ask(TypedDict):
@@ -277,7 +278,8 @@ def when(row: Row) -> str:
     if row["due_at_ms"] is not None:
         return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
     if row["ms"] is not None and row["status"] == "done":
-        return duration(row["ms"]) if row["ms"] else ""
+        tries = f"{row['tries']} tries" if row["tries"] > 1 else ""
+        return ", ".join(filter(None, (duration(row["ms"]) if row["ms"] else "", tries)))
     return row["status"]
 
 
@@ -330,6 +332,7 @@ def row_of(view: InvocationView, entry: EntryView) -> Row:
         output=entry.output,
         child=entry.child or "",
         by=_by(entry),
+        tries=entry.failure_count + 1,
         is_cut=len(entry.value or "") > VALUE_CHARS_MAX,
     )
 

@@ -28,7 +28,7 @@ from nbdurable.core.state import EngineState, Invocation, ServiceState, Status
 from nbdurable.core.values import ErrorReport, Failure, ObjectId, Success, Target
 from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
-from nbdurable.errors import InvocationNotFoundError
+from nbdurable.errors import InvocationNotFoundError, JournalDamagedError
 
 T = TypeVar("T")
 
@@ -260,6 +260,28 @@ class KeyedSteps(Question[list[tuple[str, bytes | None]]], frozen=True, kw_only=
         return list(steps.values())
 
 
+class Called(NamedTuple):
+    """An invocation and what it was sent; None where its journal is purged, or that is lost."""
+
+    view: InvocationView
+    argument: bytes | None
+
+
+class CallsOf(Question[list[Called]], frozen=True, kw_only=True):
+    """All that are known of one service, oldest first, each with what it was sent."""
+
+    answered = list[Called]
+    service: str
+
+    def answer(self, engine: Engine) -> list[Called]:
+        state = engine.machine.state
+        found = [inv for inv in _known(state) if inv.target.service == self.service]
+        return [
+            Called(invocation_view(state, inv), _argument(engine, inv))
+            for inv in sorted(found, key=_first_lsn)
+        ]
+
+
 class LastError(Question[ErrorReport | None], frozen=True, kw_only=True):
     """Why the last attempt failed, with its stack; None if none did, or since a restart."""
 
@@ -361,6 +383,7 @@ AnyQuestion = (
     | JournalChanges
     | EntryText
     | KeyedSteps
+    | CallsOf
     | LastError
     | OutcomeSoFar
     | RestartOf
@@ -405,6 +428,16 @@ def _is_named(target: Target, text: str) -> bool:
     if not text.startswith(target.service):
         return False
     return text in (str(target), target.path, str(target.object), f"{target.service}/{target.key}")
+
+
+def _argument(engine: Engine, inv: Invocation | Completed) -> bytes | None:
+    if isinstance(inv, Completed) and inv.journal_purged:
+        return None
+    try:
+        # What it was sent was stored with the first of its facts.
+        return engine.vault.payload(inv.first_lsn)
+    except JournalDamagedError:
+        return None
 
 
 def not_found(invocation_id: str) -> InvocationNotFoundError:

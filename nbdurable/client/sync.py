@@ -44,6 +44,7 @@ class SyncClient(SyncRestateClient):
     journal = waited(EngineClient.journal)
     entry_text = waited(EngineClient.entry_text)
     keyed_steps = waited(EngineClient.keyed_steps)
+    calls_of = waited(EngineClient.calls_of)
     last_error = waited(EngineClient.last_error)
     services = waited(EngineClient.services)
     query = waited(EngineClient.query)

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -19,23 +21,16 @@ _TAIL_BYTES: Final = 8_000
 
 
 def start(journal: Path, key: str, request: RunRequest, lock: int) -> subprocess.Popen[bytes]:
-    """Start it in the project's folder; it writes its log beside its lock, which it inherits.
+    """Start it apart; it writes its log beside its lock, which it inherits.
 
     It outlives whoever starts it, and finds the journal's owner by itself, or becomes it.
     """
-    project = journal.parent
-    output = output_of(request, key)
-    (project / output).parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "NBDURABLE_HOME": str(journal)}
-    with log_of(journal, key).open("wb") as log, tempfile.TemporaryFile() as said:
-        # Not among the arguments, which everybody on this machine can read.
-        said.write(msgspec.json.encode(request.parameters))
-        said.seek(0)
+    with log_of(journal, key).open("wb") as log, _given(request) as given:
         return subprocess.Popen(  # noqa: S603 - our own program, and no shell.
-            command(key, request),
-            cwd=project,
-            env=environment,
-            stdin=said,
+            command(key, request, is_sent=True),
+            cwd=_ready(journal, key, request),
+            env=_environment(journal),
+            stdin=given,
             stdout=log,
             stderr=log,
             pass_fds=(lock,),
@@ -43,13 +38,58 @@ def start(journal: Path, key: str, request: RunRequest, lock: int) -> subprocess
         )
 
 
-def command(key: str, request: RunRequest) -> list[str]:
-    kernel = [f"--kernel={request.kernel}"] if request.kernel else []
-    return [
-        *(sys.executable, "-m", "nbdurable", "run", "--sent", f"--run-id={key}", *kernel),
-        *("--no-progress-bar", f"--cwd={request.folder}"),
-        *("--", request.notebook, output_of(request, key)),
-    ]
+def run_here(
+    journal: Path, key: str, request: RunRequest, *, is_sent: bool, from_cell: str | None
+) -> int:
+    """Run it before the eyes of whoever asks for it, and return its exit code."""
+    with _given(request) as given:
+        return subprocess.run(  # noqa: S603 - our own program, and no shell.
+            command(key, request, is_sent=is_sent, from_cell=from_cell, shows_progress=True),
+            cwd=_ready(journal, key, request),
+            env=_environment(journal),
+            stdin=given,
+            check=False,
+        ).returncode
+
+
+def command(
+    key: str,
+    request: RunRequest,
+    *,
+    is_sent: bool,
+    from_cell: str | None = None,
+    shows_progress: bool = False,
+) -> list[str]:
+    words = ["--given", f"--run-id={key}", f"--cwd={request.folder}"]
+    if is_sent:
+        words.append("--sent")
+    if request.kernel:
+        words.append(f"--kernel={request.kernel}")
+    if from_cell is not None:
+        words.append(f"--from={from_cell}")
+    words.append("--progress-bar" if shows_progress else "--no-progress-bar")
+    paths = [request.notebook, output_of(request, key)]
+    return [sys.executable, "-m", "nbdurable", "run", *words, "--", *paths]
+
+
+@contextmanager
+def _given(request: RunRequest) -> Iterator[IO[bytes]]:
+    """Parameters, not among the arguments, which everybody on this machine can read."""
+    with tempfile.TemporaryFile() as given:
+        given.write(msgspec.json.encode(request.parameters))
+        given.seek(0)
+        yield given
+
+
+def _ready(journal: Path, key: str, request: RunRequest) -> Path:
+    """The folder that paths count from, once there is one for the output."""
+    project = journal.parent
+    (project / output_of(request, key)).parent.mkdir(parents=True, exist_ok=True)
+    return project
+
+
+def _environment(journal: Path) -> dict[str, str]:
+    return {**os.environ, "NBDURABLE_HOME": str(journal)}
 
 
 def log_of(journal: Path, key: str) -> Path:

@@ -25,6 +25,9 @@ DIGEST: Final = "nbdurable.batch/1"
 # Of a run that is never tried again by itself: what failed in a cell fails there again.
 ONE_ATTEMPT: Final = InvocationRetryPolicy(max_attempts=1)
 
+# In the path of an output.
+KEY_HERE: Final = "{key}"
+
 _SUFFIX: Final = ".ipynb"
 # A file's name has 255 bytes at most; what is added to it has to fit as well.
 _NAME_BYTES_MAX: Final = 200
@@ -35,7 +38,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         notebook: Its path within the project.
-        output: Where it goes; empty is `report-runs/KEY.ipynb`, beside the notebook.
+        output: Where it goes, with the run's key for `{key}`; empty is `report-runs/KEY.ipynb`,
+            beside the notebook.
         kernel: Its name; empty takes the notebook's.
         sweep: The name of those that were sent together.
         max_parallel: Of these so many at a time; none is as many as there may be at all.
@@ -151,7 +155,7 @@ def placed(path: str, project: Path) -> str:
 def output_of(request: RunRequest, key: str) -> str:
     """Where its output goes; another place for each run."""
     if request.output:
-        return request.output
+        return request.output.replace(KEY_HERE, file_name(key))
     notebook = PurePosixPath(request.notebook)
     folder = notebook.with_name(f"{notebook.stem}-runs")
     return str(folder / f"{file_name(key)}{_SUFFIX}")

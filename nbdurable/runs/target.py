@@ -7,22 +7,28 @@ Inside of one it is called through its ctx, and so journaled with the caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
-from nbdurable.errors import DefinitionError, InvocationNotReadyError
+from nbdurable.errors import ContextMisuseError, DefinitionError, InvocationNotReadyError
+from nbdurable.runs.overview import frame_of, runs_of
 from nbdurable.runs.request import HANDLER, RunRequest, output_of, within
 from nbdurable.runs.sending import offer_notebooks, send
+from nbdurable.runs.sweeps import of_days, of_values, send_all
 from nbdurable.runs.voice import saying
 from nbdurable.sdk.context import current_context
 from nbdurable.sdk.future import RestateDurableCallFuture, SendHandle
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # How ctx calls name the handler.
 RUN: Final = saying(None).handlers[HANDLER].fn
@@ -98,6 +104,7 @@ class NotebookTarget:
         submitted: Submits,
     ) -> None:
         self.request = within(request, project)
+        self._project = project
         self._client = client
         self._submitted = submitted
 
@@ -107,7 +114,7 @@ class NotebookTarget:
         return "workflow", NOTEBOOK_SERVICE, None, HANDLER
 
     def __repr__(self) -> str:
-        return f"<notebook {self.request.notebook}: run, send>"
+        return f"<notebook {self.request.notebook}: run, send, sweep, backfill, runs>"
 
     def offer(self) -> None:
         """Let its runs be sent, by handlers too."""
@@ -146,6 +153,88 @@ class NotebookTarget:
             return self._submit(key, request, delay)
         handle: SendHandle = ctx.workflow_send(RUN, key, msgspec.to_builtins(request), delay)
         return handle
+
+    def sweep(
+        self,
+        values: Mapping[str, Sequence[Any]],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
+        max_parallel: int | None = None,
+    ) -> list[Any]:
+        """Submit a run for every combination of values, and return their handles.
+
+        ```python
+        report.sweep({"rate": [0.1, 0.01], "depth": [2, 4]}, max_parallel=2)
+        report.runs()
+        ```
+
+        What was submitted before is not run again.
+
+        Args:
+            values: Of each parameter, what it is in one run and the other.
+            parameters: What all have in common.
+            name: Of these together; by default that of the notebook.
+            max_parallel: So many of them at a time; None is as many as there may be at all.
+        """
+        name = name or Path(self.request.notebook).stem
+        return self._submit_all(of_values(name, values), parameters, name, max_parallel)
+
+    def backfill(
+        self,
+        days: int,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        parameter: str = "day",
+        tz: str = "UTC",
+        name: str = "",
+        max_parallel: int | None = None,
+    ) -> list[Any]:
+        """Submit a run for each of so many past days, the last of them yesterday.
+
+        Args:
+            days: How many.
+            parameters: What all have in common.
+            parameter: Which parameter is the day, as `2026-11-22`.
+            tz: Whose days they are.
+            name: As in `sweep`.
+            max_parallel: As in `sweep`.
+        """
+        client = self._client()
+        today = datetime.fromtimestamp(client.now_ms() / 1000, ZoneInfo(tz)).date()
+        name = name or Path(self.request.notebook).stem
+        runs = of_days(name, parameter, days, today)
+        return self._submit_all(runs, parameters, name, max_parallel)
+
+    def runs(self, *, sweep: str | None = None) -> pd.DataFrame:
+        """All runs of this notebook that are known, as one table.
+
+        Needs pandas.
+
+        Shape: index the run's key; status, began, ended, took, output and failure; a column for
+        each parameter, and for each value of a dict that ends a cell tagged `results`.
+        """
+        client = self._client()
+        found = client.wait(runs_of(client, notebook=self.request.notebook, sweep=sweep))
+        return frame_of(found, self._project, client.now_ms())
+
+    def _submit_all(
+        self,
+        runs: Mapping[str, Mapping[str, Any]],
+        parameters: Mapping[str, Any] | None,
+        sweep: str,
+        max_parallel: int | None,
+    ) -> list[Any]:
+        if current_context() is not None:
+            raise ContextMisuseError(
+                "many runs are submitted outside of handlers; in one, await durable.map(…, run)"
+            )
+        client = self._client()
+        request = self.asked(parameters)
+        for given in runs.values():
+            self.asked(given)
+        sending = send_all(client, request, runs, sweep, max_parallel)
+        return [self._submitted(sent, key, request) for key, sent in client.wait(sending)]
 
     def _submit(self, key: str, request: RunRequest, delay: timedelta | None) -> Any:  # noqa: ANN401 - the same.
         client = self._client()

@@ -40,7 +40,7 @@ def fires_after(when: str, tz: str, anchor_ms: int, after_ms: int) -> Iterator[i
     interval_ms = _interval_ms(when)
     if interval_ms is not None:
         return _multiples(interval_ms, anchor_ms, after_ms)
-    return _cron(when, _zone(tz), after_ms)
+    return _cron(when, zone(tz), after_ms)
 
 
 def check(when: str, tz: str) -> None:
@@ -80,7 +80,8 @@ def _cron(when: str, zone: ZoneInfo, after_ms: int) -> Iterator[int]:
     return (round(at.timestamp() * 1000) for at in times)
 
 
-def _zone(tz: str) -> ZoneInfo:
+def zone(tz: str) -> ZoneInfo:
+    """Raises DefinitionError for what is none."""
     try:
         return ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, OSError):

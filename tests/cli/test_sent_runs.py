@@ -16,6 +16,7 @@ from support.notebooks import mark, marks, write
 
 from nbdurable.batch.workflow import DIGEST, Desk, workflow_of
 from nbdurable.invoker.manifest import manifest_of
+from nbdurable.runs import lock
 from nbdurable.runs.request import manifest_of_notebooks
 from nbdurable.runs.voice import saying
 
@@ -103,6 +104,21 @@ def test_the_run_survives_the_death_of_its_owner(folder, up, start_up):
     (folder / "go").touch()
     until_status("k", "completed")
     assert marks(folder) == ["a", "c"]
+
+
+def test_an_approval_is_answered_when_no_process_of_the_run_is_alive(folder, up):
+    """The kernel ends at the question, and whoever has the journal starts another at the answer."""
+    ask_first = "from nbdurable import durable\nyes = await durable.approval('publish')"
+    write(folder, mark("a"), ask_first, mark("c"), "yes")
+    send(up, "k", {"notebook": "report.ipynb"})
+    until_status("k", "suspended")
+    held = until(lambda: lock.take(folder / ".nbdurable", "k"), "its process does not end")
+    lock.let_go(held)
+    assert nbdurable("approve", "Notebook/k", "publish").exit_code == 0
+    until_status("k", "completed")
+    assert marks(folder) == ["a", "c"]
+    out = nbformat.read(folder / "report-runs" / "k.ipynb", as_version=4)
+    assert out.cells[-1].outputs[0].data["text/plain"] == "True"
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,16 @@ def test_a_wrong_parameter_is_the_runs_own_failure(folder):
         with pytest.raises(TerminalError, match="did you mean 'day'"):
             run.result()
     assert marks(folder) == []
+
+
+def test_a_sweep_is_one_table_of_parameters_and_results(folder):
+    write(folder, ("rate = 0.0", "parameters"), ("{'twice': 2 * rate}", "results"))
+    with nbdurable.open_sync() as engine:
+        fit = durable.notebook("report.ipynb", engine=engine)
+        for run in fit.sweep({"rate": [0.5, 1.5]}, max_parallel=2):
+            run.result()
+        table = fit.runs(sweep="report")
+        assert list(table.index) == ["report(rate=0.5)", "report(rate=1.5)"]
+        assert list(table.twice) == [1.0, 3.0]
+        assert [run.key for run in fit.sweep({"rate": [0.5]})] == ["report(rate=0.5)"]
+        assert len(fit.runs()) == 2

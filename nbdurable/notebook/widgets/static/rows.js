@@ -47,7 +47,10 @@ function when(row, now) {
     return `${row.status}, ${verb} ${countdown(row.due_at_ms - now)}`;
   }
   if (row.status === "running") return `running, ${duration(now - row.since_ms)}`;
-  if (row.status === "done") return row.ms > 0 ? duration(row.ms) : "";
+  if (row.status === "done") {
+    const took = row.ms > 0 ? duration(row.ms) : "";
+    return row.tries > 1 ? `${took}, ${row.tries} tries` : took;
+  }
   return row.status;
 }
 

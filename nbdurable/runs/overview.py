@@ -1,0 +1,188 @@
+"""Notebook runs to look at: what each was asked for, how it stands, and what it came to.
+
+As one table of many runs, and as a picture of when each ran.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from nbdurable.client.engine import EngineClient
+from nbdurable.client.views import InvocationView
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
+from nbdurable.errors import DefinitionError, InvocationNotFoundError
+from nbdurable.runs.request import RunRequest, output_of, read_begun, read_request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The tag of cells whose last value is what the run has found.
+RESULTS_TAG: Final = "results"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run. `request`: None where nobody knows any more. `is_sent`: not begun by papermill."""
+
+    view: InvocationView
+    request: RunRequest | None
+    output: str
+    is_sent: bool
+
+    @property
+    def key(self) -> str:
+        return self.view.key or ""
+
+    @property
+    def notebook(self) -> str:
+        return "" if self.request is None else self.request.notebook
+
+    @property
+    def status(self) -> str:
+        """`succeeded` and `failed` of what is over, else Restate's word; `queued` without one."""
+        if self.view.is_done:
+            return "succeeded" if self.view.succeeded else "failed"
+        return "queued" if self.view.status == "ready" else self.view.status
+
+    def took(self, now_ms: int) -> timedelta:
+        """From when it was sent until it ended, or until now."""
+        end_ms = self.view.completed_at_ms or now_ms
+        return timedelta(milliseconds=end_ms - self.view.created_at_ms)
+
+
+async def runs_of(
+    client: EngineClient, *, notebook: str | None = None, sweep: str | None = None
+) -> list[Run]:
+    """All that are known, oldest first; of a notebook or a sweep, if one is named."""
+    known = [_run(*called) for called in await client.calls_of(NOTEBOOK_SERVICE)]
+    return [
+        run
+        for run in known
+        if (notebook is None or run.notebook == notebook)
+        and (sweep is None or (run.request is not None and run.request.sweep == sweep))
+    ]
+
+
+async def run_of(client: EngineClient, key: str) -> Run:
+    """Raises InvocationNotFoundError when none has this key."""
+    for run in await runs_of(client):
+        if key in (run.key, run.view.id, f"{NOTEBOOK_SERVICE}/{run.key}"):
+            return run
+    raise InvocationNotFoundError(
+        f"there is no notebook run '{key}'; `nbdurable runs ls` shows those there are"
+    )
+
+
+def frame_of(runs: Iterable[Run], project: Path, now_ms: int) -> pd.DataFrame:
+    """One row per run.
+
+    Needs pandas.
+
+    Shape: index the run's key; notebook, status, failure and output are text; began and ended are
+    UTC; took is a timedelta; each parameter is a column, and so is each value of a dict that ends a
+    cell tagged `results`, read from the output. What is neither a literal nor JSON is text.
+    """
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        ended_at_ms = run.view.completed_at_ms
+        row = {
+            "key": run.key,
+            "notebook": run.notebook,
+            "status": run.status,
+            "began": _time(run.view.created_at_ms),
+            "ended": None if ended_at_ms is None else _time(ended_at_ms),
+            "took": run.took(now_ms),
+            "output": run.output,
+            "failure": run.view.failure or "",
+        }
+        parameters = {} if run.request is None else run.request.parameters
+        rows.append({**row, **parameters, **results_of(project / run.output)})
+    return pd.DataFrame(rows or None, columns=None if rows else ["key"]).set_index("key")
+
+
+def results_of(output: Path) -> dict[str, Any]:
+    """What the cells tagged `results` of an output notebook came to, by name."""
+    found: dict[str, Any] = {}
+    with suppress(OSError, ValueError, KeyError, AttributeError):
+        # A run that has not got that far has none, and an output may have been moved away.
+        for cell in json.loads(output.read_text(encoding="utf-8"))["cells"]:
+            if RESULTS_TAG not in cell["metadata"].get("tags", []):
+                continue
+            for shown in cell["outputs"]:
+                if shown["output_type"] == "execute_result":
+                    found |= _named(shown["data"])
+    return found
+
+
+def _named(data: dict[str, Any]) -> dict[str, Any]:
+    value = data.get("application/json")
+    if value is None:
+        text = "".join(data["text/plain"])
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+    return value if isinstance(value, dict) else {RESULTS_TAG: value}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """When a run was there, as parts of the whole time that is drawn."""
+
+    run: Run
+    begins: float
+    ends: float
+
+
+def bars_of(runs: Sequence[Run], now_ms: int) -> list[Bar]:
+    """Where each run lies between the first beginning and the last end, from 0 to 1."""
+    if not runs:
+        return []
+    spans = [(run.view.created_at_ms, run.view.completed_at_ms or now_ms) for run in runs]
+    first = min(begin for begin, _ in spans)
+    whole = max(max(end for _, end in spans) - first, 1)
+    return [
+        Bar(run, (begin - first) / whole, (end - first) / whole)
+        for run, (begin, end) in zip(runs, spans, strict=True)
+    ]
+
+
+def _run(view: InvocationView, argument: bytes | None) -> Run:
+    request: RunRequest | None = None
+    is_sent = False
+    with suppress(DefinitionError):
+        if argument is not None:
+            request = read_request(argument)
+            is_sent = request is not None
+            if request is None:
+                return _begun(view, argument)
+    output = "" if request is None else output_of(request, view.key or "")
+    return Run(view=view, request=request, output=output, is_sent=is_sent)
+
+
+def _begun(view: InvocationView, argument: bytes) -> Run:
+    """One that papermill has begun: what it says of itself is in the notebook's metadata."""
+    request: RunRequest | None = read_begun(argument)
+    if request is None:
+        said = msgspec.json.decode(argument)
+        request = RunRequest(
+            notebook=str(said.get("input_path") or ""),
+            output=str(said.get("output_path") or ""),
+            parameters=dict(said.get("parameters") or {}),
+        )
+    return Run(view=view, request=request, output=request.output, is_sent=False)
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -1,0 +1,84 @@
+"""`nbdurable runs`, `sweep` and `backfill`: many runs, looked at and gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Up, nbdurable
+from support.notebooks import mark, marks, write
+
+PARAMETERS = ("day = 'none'; rate = 0.0", "parameters")
+
+
+def said(*words: str) -> Any:
+    found = nbdurable(*words, "--json")
+    assert found.exit_code == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.fixture
+def up(folder: Path, start_up: Callable[..., Up]) -> Up:
+    return start_up()
+
+
+def test_a_sweep_runs_every_combination_and_is_listed_and_drawn(folder, up):
+    write(folder, PARAMETERS, mark("ran"), ("{'twice': 2 * rate}", "results"))
+    values = ("-v", "rate", "0.5,1.2", "--max-parallel", "1")
+    assert said("sweep", "report.ipynb", *values, "--wait") == {
+        "report(rate=0.5)": "succeeded",
+        "report(rate=1.2)": "succeeded",
+    }
+    assert said("sweep", "report.ipynb", *values) == ["report(rate=0.5)", "report(rate=1.2)"]
+    assert marks(folder) == ["ran", "ran"], "what was sent before is not sent again"
+    listed = said("runs", "ls", "--sweep", "report")
+    assert [run["parameters"]["rate"] for run in listed] == [1.2, 0.5], "the newest first"
+    table = nbdurable("runs", "ls").stdout
+    assert "report-runs/report(rate=1.2).ipynb" in table
+    drawn = nbdurable("runs", "gantt").stdout.splitlines()
+    assert len(drawn) == 3
+    assert all("━" in line for line in drawn[1:])
+
+
+def test_a_backfill_gives_each_day_its_run(folder, up):
+    write(folder, PARAMETERS, "open('side', 'a').write(day + ' ')")
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    runs = said("backfill", "report.ipynb", "--days", "2", "--max-parallel", "1", "--wait")
+    days = [str(yesterday - timedelta(days=1)), str(yesterday)]
+    assert list(runs) == [f"report@{day}" for day in days]
+    assert marks(folder) == days
+
+
+def test_one_that_failed_is_said_retried_and_shown(folder, up):
+    write(folder, PARAMETERS, mark("a"), "1 / 0")
+    failed = nbdurable("sweep", "report.ipynb", "-v", "rate", "1,2", "--wait")
+    assert (failed.exit_code, failed.stdout.count("paused")) == (1, 2)
+    shown = nbdurable("runs", "show", "report(rate=1)").stdout
+    assert "ZeroDivisionError" in shown
+    assert "given     rate = 1" in shown
+    write(folder, PARAMETERS, mark("a"), mark("b"))
+    assert sorted(said("runs", "retry")) == ["report(rate=1)", "report(rate=2)"]
+    waited = nbdurable("sweep", "report.ipynb", "-v", "rate", "1,2", "--wait")
+    assert waited.exit_code == 0
+    assert sorted(marks(folder)) == ["a", "a", "b", "b"]
+
+
+def test_a_run_goes_on_from_a_cell_and_begins_anew_from_one(folder, up):
+    write(folder, PARAMETERS, mark("a"), mark("b"), mark("c"))
+    said("sweep", "report.ipynb", "-v", "rate", "1", "--wait")
+    done = nbdurable("runs", "resume", "report(rate=1)")
+    assert (done.exit_code, "is over" in done.stderr) == (1, True)
+    assert nbdurable("runs", "restart", "report(rate=1)", "--from", "4").exit_code == 0
+    assert marks(folder) == ["a", "b", "c", "b", "c"]
+    assert [run["run"] for run in said("runs", "ls")] == ["report(rate=1).2", "report(rate=1)"]
+
+
+def test_what_is_not_there_is_said(folder, up):
+    assert nbdurable("runs", "show", "nothing").exit_code == 4
+    assert nbdurable("sweep", "nowhere.ipynb", "-v", "rate", "1").exit_code == 2
+    write(folder, PARAMETERS)
+    assert nbdurable("backfill", "report.ipynb", "--days", "1", "--tz", "Nowhere").exit_code == 2

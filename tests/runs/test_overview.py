@@ -1,0 +1,77 @@
+"""Many runs as one table and as one picture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nbdurable.client.views import InvocationView
+from nbdurable.core.ids import InvocationId
+from nbdurable.runs.overview import Run, bars_of, frame_of, results_of
+from nbdurable.runs.request import RunRequest
+
+
+def run(key: str, began_ms: int, ended_ms: int | None, **more: Any) -> Run:
+    view = InvocationView(
+        id=InvocationId(f"inv_{key}"),
+        service="Notebook",
+        handler="run",
+        key=key,
+        status="running" if ended_ms is None else "completed",
+        attempt=1,
+        revision=1,
+        entry_count=1,
+        created_at_ms=began_ms,
+        modified_at_ms=began_ms,
+        completed_at_ms=ended_ms,
+        succeeded=ended_ms is not None,
+    )
+    request = RunRequest(notebook="fit.ipynb", parameters=more)
+    return Run(view=view, request=request, output=f"{key}.ipynb", is_sent=True)
+
+
+def output(*results: dict[str, Any]) -> str:
+    shown = [{"output_type": "execute_result", "data": data} for data in results]
+    cells = [
+        {"metadata": {}, "source": "# Fit"},
+        {"metadata": {"tags": ["results"]}, "outputs": [{"output_type": "stream"}, *shown]},
+    ]
+    return json.dumps({"cells": cells})
+
+
+def test_parameters_and_results_are_columns(tmp_path):
+    (tmp_path / "a.ipynb").write_text(output({"text/plain": ["{'score': 0.5,\n", " 'n': 3}"]}))
+    found = frame_of([run("a", 0, 1500, rate=0.1), run("b", 500, None, rate=0.2)], tmp_path, 2500)
+    assert list(found.index) == ["a", "b"]
+    assert list(found.status) == ["succeeded", "running"]
+    assert list(found.rate) == [0.1, 0.2]
+    assert found.loc["a", ["score", "n"]].tolist() == [0.5, 3]
+    assert [took.total_seconds() for took in found.took] == [1.5, 2.0]
+    assert frame_of([], tmp_path, 0).empty
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"application/json": {"score": 1}, "text/plain": "<JSON>"}, {"score": 1}),
+        ({"text/plain": "3"}, {"results": 3}),
+        ({"text/plain": "{'score': np.float64(1.0)}"}, {"results": "{'score': np.float64(1.0)}"}),
+    ],
+)
+def test_what_is_no_dict_of_literals_is_kept_as_it_is(tmp_path, data, expected):
+    (tmp_path / "a.ipynb").write_text(output(data))
+    assert results_of(tmp_path / "a.ipynb") == expected
+
+
+def test_an_output_that_is_not_there_or_not_whole_has_no_results(tmp_path):
+    assert results_of(tmp_path / "nowhere.ipynb") == {}
+    (tmp_path / "a.ipynb").write_text("{")
+    assert results_of(tmp_path / "a.ipynb") == {}
+
+
+def test_bars_lie_between_the_first_beginning_and_the_last_end():
+    bars = bars_of([run("a", 0, 50), run("b", 50, None)], 100)
+    assert [(bar.begins, bar.ends) for bar in bars] == [(0, 0.5), (0.5, 1)]
+    assert bars_of([], 100) == []
