@@ -105,7 +105,7 @@ class Shown:
 
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
-        if isinstance(message, dict):
+        if isinstance(message, dict) and isinstance(message.get("type"), str):
             heard_at_ms = self._session.client.now_ms()
             self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
 
@@ -220,5 +220,6 @@ class Shown:
             self._say(done)
 
     def _say(self, said: str) -> None:
-        self._said = said
-        self._draw()
+        if said != self._said:
+            self._said = said
+            self._draw()
