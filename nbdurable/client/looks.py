@@ -188,7 +188,7 @@ class Looks(Asking):
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
 
-        The listener is called on a thread of the engine's or of the link's, at most 10 times a
+        The listener is called on a thread of the engine's or of the link's, at most 5 times a
         second, and the last state is always told. Returns the function that ends it.
         """
         entries: dict[int, EntryView] = {}

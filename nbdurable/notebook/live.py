@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.picture import Picture
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.notebook.places import Place
 from nbdurable.notebook.session import Session
@@ -30,7 +30,7 @@ class LiveJournal:
         self._shown = Shown(session, view, entries, notice=notice, drawn=self._drawn)
         self._place = Place()
         self._widget: JournalWidget | None = None
-        self._asks: list[Ask] = []
+        self._matters = self._shown.matters()
         self._settled = view.headline
 
     def show(self) -> None:
@@ -43,7 +43,6 @@ class LiveJournal:
 
         folder, traits = self._session.path.absolute(), self._shown.traits()
         self._widget = JournalWidget(folder, self._shown.hear, place=self._place.name, **traits)
-        self._asks = picture["asks"]
         self._place.show(static_mime(picture), self._widget.view_mime())
         self._shown.begin(self._widget)
         self._session.live.append(self)
@@ -82,10 +81,10 @@ class LiveJournal:
             self._widget = None
             self._show_last()
             return
-        asks = self._shown.asks()
-        if asks != self._asks:
-            # A notebook that is saved while it waits shows what it waits for.
-            self._asks = asks
+        matters = self._shown.matters()
+        if matters != self._matters:
+            # A notebook that is saved now shows what it waits for, or why it does not go on.
+            self._matters = matters
             self._place.update(static_mime(self._shown.picture()))
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbdurable.client.curl import curl_of
 from nbdurable.client.drawing import Drawing
-from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.picture import Ask, Picture, failure_of
 from nbdurable.client.questions import JournalPart
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
@@ -74,8 +74,9 @@ class Shown:
     def view(self) -> InvocationView:
         return self._drawing.view
 
-    def asks(self) -> list[Ask]:
-        return self._drawing.asks()
+    def matters(self) -> tuple[list[Ask], str]:
+        """What a person has to know even of a picture that is not live: questions and failures."""
+        return self._drawing.asks(), failure_of(self.view)
 
     def picture(self) -> Picture:
         """Whole, with its newest rows."""
@@ -104,7 +105,7 @@ class Shown:
 
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
-        if isinstance(message, dict):
+        if isinstance(message, dict) and isinstance(message.get("type"), str):
             heard_at_ms = self._session.client.now_ms()
             self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
 
@@ -219,5 +220,6 @@ class Shown:
             self._say(done)
 
     def _say(self, said: str) -> None:
-        self._said = said
-        self._draw()
+        if said != self._said:
+            self._said = said
+            self._draw()

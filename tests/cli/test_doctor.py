@@ -117,7 +117,7 @@ def test_a_repair_says_first_what_it_would_do_and_asks(folder: Path) -> None:
     before = log.read_bytes()
     tried = nbdurable("doctor", "--repair", "--dry-run")
     assert tried.exit_code == 1
-    assert "give up the 1 facts acknowledged after that" in " ".join(tried.stdout.split())
+    assert "give up the one fact acknowledged after that" in " ".join(tried.stdout.split())
     unasked = nbdurable("doctor", "--repair")
     assert unasked.exit_code == 2
     assert "say --yes" in unasked.stderr
