@@ -102,7 +102,6 @@ def test_a_map_is_one_line_with_what_still_matters_below():
     assert (over[0]["name"], over[0]["status"]) == ("map fetch: 1 of 4", "done")
 
 
-<<<<<<< HEAD
 def test_a_step_that_was_tried_again_says_how_often():
     row = picture_of(view_of(), [entry_of(1, ended_at_ms=2_100, failure_count=2)], 0)["rows"][0]
     assert when(row) == "2.1 s, 3 tries"
@@ -146,7 +145,8 @@ def test_a_workflow_is_not_started_again_and_the_rest_is():
     done = {"status": "completed", "succeeded": True, "completed_at_ms": 1}
     assert picture_of(view_of(**done), [], 0)["deeds"] == []
     assert picture_of(view_of(**done, is_run=False), [], 0)["deeds"] == ["restart"]
-=======
+
+
 def test_an_item_that_was_told_to_wait_and_did_it_later_has_not_failed():
     """After a hundred answers 429 the journal of a good run would be red from top to bottom."""
     entries = [
@@ -172,4 +172,3 @@ def test_calls_of_a_map_are_folded_like_its_steps():
     ]
     rows = picture_of(view_of(), entries, 0)["rows"]
     assert [row["name"] for row in rows] == ["map fit: 1 of 2", "Trial/c/fit", "Trial/d/fit"]
->>>>>>> main
