@@ -72,7 +72,8 @@ class Looks(Asking):
 
         Args:
             count_max: How many are given; None gives all.
-            services: Of these only, if any are named.
+            services: Of these only, if any are named. If none is, the runs that keep schedules are
+                left out as long as they go well.
             statuses: In one of these only: Restate's words, `succeeded`, `failed`, `unfinished`.
             asks: Only those that wait for somebody's answer.
         """
