@@ -36,10 +36,12 @@ def main() -> int:
 def executes(path: Path) -> bool:
     """Whether every cell of the notebook ran; prints the failing cell if one did not."""
     with tempfile.TemporaryDirectory(prefix="nbdurable-notebooks-") as folder:
-        for module in path.parent.glob("*.py"):  # What notebooks import from beside themselves.
-            shutil.copy(module, folder)
-        copy = Path(shutil.copy(path, folder))
-        notebook = nbformat.read(copy, as_version=4)
+        # With what notebooks use from beside themselves, and without what they once wrote there.
+        left_out = shutil.ignore_patterns(
+            ".*", "__pycache__", "*-out.ipynb", "*.db", "*.jsonl", "*.log"
+        )
+        shutil.copytree(path.parent, folder, ignore=left_out, dirs_exist_ok=True)
+        notebook = nbformat.read(Path(folder, path.name), as_version=4)
         client = NotebookClient(
             notebook, timeout=CELL_TIMEOUT_S, resources={"metadata": {"path": folder}}
         )

@@ -149,7 +149,8 @@ class _Wanted(NamedTuple):
 def _execute(client: DurableClient, manager: TrueManager, wanted: _Wanted) -> None:
     with chdir(launch_folder()):
         # The notebook and papermill's own error show what failed.
-        engine = SharedEngine(journal_path(), logs_failures=False)
+        # A call that somebody has typed is for its own run, which it would start a second time.
+        engine = SharedEngine(journal_path(), logs_failures=False, lasts=wanted.is_sent)
         try:
             engine.start()
         except REFUSALS as error:

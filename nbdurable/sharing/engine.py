@@ -40,15 +40,19 @@ class SharedEngine(OpenableEngine):
         logs_failures: bool = True,
         journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
         listens_after_s: float = 0.0,
+        lasts: bool = True,
     ) -> None:
-        """As `open`, and `listens_after_s`: for so long what begins here is not held up by it."""
+        """As `open`, and `listens_after_s`: for so long what begins here is not held up by it.
+
+        `lasts` is that of `DurableEngine`.
+        """
         self._own = DurableEngine(
             path,
             services,
             options=options,
             logs_failures=logs_failures,
             journal_value_codec=journal_value_codec,
-            lasts=True,
+            lasts=lasts,
         )
         self._services = self._own.services
         self._logs_failures = logs_failures

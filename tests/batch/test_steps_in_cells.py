@@ -166,6 +166,7 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     done = project.run()
     assert (project.ran(), statuses(done)) == (["ask", "after"], ["completed"] * 3)
     assert done.cells[1].outputs[0].text == "draft [1]\nanswered True\n"
+    assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
 
 
 def test_a_long_sleep_suspends_and_an_edit_of_its_cell_goes_on_at_once(project):
