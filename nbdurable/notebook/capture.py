@@ -59,10 +59,7 @@ class Capture:
         self._streams: dict[OutputStream, CapturingStream] = {}
 
     def begin(self) -> None:
-        for name in _STREAMS:
-            inner = getattr(sys, name)
-            self._streams[name] = CapturingStream(inner, name)
-            _swap(name, inner, self._streams[name])
+        self.renew()
         publisher = self._shell.display_pub
         publish = publisher.publish
 
@@ -74,6 +71,17 @@ class Capture:
                 publish(data, *args, **more)
 
         vars(publisher)["publish"] = publish_or_capture
+
+    def renew(self, *_: object) -> None:
+        """Before every cell: somebody may have put other streams in the place of ours.
+
+        On the main thread only, where streams are replaced and put back.
+        """
+        for name in _STREAMS:
+            present = getattr(sys, name)
+            if not isinstance(present, CapturingStream):
+                self._streams[name] = CapturingStream(present, name)
+                _swap(name, present, self._streams[name])
 
     def end(self) -> None:
         for name, stream in self._streams.items():

@@ -98,6 +98,7 @@ def define(session: Session, kind: CellKind, options: CellOptions, line: str, bo
     except NbdurableError as error:
         session.forget_dead_engine(error)
         raise UsageError(str(error)) from None
+    session.needs.remember(name, body, cell.sets)
     handlers = () if kind == "run" else cell.handlers
     told = announcement(name, handlers, loaded, before, pin=pin)
     return Defined(definition, loaded, told, compile(cell.functions, filename, "exec"))

@@ -8,6 +8,7 @@ Light: it imports neither anywidget nor ipywidgets, and duckdb only when there i
 from __future__ import annotations
 
 import atexit
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,6 +23,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     shell.input_transformers_post.append(magics.transform)
     shell.Completer.custom_matchers.append(magics.matcher)
+    shell.events.register("pre_run_cell", magics.capture.renew)
+    shell.events.register("post_run_cell", magics.session.after_cell)
     # Best effort: a kernel that is killed never gets here, and loses nothing by it.
     atexit.register(magics.session.close)
     magics.capture.begin()
@@ -38,6 +41,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     magics.capture.end()
     shell.input_transformers_post.remove(magics.transform)
     shell.Completer.custom_matchers.remove(magics.matcher)
+    shell.events.unregister("pre_run_cell", magics.capture.renew)
+    shell.events.unregister("post_run_cell", magics.session.after_cell)
     manager = shell.magics_manager
     del manager.registry[DurableMagics.__name__]
     for kind, names in DurableMagics.magics.items():
@@ -46,6 +51,9 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def magics_of(shell: InteractiveShell) -> DurableMagics | None:
-    """Those of this shell, if they are loaded."""
-    found = shell.magics_manager.registry.get(DurableMagics.__name__)
-    return found if isinstance(found, DurableMagics) else None
+    """Those of this shell, if they are loaded.
+
+    Their class is that of whichever load of our modules: `importlib.reload` makes another.
+    """
+    found: Any = shell.magics_manager.registry.get(DurableMagics.__name__)
+    return found if type(found).__module__ == DurableMagics.__module__ else None

@@ -14,6 +14,7 @@ from uuid import uuid4
 from IPython.display import display, update_display
 
 from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.shown import Shown
 from nbdurable.notebook.widgets.views_html import picture_html, picture_text
@@ -34,6 +35,7 @@ class LiveJournal:
         self._place = f"nbdurable-{uuid4().hex}"
         self._widget: JournalWidget | None = None
         self._asks: list[Ask] = []
+        self._settled = view.headline
 
     def show(self) -> None:
         """Draw it here, and keep it up to date until the run is finished."""
@@ -49,6 +51,31 @@ class LiveJournal:
         self._asks = picture["asks"]
         display(self._mime(picture), raw=True, display_id=self._place)
         self._shown.begin(self._widget)
+        self._session.live.append(self)
+
+    def settle(self) -> bool:
+        """At the end of a cell: have what the notebook is saved with be true; whether it is over.
+
+        Front ends find the place of an update whenever it comes. Whoever executes a notebook hears
+        only the cell that runs, and may have missed one that came between two.
+        """
+        client, place = self._session.client, (self, "settled")
+        if self._widget is None:
+            self._session.screen.draw(place, self._show_last)
+            return True
+        view = client.wait(client.invocation(self._shown.view.id))
+        if view.headline != self._settled:
+            self._settled = view.headline
+            entries = client.wait(client.journal(view.id))
+            self._session.screen.draw(place, lambda: self._show_now(view, entries))
+        return view.is_done
+
+    def _show_now(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
+        self._shown.catch_up(view, entries)
+        self._update(self._mime(self._shown.picture()))
+
+    def _show_last(self) -> None:
+        self._update(static_mime(self._shown.picture()))
 
     def _drawn(self) -> None:
         if self._widget is None:
@@ -57,7 +84,7 @@ class LiveJournal:
             # Kept open: in a page that was reloaded meanwhile the widget alone is there to draw it.
             self._shown.end()
             self._widget = None
-            self._update(static_mime(self._shown.picture()))
+            self._show_last()
             return
         asks = self._shown.asks()
         if asks != self._asks:

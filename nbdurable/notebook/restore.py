@@ -8,19 +8,15 @@ import of another cell, it finds in the present namespace or not at all: that is
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-import ast
 import builtins
-import dis
-import types
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
 from IPython.core.error import UsageError
 
 from nbdurable.core.manifest import ServiceManifest
-from nbdurable.notebook.assigned import assigned
 from nbdurable.notebook.cells import KINDS, RUN_ORIGIN, define, run_cell
+from nbdurable.notebook.needs import looked_up, sets
 from nbdurable.notebook.options import CellOptions
 from nbdurable.notebook.parse import CONTEXT
 from nbdurable.notebook.session import Session
@@ -29,7 +25,6 @@ from nbdurable.notebook.widgets.views_html import Sentence
 
 # What a cell's origin begins with; a module has none, and papermill names itself.
 _CELL: Final = "Cell"
-_GLOBALS: Final = frozenset(("LOAD_GLOBAL", "LOAD_NAME"))
 
 
 def restore(session: Session, words: list[str]) -> Sentence:
@@ -92,18 +87,6 @@ def _duration(ms: int | None) -> timedelta | None:
 
 def _missing(session: Session, source: str) -> list[str]:
     """Names that the cell's code looks up outside itself, and that nothing has."""
-    shell, flags = session.shell, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    text = shell.transform_cell(source)
-    code = compile(text, "<restored>", "exec", flags)
-    own = assigned(ast.parse(text).body)
-    present = shell.user_ns.keys() | vars(builtins).keys() | own
-    return sorted({name for name in _looked_up(code) if name not in present})
-
-
-def _looked_up(code: types.CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in _GLOBALS:
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _looked_up(constant)
+    shell = session.shell
+    present = shell.user_ns.keys() | vars(builtins).keys() | sets(shell, source)
+    return sorted(looked_up(shell, source) - present)

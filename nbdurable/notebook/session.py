@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,6 +19,7 @@ from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting, joined
 from nbdurable.notebook.left import Left
+from nbdurable.notebook.needs import Needs, what_misses
 from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
@@ -35,6 +37,15 @@ STACKS_MAX: Final = 1_000
 LEFT_MAX: Final = 4
 # Loading the extension takes a third of that; what it takes to listen must not hold it up.
 LISTENS_AFTER_S: Final = 0.5
+# Each costs a question to the engine at the end of every cell, some 0.3 ms.
+SETTLED_MAX: Final = 20
+# A front end that does not read must not hold up the cell.
+DRAINED_S_MAX: Final = 1.0
+
+
+class Settling(Protocol):
+    def settle(self) -> bool:
+        """Have what the notebook is saved with be true; whether it is so for good."""
 
 
 class Session:
@@ -46,6 +57,8 @@ class Session:
         stacks: The user's frames of runs that failed in this kernel; journals hold no stacks of
             terminal errors.
         has_code: Whether anything was defined here.
+        needs: The names that what was defined here looks up.
+        live: What shows a run in some cell, until a cell ends after the run.
         left: What run cells that ended in this kernel leave, until it is put into the namespace.
     """
 
@@ -55,6 +68,8 @@ class Session:
         self.stacks: OrderedDict[str, str] = OrderedDict()
         self.left: OrderedDict[str, Left] = OrderedDict()
         self.has_code = False
+        self.needs = Needs(shell)
+        self.live: list[Settling] = []
         self._engine: SharedEngine | None = None
         self._serving: Serving | None = None
         self._gone: str | None = None
@@ -130,6 +145,24 @@ class Session:
         while len(self.left) > LEFT_MAX:
             self.left.popitem(last=False)
 
+    def after_cell(self, *_: object) -> None:
+        """Say what a cell has taken away from under code that is not done; draw last pictures."""
+        lost = self.needs.lost()
+        if self._engine is None:
+            return
+        # A journal that is just going has nothing to say.
+        with suppress(NbdurableError):
+            if lost:
+                for line in what_misses(lost, self._engine.client):
+                    print(line)  # noqa: T201 - a magic speaks to the cell.
+            self._settle()
+
+    def _settle(self) -> None:
+        if self.live:
+            over = [one for one in self.live[-SETTLED_MAX:] if one.settle()]
+            self.live = [one for one in self.live if one not in over]
+            self.screen.drain(DRAINED_S_MAX)
+
     def forget_dead_engine(self, error: NbdurableError) -> None:
         """After these the engine answers nothing any more; the next use opens the journal anew.
 
@@ -151,6 +184,7 @@ class Session:
         serving, self._serving = self._serving, None
         self.screen.close()
         self.screen = Screen()
+        self.live = []
         if engine is not None:
             try:
                 if serving is not None:

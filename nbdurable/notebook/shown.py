@@ -94,6 +94,12 @@ class Shown:
         self._branches.end()
         self._widget = None
 
+    def catch_up(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
+        """On the screen thread: draw it as it is now, whatever the engine has told so far."""
+        with self._lock:
+            self._parts.append(JournalPart(view=view, entries=entries, is_first=True))
+        self._draw()
+
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
         if isinstance(message, dict):

@@ -40,6 +40,13 @@ class Screen:
                 self._thread.start()
             self._changed.notify()
 
+    def drain(self, timeout_s: float) -> None:
+        """Wait until all that is to be drawn by now is, but no longer than so long."""
+        drained = threading.Event()
+        self.draw(object(), drained.set)
+        if not self._closing:
+            drained.wait(timeout_s)
+
     def close(self) -> None:
         """Draw what is still to be drawn, then end."""
         with self._changed:
