@@ -84,7 +84,8 @@ pins:
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     python -m venv "$folder"
-    "$folder/bin/python" -m pip install -q '.[demo]' jupyterlab
+    # The command that Binder starts is notebook's, and must be one for this JupyterLab.
+    "$folder/bin/python" -m pip install -q '.[demo]' jupyterlab notebook
     head -2 binder/requirements.txt >"$folder/pins"
     "$folder/bin/python" -m pip freeze --exclude nbdurable >>"$folder/pins"
     mv "$folder/pins" binder/requirements.txt

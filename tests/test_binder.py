@@ -16,7 +16,8 @@ BINDER = ROOT / "binder"
 def test_every_dependency_is_pinned_within_its_bounds():
     """Nothing else is installed, so what is not pinned is missing in the image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["demo"], "jupyterlab"]
+    demo = project["optional-dependencies"]["demo"]
+    asked = [*project["dependencies"], *demo, "jupyterlab", "notebook"]
     pins = pinned()
     unmet = [one for one in map(Requirement, asked) if not is_met(one, pins)]
     assert unmet == [], "run `just pins`"

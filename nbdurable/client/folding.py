@@ -1,6 +1,7 @@
 """What `durable.map` has done, as one line of a journal: how many of its items are done.
 
-Of its items only those stand in lines of their own that go on, wait or have failed.
+Of its items only those stand in lines of their own that go on, wait or have failed for good; one
+that was begun again has the line of its last time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class _Map:
 
     name: str
     count: int
+    begun_count: int = 0
     done_count: int = 0
     ended_at_ms: int | None = None
 
@@ -34,6 +36,9 @@ class Lines:
         # Of a name the map that opened last: that an older one of it is over is taken for granted.
         self._open: dict[str, int] = {}
         self._map_of: dict[int, int] = {}
+        # Of an item's name its last entry: keys are told apart, so a second one is another try.
+        self._tried: dict[str, int] = {}
+        self._pauses: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -48,6 +53,9 @@ class Lines:
             of = self._map_of.get(entry.index)
             if of is not None and entry.status == "done":
                 touched |= self._finish(entry, of)
+            elif entry.index in self._pauses and entry.status == "done":
+                self._pauses.remove(entry.index)
+                self.indices.remove(entry.index)
         return touched
 
     def line(self, index: int, *, is_over: bool) -> EntryView:
@@ -77,14 +85,33 @@ class Lines:
         if title is not None:
             self._open[title[0]] = entry.index
             self._maps[entry.index] = _Map(*title)
-        elif entry.kind == "Run" and "[" in name:
-            of = self._open.get(name.partition("[")[0])
-            if of is not None:
-                self._map_of[entry.index] = of
-        elif entry.kind == "Sleep" and _paces(name, self._open):
+        elif (of := self._map_that_began(entry.kind, name)) is not None:
+            self._map_of[entry.index] = of
+            self._maps[of].begun_count += 1
+            failed = self._tried.get(name)
+            self._tried[name] = entry.index
+            if failed in self._map_of:
+                del self._map_of[failed]
+                self.indices.remove(failed)
+                insort(self.indices, entry.index)
+                return {failed, entry.index}
+        elif entry.kind == "Sleep" and _is_said_to("rate of ", name, self._open):
+            # A timer of a rate says nothing to a person, open or done.
             return set()
+        elif entry.kind == "Sleep" and _is_said_to("retry after, said to ", name, self._open):
+            self._pauses.add(entry.index)
         insort(self.indices, entry.index)
         return {entry.index}
+
+    def _map_that_began(self, kind: str, name: str) -> int | None:
+        """The map that this entry is an item of: a step `fetch[KEY]`, or a call of `…/fetch`."""
+        if kind == "Run" and "[" in name:
+            return self._open.get(name.partition("[")[0])
+        of = self._open.get(name.rpartition("/")[2]) if kind == "Call" else None
+        # The same handler may be called when the map is over.
+        if of is None or self._maps[of].begun_count >= self._maps[of].count:
+            return None
+        return of
 
     def _finish(self, entry: EntryView, of: int) -> set[int]:
         """An item is done: it goes into the line of its map."""
@@ -107,6 +134,6 @@ def folded(entries: Sequence[EntryView], *, is_over: bool) -> list[EntryView]:
     return [lines.line(index, is_over=is_over) for index in lines.indices]
 
 
-def _paces(name: str, open_maps: dict[str, int]) -> bool:
-    """A timer of a rate that is open or done says nothing to a person."""
-    return name.startswith("rate of ") and name.removeprefix("rate of ") in open_maps
+def _is_said_to(prefix: str, name: str, open_maps: dict[str, int]) -> bool:
+    """Whether it is a timer that a map has named so."""
+    return name.startswith(prefix) and name.removeprefix(prefix) in open_maps

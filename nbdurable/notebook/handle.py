@@ -116,6 +116,7 @@ class Handle:
     async def _wait(self) -> Any:
         if self._notice and not self._was_shown:
             print(self._notice)  # noqa: T201 - the one place where it can still be said.
+            self._notice = ""
         waiting = asyncio.ensure_future(self._outcome())
         heartbeats, shows = 0, False
         try:

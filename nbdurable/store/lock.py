@@ -223,7 +223,9 @@ def sync_folder(folder: Path) -> None:
 
 def _program() -> list[str]:
     """What a person knows this process by. Jupyter names the notebook, whose argv says nothing."""
-    notebook = os.environ.get("JPY_SESSION_NAME")
+    # What a kernel has started inherits the name and is no notebook.
+    is_kernel = "ipykernel.kernelapp" in sys.modules
+    notebook = os.environ.get("JPY_SESSION_NAME") if is_kernel else None
     return ["notebook", Path(notebook).name] if notebook else sys.argv
 
 

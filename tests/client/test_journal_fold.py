@@ -206,6 +206,28 @@ def test_the_lines_of_a_map_as_it_goes_are_those_of_the_whole():
     assert [line.name for line in shown] == ["map fetch: 3 of 3"]
 
 
+def test_so_are_those_of_an_item_that_is_told_to_wait_and_begun_again():
+    pause = "retry after, said to fetch"
+    steps = [
+        entry_of(0, name="map fetch over 1"),
+        entry_of(1, name="fetch[a]", status="running", ended_at_ms=None),
+        entry_of(1, name="fetch[a]", status="failed"),
+        entry_of(2, kind="Sleep", name=pause, status="waiting", ended_at_ms=None),
+        entry_of(2, kind="Sleep", name=pause),
+        entry_of(3, name="fetch[a]", status="running", ended_at_ms=None),
+        entry_of(3, name="fetch[a]"),
+    ]
+    lines, now, shown = Lines(), {}, []
+    for entry in steps:
+        before = set(lines.indices)
+        now[entry.index] = entry
+        touched = lines.add([entry])
+        assert before ^ set(lines.indices) <= touched, "a page hears of every line that goes"
+        shown.append([lines.line(index, is_over=False) for index in lines.indices])
+        assert shown[-1] == folded([now[index] for index in sorted(now)], is_over=False)
+    assert [len(some) for some in shown] == [1, 2, 2, 3, 2, 2, 1]
+
+
 class Page:
     """What the page makes of it; one that has come late has the two traits only."""
 

@@ -93,3 +93,30 @@ def test_a_map_is_one_line_with_what_still_matters_below():
     ]
     over = picture_of(view_of(status="completed", succeeded=False), entries, 0)["rows"]
     assert (over[0]["name"], over[0]["status"]) == ("map fetch: 1 of 4", "done")
+
+
+def test_an_item_that_was_told_to_wait_and_did_it_later_has_not_failed():
+    """After a hundred answers 429 the journal of a good run would be red from top to bottom."""
+    entries = [
+        entry_of(0, name="map fetch over 2"),
+        entry_of(1, name="fetch[a]", status="failed", failure="[429] told to try again"),
+        entry_of(2, kind="Sleep", name="retry after, said to fetch", status="waiting"),
+    ]
+    told = picture_of(view_of(), entries, 0)["rows"]
+    assert [row["name"] for row in told][1:] == ["fetch[a]", "retry after, said to fetch"]
+    entries[2] = entry_of(2, kind="Sleep", name="retry after, said to fetch")
+    entries += [entry_of(3, name="fetch[a]"), entry_of(4, name="fetch[b]")]
+    done = picture_of(view_of(), entries, 0)["rows"]
+    assert [row["name"] for row in done] == ["map fetch: 2 of 2"]
+
+
+def test_calls_of_a_map_are_folded_like_its_steps():
+    """A sweep of a thousand trials is one line; a later call of the same handler is none of it."""
+    entries = [
+        entry_of(0, name="map fit over 2"),
+        entry_of(1, kind="Call", name="Trial/a/b/fit"),
+        entry_of(2, kind="Call", name="Trial/c/fit", status="running", ended_at_ms=None),
+        entry_of(3, kind="Call", name="Trial/d/fit"),
+    ]
+    rows = picture_of(view_of(), entries, 0)["rows"]
+    assert [row["name"] for row in rows] == ["map fit: 1 of 2", "Trial/c/fit", "Trial/d/fit"]

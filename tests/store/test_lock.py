@@ -51,6 +51,25 @@ def test_the_owner_says_who_it_is_to_this_user_only(folder: Path):
     assert not path.exists()
 
 
+def test_a_kernel_is_known_by_its_notebook_and_what_it_has_started_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that a cell starts inherits the notebook's name with the environment."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/report.ipynb")
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", pytest)
+    assert program_of(folder) == ["notebook", "report.ipynb"]
+    monkeypatch.delitem(sys.modules, "ipykernel.kernelapp")
+    assert program_of(folder) == sys.argv
+
+
+def program_of(folder: Path) -> list[str]:
+    store = DuckStore(folder, now_ms=lambda: HELD_SINCE_MS)
+    store.open()
+    note = json.loads((folder / "owner.json").read_text())
+    store.close()
+    return note["program"]
+
+
 def test_a_second_process_is_told_who_holds_the_journal_and_what_to_do(folder: Path):
     store = DuckStore(folder, now_ms=lambda: HELD_SINCE_MS)
     store.open()
