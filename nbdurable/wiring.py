@@ -399,7 +399,7 @@ def _observers(counts: Counts) -> list[Observer]:
         return [counts]
     from nbdurable.observe.otel import Telemetry
 
-    return [counts, Telemetry(counts, __version__)]
+    return [counts, Telemetry(__version__)]
 
 
 def report_to_nobody(_: Proposal) -> None:

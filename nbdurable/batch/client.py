@@ -112,6 +112,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self.nb.metadata.language_info = info["language_info"]
         if info["language_info"]["name"] != "python":
             self._no_checkpoints = NO_PYTHON
+            logger.warning(f"{NO_PYTHON}: its variables are not kept, so a resumed run begins anew")
         else:
             self._connect()
         self._begin()

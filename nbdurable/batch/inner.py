@@ -197,6 +197,8 @@ class InnerSteps:
             case "promise":
                 value = self._promise(name, ask["question"]).value()
                 self._waits.append(Wait(asked, value, None, f"somebody answers {name!r}"))
+            case "forget":
+                self._waits = [wait for wait in self._waits if wait.asked.ask["id"] != ask["of"]]
             case "peek":
                 looked = self._ctx.attempt.machine
                 leaf = self._ctx.future(

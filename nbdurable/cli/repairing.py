@@ -61,7 +61,9 @@ def _deeds(path: Path, found: Examined) -> Iterator[str]:
             last = f"fact {found.kept.last_lsn} of {exact_time(found.kept.last_at_ms)}"
         yield f"make its databases anew of what can be read, which ends with {last}"
         if found.given_up_count:
-            yield f"give up the {found.given_up_count} facts acknowledged after that"
+            count = found.given_up_count
+            facts = "the one fact" if count == 1 else f"the {count} facts"
+            yield f"give up {facts} acknowledged after that"
         elif not found.acknowledged:
             yield "give up what came after that, if anything did: nobody knows"
     for name, source in found.found_files.items():

@@ -37,7 +37,7 @@ from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.values import ErrorReport
 from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
-    ConflictError,
+    AmbiguousError,
     InvocationNotFoundError,
 )
 
@@ -67,7 +67,8 @@ class Looks(Asking):
 
         Args:
             count_max: How many are given; None gives all.
-            services: Of these only, if any are named.
+            services: Of these only, if any are named. If none is, the runs that keep schedules are
+                left out as long as they go well.
             statuses: In one of these only: Restate's words, `succeeded`, `failed`, `unfinished`.
             asks: Only those that wait for somebody's answer.
         """
@@ -170,7 +171,7 @@ class Looks(Asking):
 
         Raises:
             InvocationNotFoundError: None has it.
-            ConflictError: Several have it.
+            AmbiguousError: Several have it.
         """
         with suppress(ValueError, InvocationNotFoundError):
             # A whole id need not be looked for among all.
@@ -183,7 +184,10 @@ class Looks(Asking):
                 return listed.views[0]
             case several:
                 shown = ", ".join(view.id for view in listed.views)
-                raise ConflictError(f"{text!r} could be any of {several} invocations: {shown}")
+                more = ", …" if several > len(listed.views) else ""
+                raise AmbiguousError(
+                    f"{text!r} could be any of {several} invocations: {shown}{more}"
+                )
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.

@@ -85,7 +85,9 @@ def export(session: Session, words: list[str]) -> Sentence:
 def doctor(session: Session, words: list[str]) -> Columns:
     """What is well and what is not. In a process of its own: it must not trust this one."""
     if words:
-        raise UsageError("doctor takes nothing; nbdurable doctor --copy-aside in a terminal")
+        raise UsageError(
+            "doctor takes nothing; in a terminal, nbdurable doctor --repair mends what can be"
+        )
     command = [sys.executable, "-m", "nbdurable", "doctor", "--json", "--journal"]
     done = subprocess.run(  # noqa: S603 - our own program.
         [*command, str(session.path)], capture_output=True, text=True, check=False

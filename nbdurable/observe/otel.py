@@ -12,15 +12,14 @@ it can fail an engine: see `Engine._tell_observers`.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     Link,
     Span,
@@ -51,7 +50,6 @@ from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.records import Record
 from nbdurable.core.state import EngineState
 from nbdurable.core.values import ErrorReport, Failure, Target
-from nbdurable.observe.counts import Counts
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
@@ -77,7 +75,6 @@ class Telemetry:
 
     def __init__(
         self,
-        counts: Counts,
         version: str,
         *,
         tracers: TracerProvider | None = None,
@@ -92,20 +89,17 @@ class Telemetry:
             "nbdurable.invocations.completed", "{invocation}", "By target and outcome."
         )
         self._failed_steps = meter.create_counter("nbdurable.steps.failed", "{run}", "Of steps.")
-        # Instruments cannot be taken back, and must not keep the counts of an engine that is gone.
-        held = weakref.ref(counts)
-
-        def live(_: CallbackOptions) -> Iterable[Observation]:
-            there = held()
-            return [] if there is None else [Observation(there.live_count)]
-
-        meter.create_observable_gauge(
-            "nbdurable.invocations.live", [live], "{invocation}", "That are not over."
+        # Not observed by a callback: that could not be taken back, and the next engine of this
+        # process would be given the same instrument with the callback of this one.
+        self._live = meter.create_up_down_counter(
+            "nbdurable.invocations.live", "{invocation}", "That are not over."
         )
+        self._live_count = 0
 
     def heard(self, records: Sequence[Record], state: EngineState, commit_s: float) -> None:
         self._facts.add(len(records))
         self._commits.record(commit_s)
+        self._tell_live(len(state.invocations))
         began_ns = records[0].at_ms * _NS_PER_MS
         commit = self._tracer.start_span(
             "commit", Context(), attributes={"nbdurable.facts": len(records)}, start_time=began_ns
@@ -144,6 +138,12 @@ class Telemetry:
             self._end_attempt(invocation_id, None, "the engine was closed")
             one.span.end()
         self._open.clear()
+        self._tell_live(0)
+
+    def _tell_live(self, live_count: int) -> None:
+        if live_count != self._live_count:
+            self._live.add(live_count - self._live_count)
+        self._live_count = live_count
 
     # -- invocations ------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbdurable.core.builtin import NOTICE_SERVICE
 from nbdurable.errors import CANCELLED_CODE, TerminalError
 from nbdurable.sdk.context import Context
 from nbdurable.sdk.options import RunOptions
@@ -26,7 +27,7 @@ _TRIES: Final[RunOptions[None]] = RunOptions(
 # A place that takes longer is as good as gone, and is tried again.
 _PATIENCE_S: Final = 30
 
-NOTICES: Final = Service("NbdurableNotice")
+NOTICES: Final = Service(NOTICE_SERVICE)
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

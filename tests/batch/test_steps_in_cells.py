@@ -5,6 +5,10 @@ A cell runs again from its top after a crash; what it has finished must not.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
+
 import pytest
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -19,6 +23,7 @@ CHARGE = (
     "def charge(amount):\n    open('side', 'a').write(f'charge{amount} ')\n"
     "    return {'paid': amount}\n"
 )
+WAIT_S_MAX = 60
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
 
 
@@ -62,9 +67,13 @@ def test_an_edit_keeps_steps_and_volatile_and_fresh_do_not(project):
     project.write(cells[0], cells[1].replace("1 / 0", "2 / 0"))
     with pytest.raises(PapermillExecutionError):
         project.run()
-    project.write(cells[0], (cells[1].replace("1 / 0", "2 / 1"), "volatile"))
-    project.run()
+    project.write(cells[0], (cells[1].replace("1 / 0", "3 / 0"), "volatile"))
+    with pytest.raises(PapermillExecutionError):
+        project.run()
     assert project.ran() == ["charge1", "charge5", "charge5", "charge1", "charge5"]
+    project.write(cells[0], cells[1].replace("1 / 0", "3 / 1"))
+    project.run(fresh=True)
+    assert project.ran() == ["charge1", "charge5"]
 
 
 def test_results_of_any_kind_come_back_in_another_kernel(project):
@@ -169,6 +178,24 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
 
 
+def test_a_wait_that_is_given_up_holds_nothing_up(project):
+    """By asyncio in the kernel, or by a timer of the run, which lasts over a suspension."""
+    project.write(
+        IMPORT + "import asyncio\nfrom nbdurable.errors import TerminalError\n"
+        "async def asked(*names):\n    for name in names:\n        try:\n"
+        "            await asyncio.wait_for(durable.approval(name), 0.1)\n"
+        "        except TimeoutError:\n            print('nobody', name)",
+        "await asked('a', 'b')\nawait asyncio.sleep(2)\n'went on'",
+        "try:\n    await durable.approval('c').or_timeout(timedelta(seconds=0.3))\n"
+        "except TerminalError as error:\n    print(error.status_code, error)",
+    )
+    done = project.run()
+    assert texts(done.cells[1]) == ["nobody a\nnobody b\n", "'went on'"]
+    assert texts(done.cells[2]) == [
+        "408 await-timeout: promise 'c' was not there within 0:00:00.300000\n"
+    ]
+
+
 def test_a_long_sleep_suspends_and_an_edit_of_its_cell_goes_on_at_once(project):
     """Somebody has changed their mind about tomorrow."""
     sleeping = side("sleep") + "\nawait durable.sleep(timedelta(hours=8))\n'slept'"
@@ -217,3 +244,91 @@ def test_outside_of_a_run_the_words_say_where_they_belong():
 
     with pytest.raises(ContextMisuseError, match="nbdurable run"):
         asyncio.run(durable.run("charge", print))
+
+
+def test_a_map_in_a_cell_goes_on_with_the_items_that_are_left(project):
+    """An item that is done stays done, also when another one fails for good."""
+    project.write(
+        IMPORT + "import time\nfrom nbdurable.errors import MapError\ndef fetch(page):\n"
+        "    open('side', 'a').write(f'p{page} ')\n    time.sleep(0.05)\n"
+        "    if page == 3 and not os.path.exists('go'): raise ValueError('busy')\n"
+        "    return page * 10",
+        "rows = await durable.map(range(6), fetch, concurrency=2, rate='100/s')\nrows",
+    )
+    with pytest.raises(PapermillExecutionError, match=r"fetch\[3\] failed, with . of 6 items done"):
+        project.run(go=False)
+    first = project.ran()
+    assert len(first) == len(set(first))
+    done = project.run()
+    assert texts(done.cells[1]) == ["[0, 10, 20, 30, 40, 50]"]
+    again = project.ran()
+    assert sorted(set(first) - {"p3"} | set(again)) == [f"p{page}" for page in range(6)]
+    assert len(again) == 7 - len(first)
+
+
+def test_a_map_in_a_cell_keeps_to_its_rate_and_waits_as_it_is_told(project):
+    """By the clock of the kernel: nothing begins too early."""
+    project.write(
+        IMPORT + "import time, asyncio\nfrom nbdurable.errors import RetryableError\nbegun = []\n"
+        "async def fetch(page):\n    begun.append((page, time.monotonic()))\n"
+        "    if page == 1 and [p for p, _ in begun].count(1) == 1:\n"
+        "        raise RetryableError('slow down', retry_after=timedelta(seconds=0.5))\n"
+        "    return page",
+        "rows = await durable.map(range(4), fetch, concurrency=1, rate='2/200ms', retry=2)\n"
+        "at = [moment for _, moment in begun]\n"
+        "rows, at[2] - at[1] > 0.49, all(b - a > 0.19 for a, b in zip(at, at[2:]))",
+    )
+    assert texts(project.run().cells[1]) == ["([0, 1, 2, 3], True, True)"]
+
+
+def wait_for_mark(project: Project, mark: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + WAIT_S_MAX
+    side_file = project.folder / "side"
+    while not side_file.exists() or mark not in side_file.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.kill
+def test_steps_go_on_when_the_owner_of_the_journal_ends_in_their_middle(project):
+    """The function runs on in the kernel; whoever has the journal then records its result."""
+    project.write(
+        IMPORT + CHARGE + "import asyncio\nasync def slow():\n"
+        "    open('side', 'a').write('slow ')\n"
+        "    while not os.path.exists('go'): await asyncio.sleep(0.02)\n    return 'slept'",
+        "first = await durable.run('charge', charge, 1)\nrest = await asyncio.gather(\n"
+        "    durable.run('slow', slow), durable.sleep(timedelta(seconds=3)))\n"
+        "await durable.run('charge', charge, 2)\nfirst, rest",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    with nbdurable.open_sync(project.folder / ".nbdurable"):
+        process = subprocess.Popen(command_line, stderr=subprocess.PIPE)
+        wait_for_mark(project, "slow", process)
+    with process:
+        (project.folder / "go").touch()
+        process.communicate()
+    assert process.returncode == 0
+    assert project.ran() == ["charge1", "slow", "charge2"]
+    assert texts(project.output().cells[1]) == ["({'paid': 1}, ['slept', None])"]
+    [(run, _)] = project.runs()
+    assert (run.succeeded, run.attempt) == (True, 2)
+
+
+@pytest.mark.kill
+def test_a_step_that_papermill_did_not_live_to_record_is_the_only_one_done_again(project):
+    """At least once, and for the others exactly once."""
+    project.write(
+        IMPORT + CHARGE,
+        "await durable.run('charge', charge, 1)\nimport signal\n"
+        "def die(n):\n    open('side', 'a').write('die ')\n"
+        "    if not os.path.exists('go'):\n        os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n    return n\n"
+        "await durable.run('die', die, 5)",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    killed = subprocess.run(command_line, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = project.run()
+    assert project.ran() == ["charge1", "die", "die"]
+    assert texts(done.cells[1]) == ["5"]

@@ -25,6 +25,7 @@ def ill(found: dict[str, dict[str, Any]]) -> set[str]:
 
 def test_a_journal_that_is_well(lived: Path) -> None:
     found = findings()
+    assert nbdurable("doctor").stdout.startswith("✓")
     assert ill(found) == set()
     assert "no process has it open" in found["owner"]["says"]
     assert found["runs"]["says"] == "7, of which 3 are not over: 3 ready"
@@ -117,7 +118,7 @@ def test_a_repair_says_first_what_it_would_do_and_asks(folder: Path) -> None:
     before = log.read_bytes()
     tried = nbdurable("doctor", "--repair", "--dry-run")
     assert tried.exit_code == 1
-    assert "give up the 1 facts acknowledged after that" in " ".join(tried.stdout.split())
+    assert "give up the one fact acknowledged after that" in " ".join(tried.stdout.split())
     unasked = nbdurable("doctor", "--repair")
     assert unasked.exit_code == 2
     assert "say --yes" in unasked.stderr

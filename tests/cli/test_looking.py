@@ -46,8 +46,11 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -
     whole = json.loads(nbdurable("ls", "--json").stdout)[0]["id"]
     assert json.loads(nbdurable("show", whole[:14], "--json").stdout)["invocation"]["id"] == whole
     refused = nbdurable("show", "inv_1")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "could be any of 7" in refused.stderr
+    assert refused.stderr.rstrip().endswith(", …")
+    # 1 would say that the run failed.
+    assert nbdurable("attach", "inv_1").exit_code == 2
     assert nbdurable("show", "nobody").exit_code == 4
 
 

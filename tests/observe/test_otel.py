@@ -61,7 +61,7 @@ class Told:
         monkeypatch.setattr(
             wiring,
             "_observers",
-            lambda counts: [counts, Telemetry(counts, "0", tracers=tracers, meters=meters)],
+            lambda counts: [counts, Telemetry("0", tracers=tracers, meters=meters)],
         )
 
     def spans(self, name: str) -> list[ReadableSpan]:
@@ -169,6 +169,7 @@ async def test_what_is_committed_is_measured(told: Told, tmp_path: Path):
         for number in range(3):
             await engine.client.service_call(add, number)
         await engine.client.service_send(wait, None)
+        await engine.client.services()  # One more turn of the engine, so that it was told.
         found = told.metrics()
     (completed,) = found["nbdurable.invocations.completed"]
     assert completed.value == 3
@@ -176,6 +177,17 @@ async def test_what_is_committed_is_measured(told: Told, tmp_path: Path):
     assert found["nbdurable.invocations.live"][0].value == 1
     assert found["nbdurable.facts"][0].value > 12
     assert found["nbdurable.commit.duration"][0].count > 3
+
+
+async def test_the_next_engine_of_a_process_counts_on(told: Told, tmp_path: Path):
+    """An instrument is the provider's, and outlives whoever has asked for it."""
+    for live_count in (1, 2, 3):
+        async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+            await engine.client.service_send(wait, None)
+            await engine.client.services()
+            assert told.metrics()["nbdurable.invocations.live"][0].value == live_count
+        assert told.metrics()["nbdurable.invocations.live"][0].value == 0
+    assert told.metrics()["nbdurable.facts"][0].value > 9
 
 
 def test_without_it_nothing_is_imported_and_all_works():

@@ -9,6 +9,8 @@ asked, what was acknowledged, what each attempt has observed, and how much memor
     A 7 inv_1…         it was accepted
     D 7 4              it ended with 4
     S inv_1… 99 2 …    the third observation of this invocation's life with this seed
+    O sign_1…          this awakeable is for somebody out there to complete
+    W sign_1…          and they have
     M 81234 30         KiB of memory, and how many invocations are not over
     C 0 a 17           the counter of key a in layer 0, in the end
 
@@ -64,6 +66,17 @@ class Side:
         return [line.split(" ", count)[1:] for line in self.lines if line.startswith(f"{what} ")]
 
 
+class Outside(dict[str, None]):
+    """Mutable: awakeables for somebody out there, who hears of them whatever becomes of us."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+
+    def __setitem__(self, awakeable_id: str, _: None) -> None:
+        self._side.say("O", awakeable_id)
+        super().__setitem__(awakeable_id, None)
+
+
 class KeptStage(Stage):
     """Observations outlive the process: another life must observe the same."""
 
@@ -71,6 +84,11 @@ class KeptStage(Stage):
         super().__init__(chance, lambda error: side.say("!", json.dumps(str(error))))
         self.token_count = life * 10_000_000
         self._side = side
+        # Whoever waits for one may never run again before it is completed.
+        answered = {awakeable_id for (awakeable_id,) in side.said("W", 1)}
+        asked = [awakeable_id for (awakeable_id,) in side.said("O", 1)]
+        self.outside = Outside(side)
+        dict.update(self.outside, {one: None for one in asked if one not in answered})
         for invocation_id, seed, value in side.said("S", 3):
             self._seen.setdefault((invocation_id, int(seed)), []).append(json.loads(value))
 
@@ -127,7 +145,7 @@ class Asker:
             self._side.say("D", number, "forgotten")
 
 
-async def answer_from_outside(client: Any, stage: Stage) -> None:
+async def answer_from_outside(client: Any, stage: Stage, side: Side) -> None:
     while True:
         await asyncio.sleep(0.01)
         for awakeable_id in list(stage.outside):
@@ -135,6 +153,7 @@ async def answer_from_outside(client: Any, stage: Stage) -> None:
             # It may be over, or answered in an earlier life.
             with suppress(NbdurableError):
                 await client.resolve_awakeable(awakeable_id, "from outside")
+            side.say("W", awakeable_id)
 
 
 async def measure(client: Any, side: Side) -> None:
@@ -182,7 +201,7 @@ async def live(folder: Path, seed: int, life: int, *, is_calm: bool) -> None:
         side.say("open", life)
         asker = Asker(client, side, chance)
         beside = [
-            asyncio.create_task(answer_from_outside(client, cast.stage)),
+            asyncio.create_task(answer_from_outside(client, cast.stage, side)),
             asyncio.create_task(measure(client, side)),
         ]
         if is_calm:
