@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from nbdurable.client.asking import Asking
 from nbdurable.client.export import export
@@ -40,6 +42,9 @@ from nbdurable.errors import (
     AmbiguousError,
     InvocationNotFoundError,
 )
+from nbdurable.store.sql import parse
+
+_SQL: Final = parse(resources.files(__package__).joinpath("sql/looks.sql").read_text("utf-8"))
 
 Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
@@ -108,6 +113,18 @@ class Looks(Asking):
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""
         return await self._ask(LastError(invocation_id=InvocationId(invocation_id)))
+
+    async def last_trace(self, invocation_id: str) -> str:
+        """The traceback of the last attempt that failed; empty if none did, or was purged.
+
+        It is read from the journal: also of a run that is over, and of what failed before a
+        restart.
+
+        Raises:
+            QueryError: The journal is one in memory, which has no SQL.
+        """
+        found = await self.query(_SQL["last_trace"], {"id": invocation_id})
+        return "" if not found.rows else found.rows[0][0] or ""
 
     async def services(self) -> list[ServiceManifest]:
         """The latest revision of each."""
