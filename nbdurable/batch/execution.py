@@ -276,7 +276,7 @@ class _Call:
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
-            line.told,
+            {**line.told, "run": run_id},
             secrets,
         )
         try:
