@@ -87,7 +87,9 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
     opened = DurableEngine(settings.home, services, options=options, lasts=True)
     async with opened as engine, nbdurable.serve(engine, served) as serving:
         _settle_down()
-        names = [manifest.name for manifest in await engine.client.services()]
+        # What earlier ones have brought is known, and not here.
+        known = await engine.client.operator().deployments()
+        names = list(dict.fromkeys(one.manifest.name for one in known if one.link is not None))
         await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from nbdurable.client.asking import Asking
 from nbdurable.client.export import export
@@ -40,6 +42,9 @@ from nbdurable.errors import (
     AmbiguousError,
     InvocationNotFoundError,
 )
+from nbdurable.store.sql import parse
+
+_SQL: Final = parse(resources.files(__package__).joinpath("sql/looks.sql").read_text("utf-8"))
 
 Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
@@ -108,6 +113,18 @@ class Looks(Asking):
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""
         return await self._ask(LastError(invocation_id=InvocationId(invocation_id)))
+
+    async def last_trace(self, invocation_id: str) -> str:
+        """The traceback of the last attempt that failed; empty if none did, or was purged.
+
+        It is read from the journal: also of a run that is over, and of what failed before a
+        restart.
+
+        Raises:
+            QueryError: The journal is one in memory, which has no SQL.
+        """
+        found = await self.query(_SQL["last_trace"], {"id": invocation_id})
+        return "" if not found.rows else found.rows[0][0] or ""
 
     async def services(self) -> list[ServiceManifest]:
         """The latest revision of each."""
@@ -192,7 +209,7 @@ class Looks(Asking):
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
 
-        The listener is called on a thread of the engine's or of the link's, at most 10 times a
+        The listener is called on a thread of the engine's or of the link's, at most 5 times a
         second, and the last state is always told. Returns the function that ends it.
         """
         entries: dict[int, EntryView] = {}
@@ -217,10 +234,14 @@ class Looks(Asking):
         return self._access.watch(question, listener)
 
     def watch_newest(
-        self, listener: Callable[[Listed], None], count_max: int | None = None
+        self,
+        listener: Callable[[Listed], None],
+        count_max: int | None = None,
+        *,
+        asks: bool = False,
     ) -> Callable[[], None]:
         """The same of what `newest_invocations` lists, at most twice a second."""
-        return self._access.watch(NewestInvocations(count_max=count_max), listener)
+        return self._access.watch(NewestInvocations(count_max=count_max, asks=asks), listener)
 
     def operator(self) -> Operator:
         """What is registered and how, and the state of keys, to look at and to change."""

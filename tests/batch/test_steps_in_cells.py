@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from datetime import timedelta
 
 import pytest
 from nbclient.exceptions import DeadKernelError
@@ -16,7 +17,9 @@ from support.command import nbdurable as command
 from support.projects import Project, side, statuses, texts
 
 import nbdurable
+from nbdurable import Workflow, durable
 from nbdurable.batch.execution import RunSuspendedError
+from nbdurable.errors import ArgumentError, ContextMisuseError
 
 IMPORT = "import os\nfrom datetime import timedelta\nfrom nbdurable import durable\n"
 CHARGE = (
@@ -235,15 +238,33 @@ def test_the_command_says_75_and_why(project):
     assert "is suspended until somebody answers 'shipped'" in suspended.stderr
 
 
-def test_outside_of_a_run_the_words_say_where_they_belong():
+async def test_in_a_handler_the_words_are_those_of_its_ctx(tmp_path):
+    """What is moved from a cell to a handler goes on working, or says why it does not."""
+    flow = Workflow("Moved")
+
+    @flow.main()
+    async def run(ctx, _request: None) -> list[object]:
+        await durable.sleep(timedelta(milliseconds=1))
+        await durable.promise("done").resolve(7)
+        found = [await durable.run("double", lambda n: n * 2, 4), await durable.promise("done")]
+        for call in (lambda: durable.run("keyed", print, key="k"), durable.stop):
+            try:
+                await call()
+            except (ArgumentError, ContextMisuseError) as error:
+                found.append(type(error).__name__)
+        return found
+
+    async with nbdurable.open(tmp_path / ".nbdurable", services=[flow]) as engine:
+        answer = await engine.client.workflow_call(run, "k", None)
+        entries = await engine.client.journal((await engine.client.find("Moved/k/run")).id)
+    assert answer == [8, 7, "ArgumentError", "ContextMisuseError"]
+    assert [entry.kind for entry in entries[1:3]] == ["Sleep", "CompletePromise"]
+
+
+async def test_outside_of_a_run_the_words_say_where_they_belong():
     """In a plain script there is no journal to find a step in."""
-    import asyncio
-
-    from nbdurable import durable
-    from nbdurable.errors import ContextMisuseError
-
     with pytest.raises(ContextMisuseError, match="nbdurable run"):
-        asyncio.run(durable.run("charge", print))
+        await durable.run("charge", print)
 
 
 def test_a_map_in_a_cell_goes_on_with_the_items_that_are_left(project):
