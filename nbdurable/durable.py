@@ -185,7 +185,7 @@ def schedule(
         max_staleness: What is later than this is not made up for.
         overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`.
         jitter: Each run begins up to so much later.
-        notify: A URL or a command that is told, as JSON, how runs end.
+        notify: A URL, a command, or `handler:Ops/told`, which is told, as JSON, how runs end.
         notify_on: Which of: `failed`, `suspended`, `completed`, `overdue`.
         engine: Whose journal; None takes that of this notebook.
 

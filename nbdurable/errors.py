@@ -23,6 +23,7 @@
         ├── InvocationNotFoundError    404  no such invocation
         ├── InvocationNotReadyError    470  the invocation has no result yet
         ├── ConflictError              409  another invocation or a newer version was there first
+        │   └── AmbiguousError         409  what was named means several: name one
         ├── QueryError                 400  SQL over history that is refused, wrong, or too much
         ├── AnswerError                400  an answer is not of the type that was asked for
         └── HttpError                  any  the other side answered with this status
@@ -253,6 +254,10 @@ class ConflictError(NbdurableError):
     """Someone was there first: a key in use, a workflow already run, a stale version."""
 
     code = 409
+
+
+class AmbiguousError(ConflictError):
+    """What was named could be any of several: name one of them."""
 
 
 class AnswerError(NbdurableError):

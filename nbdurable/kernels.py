@@ -19,14 +19,20 @@ class _Kernel:
     def __init__(self) -> None:
         self.make: Callable[[], Steps] | None = None
         self.made: Steps = None
+        self.run = ""
 
 
 _here = _Kernel()
 
 
-def connect(make: Callable[[], Steps] | None) -> None:
-    """From here on this process is the kernel of a run; None: no longer."""
-    _here.make, _here.made = make, None
+def connect(make: Callable[[], Steps] | None, run: str = "") -> None:
+    """From here on this process is the kernel of the run with this key; None: no longer."""
+    _here.make, _here.made, _here.run = make, None, run
+
+
+def run_here() -> str:
+    """The key of the run that this process is the kernel of; empty where it is of none."""
+    return _here.run
 
 
 def steps() -> Steps:

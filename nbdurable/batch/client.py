@@ -112,6 +112,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self.nb.metadata.language_info = info["language_info"]
         if info["language_info"]["name"] != "python":
             self._no_checkpoints = NO_PYTHON
+            logger.warning(f"{NO_PYTHON}: its variables are not kept, so a resumed run begins anew")
         else:
             self._connect()
         self._begin()
@@ -199,6 +200,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                     raise
                 stopped = True
                 self.nb_man.cell_exception(cell, cell_index=index)
+            finally:
+                # Again, in whole outputs: a text may come in pieces, each of which says nothing.
+                cell.outputs = self._secrets.in_outputs(cell.outputs)
             record = self._record(order, started_at_ms, stopped=stopped)
         except CellExecutionError as error:
             if self._desk.suspended_until is None:
@@ -278,7 +282,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             index=order.cell.index,
             digest=order.cell.digest,
             attempt=order.attempt,
-            outputs=self._secrets.hidden(copy.deepcopy(cell.outputs)),
+            outputs=copy.deepcopy(cell.outputs),
             execution_count=cell.execution_count,
             started_at_ms=started_at_ms,
             ended_at_ms=ended_at_ms,

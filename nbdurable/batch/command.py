@@ -155,10 +155,14 @@ def check(
         NotebookRefusedError: With a line for everything that was found.
     """
     from jupyter_client.kernelspec import KernelSpecManager
-    from papermill.inspection import _infer_parameters, _open_notebook
+    from papermill.inspection import _infer_parameters
+    from papermill.iorw import load_notebook_node, local_file_io_cwd
+    from papermill.parameterize import add_builtin_parameters, parameterize_path
     from papermill.utils import nb_kernel_name, nb_language
 
-    node = _open_notebook(notebook, parameters)
+    # As papermill's inspection opens it, which says so each time.
+    with local_file_io_cwd():
+        node = load_notebook_node(parameterize_path(notebook, add_builtin_parameters(parameters)))
     faults = parameter_faults(_infer_parameters(node, kernel, language), parameters)
     faults += tag_faults(node.cells)
     spec = KernelSpecManager().get_kernel_spec(nb_kernel_name(node, kernel))

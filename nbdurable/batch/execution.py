@@ -99,6 +99,7 @@ def execute(
     from_cell: str | int | None = None,
     until_cell: str | int | None = None,
     only_cell: str | int | None = None,
+    fresh: bool = False,
     **options: object,
 ) -> NotebookNode:
     """What `papermill.engines.Engine.execute_notebook` does, as a workflow.
@@ -107,6 +108,7 @@ def execute(
         from_cell: Run again from here on, whatever has finished.
         until_cell: Run nothing after it; another call goes on.
         only_cell: Both: run this one again, with the variables that those before it left.
+        fresh: Do the steps inside of the cells that run again, also those that have finished.
 
     Raises:
         RunSuspendedError: It waits for long; the same call goes on when that is over.
@@ -129,7 +131,8 @@ def execute(
         # A kernel takes a second to be ready, and opening a journal a part of one.
         client.launch()
     try:
-        _execute(client, manager, _Wanted(run_id, is_sent, cells, span, only_cell is not None))
+        is_only = only_cell is not None
+        _execute(client, manager, _Wanted(run_id, is_sent, cells, span, is_only, fresh))
     finally:
         client.let_go()
     executed: NotebookNode = manager.nb
@@ -144,6 +147,7 @@ class _Wanted(NamedTuple):
     cells: Sequence[Cell]
     span: Span
     is_only: bool
+    is_fresh: bool
 
 
 def _execute(client: DurableClient, manager: TrueManager, wanted: _Wanted) -> None:
@@ -192,6 +196,7 @@ class _Call:
         self._kernel_client = kernel_client
         self._cells = wanted.cells
         self._span = wanted.span
+        self._is_fresh = wanted.is_fresh
         self._base_id = wanted.run_id or run_id_of(manager.nb, engine.path.parent)
         self._invocation_id = ""
         self._desk: Desk | None = None
@@ -261,7 +266,9 @@ class _Call:
                 known = adopted(self._steps_of(last))
             last = None
         self._manager.note(run_id=run_id, journal=str(self._engine.path))
-        desk = self._desk = Desk(run_id, self._cells, self._span, known, line.hand_to)
+        desk = self._desk = Desk(
+            run_id, self._cells, self._span, known, line.hand_to, is_fresh=self._is_fresh
+        )
         self._manager.is_partial = desk.ends_early
         client = self._kernel_client
         serving = Serving(
@@ -269,7 +276,7 @@ class _Call:
             lambda: self._begin(desk, last),
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
-            line.told,
+            {**line.told, "run": run_id},
             secrets,
         )
         try:

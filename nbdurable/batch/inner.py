@@ -138,7 +138,11 @@ class InnerSteps:
             await self._answer_waits()
             if is_quiet and can_suspend and self._is_idle() and not self._asked:
                 self._suspend()
+        # What goes on behind a cell that has ended holds up none of those after it.
+        for wait in self._waits:
+            wait.asked.answer(failure="the cell that this is awaited in has ended", code=409)
         self._waits.clear()
+        self._begun.clear()
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -197,6 +201,9 @@ class InnerSteps:
             case "promise":
                 value = self._promise(name, ask["question"]).value()
                 self._waits.append(Wait(asked, value, None, f"somebody answers {name!r}"))
+            case "forget":
+                self._forget(ask["of"])
+                asked.answer()
             case "peek":
                 looked = self._ctx.attempt.machine
                 leaf = self._ctx.future(
@@ -211,6 +218,13 @@ class InnerSteps:
                 await _answer_with(asked, rejecting)
             case other:
                 asked.answer(failure=f"this nbdurable cannot {other}", code=500)
+
+    def _forget(self, number: int) -> None:
+        """Nobody waits for the answer to this request any more."""
+        for wait in self._waits:
+            if wait.asked.ask["id"] == number:
+                wait.asked.answer()
+        self._waits = [wait for wait in self._waits if wait.asked.ask["id"] != number]
 
     def _promise(self, name: str, question: str | None = None) -> Promise[bytes]:
         shown = None if question is None else msgspec.json.decode(question, type=Question)

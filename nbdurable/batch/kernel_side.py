@@ -63,7 +63,7 @@ def answer(request_json: str) -> Answer:
             case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
                 return Answer(_restore(namespace, Path(blobs), digest))
             case {"ask": "connect", "address": address, "key": key}:
-                return Answer(_connect(namespace, address, key))
+                return Answer(_connect(namespace, address, key, request.get("run", "")))
             case {"ask": "count", "next": execution_count}:
                 return Answer(_count(namespace, execution_count))
             case _:
@@ -127,7 +127,7 @@ def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str
     }
 
 
-def _connect(namespace: dict[str, object], address: str, key: str) -> dict[str, Any]:
+def _connect(namespace: dict[str, object], address: str, key: str, run: str) -> dict[str, Any]:
     """From here on cells have steps; nothing is imported or sent before one asks for it."""
     get_shell = namespace.get("get_ipython")
 
@@ -139,7 +139,7 @@ def _connect(namespace: dict[str, object], address: str, key: str) -> dict[str, 
 
         return KernelSteps(address, key, executions)
 
-    connect(make)
+    connect(make, run)
     # While the first cell runs, so that the first checkpoint has not to wait for it.
     threading.Thread(target=_import_what_saves, name="nbdurable imports", daemon=True).start()
     return {}

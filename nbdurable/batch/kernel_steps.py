@@ -27,6 +27,7 @@ from nbdurable.batch.secrets import Secret, Secrets
 from nbdurable.batch.values import read_value, write_value
 from nbdurable.core.values import Question
 from nbdurable.errors import NbdurableError, TerminalError
+from nbdurable.invoker.combined import TIMED_OUT_CODE
 from nbdurable.invoker.payloads import ms_of, typed
 from nbdurable.invoker.questions import question_of
 from nbdurable.sdk.cells import is_awaitable
@@ -108,7 +109,8 @@ class KernelSteps:
         return CellPromise(self, name, type_hint, question_of(type_hint, title, context))
 
     def secret(self, name: str) -> str:
-        said = self._send({"ask": "secret", "name": name}).result().said
+        _, replied = self._send({"ask": "secret", "name": name})
+        said = replied.result().said
         if "error" in said:
             raise LookupError(said["error"])
         self.secrets.know(name, said["value"])
@@ -135,12 +137,18 @@ class KernelSteps:
         return {"name": name, "key": place[2], "nth": self._met[place]}
 
     async def _ask(self, ask: dict[str, object], payload: bytes = b"") -> Reply:
-        reply = await asyncio.wrap_future(self._send(ask, payload))
+        number, replied = self._send(ask, payload)
+        try:
+            reply = await asyncio.wrap_future(replied)
+        except asyncio.CancelledError:
+            # Else the run might suspend for the sake of what nobody waits for.
+            self._send({"ask": "forget", "name": "", "of": number})
+            raise
         if reply.said.get("suspended"):
             raise NotebookSuspended(reply.said["suspended"])
         return reply
 
-    def _send(self, ask: dict[str, object], payload: bytes = b"") -> Future[Reply]:
+    def _send(self, ask: dict[str, object], payload: bytes = b"") -> tuple[int, Future[Reply]]:
         reply: Future[Reply] = Future()
         with self._lock:
             try:
@@ -158,7 +166,7 @@ class KernelSteps:
                 self._connection.send_bytes(payload)
             except GONE:
                 raise _lost() from None
-        return reply
+        return number, reply
 
     def _read(self, connection: Connection) -> None:
         with suppress(*GONE):
@@ -177,11 +185,31 @@ class KernelSteps:
 class _PromiseFuture(RestateDurableFuture[Any]):
     """What `await` and a combination of asyncio take; a cell has no ctx to combine futures of."""
 
-    def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Any]], promise: CellPromise) -> None:
         self._read = read
+        self._promise = promise
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._read().__await__()
+
+    def or_timeout(self, delta: timedelta) -> RestateDurableFuture[Any]:
+        """The timer is durable, and counts from when the cell first came here."""
+        return _PromiseFuture(lambda: self._in_time(delta), self._promise)
+
+    async def _in_time(self, delta: timedelta) -> Any:
+        name = self._promise.name
+        value = asyncio.ensure_future(self._read())
+        late = asyncio.ensure_future(self._promise.steps.sleep(delta, f"timeout of {name}"))
+        try:
+            await asyncio.wait({value, late}, return_when=asyncio.FIRST_COMPLETED)
+            if value.done() or late.exception() is not None:
+                return await (value if value.done() else late)
+        finally:
+            value.cancel()
+            late.cancel()
+        raise TerminalError(
+            f"await-timeout: promise {name!r} was not there within {delta}", TIMED_OUT_CODE
+        )
 
 
 class CellPromise(DurablePromise[Any]):
@@ -191,21 +219,21 @@ class CellPromise(DurablePromise[Any]):
         self, steps: KernelSteps, name: str, type_hint: Any, question: Question | None
     ) -> None:
         super().__init__(name, typed(DEFAULT_SERDE, type_hint))
-        self._steps = steps
+        self.steps = steps
         self._question = question
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._value().__await__()
 
     def value(self) -> RestateDurableFuture[Any]:
-        return _PromiseFuture(self._value)
+        return _PromiseFuture(self._value, self)
 
     def peek(self) -> Awaitable[Any]:
         return self._peek()
 
     def resolve(self, value: Any) -> Awaitable[None]:
         payload = self.serde.serialize(value)
-        self._steps.secrets.refuse(payload, f"the value of the promise {self.name!r}")
+        self.steps.secrets.refuse(payload, f"the value of the promise {self.name!r}")
         return self._complete("resolve", {"value": payload.decode()})
 
     def reject(self, message: str, code: int = 500) -> Awaitable[None]:
@@ -214,15 +242,15 @@ class CellPromise(DurablePromise[Any]):
     async def _value(self) -> Any:
         question = self._question
         shown = None if question is None else msgspec.json.encode(question).decode()
-        reply = await self._steps.ask_promise(self.name, "promise", {"question": shown})
+        reply = await self.steps.ask_promise(self.name, "promise", {"question": shown})
         return self.serde.deserialize(reply.payload)
 
     async def _peek(self) -> Any:
-        reply = await self._steps.ask_promise(self.name, "peek")
+        reply = await self.steps.ask_promise(self.name, "peek")
         return self.serde.deserialize(reply.payload) if reply.said["known"] else None
 
     async def _complete(self, word: str, more: dict[str, object]) -> None:
-        await self._steps.ask_promise(self.name, word, more)
+        await self.steps.ask_promise(self.name, word, more)
 
 
 def _lost() -> LineLostError:

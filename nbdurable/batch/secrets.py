@@ -2,7 +2,7 @@
 
 Owns: a text that saves itself as its name, and the search for values in bytes and in texts. What
 is found in an output becomes `secret://NAME`; what is found in a variable or a result is refused.
-A value that was compressed, or encrypted, or cut in two is not found.
+A value that was compressed, encrypted or taken apart is not found, but for a stream in pieces.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from itertools import groupby
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -97,6 +98,23 @@ class Secrets:
                 pass
         result: T = found
         return result
+
+    def in_outputs(self, outputs: list[Any]) -> list[Any]:
+        """The outputs of a cell without them, also where a stream has one piece by piece."""
+        if not self._forms:
+            return outputs
+        found: list[Any] = []
+        for (kind, name), group in groupby(
+            outputs, key=lambda output: (output["output_type"], output.get("name"))
+        ):
+            pieces = list(group)
+            if kind == "stream" and name is not None and len(pieces) > 1:
+                text = "".join(piece["text"] for piece in pieces)
+                if self.hide(text) != "".join(self.hide(piece["text"]) for piece in pieces):
+                    pieces[0]["text"] = text
+                    pieces = pieces[:1]
+            found += pieces
+        return self.hidden(found)
 
     def name_in(self, content: bytes | bytearray | memoryview) -> str | None:
         """Which one is in these bytes."""

@@ -119,6 +119,7 @@ class Desk:
         span: What this call runs.
         known: Steps of a run that is over, which this one begins with.
         hand_to: Says where requests of the kernel go.
+        is_fresh: Steps inside of the cells that run are done again.
 
     Attributes:
         suspended_until: What the run waits for; the main thread lets the kernel end.
@@ -133,12 +134,15 @@ class Desk:
         span: Span = EVERYTHING,
         known: Sequence[KnownStep] = (),
         hand_to: HandTo = lambda _take: None,
+        *,
+        is_fresh: bool = False,
     ) -> None:
         self.run_id = run_id
         self.cells = cells
         self.span = span
         self.known = known
         self.hand_to = hand_to
+        self.is_fresh = is_fresh
         self.suspended_until: str | None = None
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.attempt: int | None = None
@@ -329,7 +333,8 @@ class _Run:
 
         step = self._ctx.run_keyed(str(key), cell.name, recorded, _RECORDED)
         try:
-            await self._inner.serve(cell.position, executed, is_volatile=cell.is_volatile)
+            is_volatile = cell.is_volatile or self._desk.is_fresh
+            await self._inner.serve(cell.position, executed, is_volatile=is_volatile)
             record = await step
         except TerminalError as error:
             if error.status_code == CANCELLED_CODE:

@@ -30,7 +30,7 @@ def is_meant(deeds: Sequence[str], *, dry_run: bool, as_json: bool) -> bool:
         write_json({"would": deeds})
         return False
     if dry_run:
-        for deed in deeds:
+        for deed in deeds or ["change nothing"]:
             click.echo(f"would {deed}")
         return False
     if not deeds:

@@ -95,8 +95,8 @@ def call(
             click.echo(f"attached to {sent.invocation_id}, which was there already", err=True)
         view = await at_hand.client.invocation(sent.invocation_id)
         if not view.is_done and not view.is_code_loaded:
-            click.echo(f"{view.id} waits for its code: {view.how_to_load}", err=True)
-            return WAITING
+            why = f"{view.id} waits for its code: {view.how_to_load}"
+            return _without_result(view, why, as_json=as_json)
         return await _wait(at_hand.client, sent.invocation_id, timeout, as_json=as_json)
 
     _exit(journal, work)
@@ -166,8 +166,8 @@ def attach(
         view = await client.find(run)
         if not view.is_done and (now or not view.is_code_loaded):
             why = status_of(view) if view.is_code_loaded else view.how_to_load
-            click.echo(f"{view.target} has no result yet: {why}", err=True)
-            return WAITING
+            said = f"{view.target} has no result yet: {why}"
+            return _without_result(view, said, as_json=as_json)
         return await _wait(client, view.id, timeout, as_json=as_json)
 
     _exit(journal, work)
@@ -190,8 +190,8 @@ async def _wait(
         async with asyncio.timeout(None if patience is None else patience.total_seconds()):
             result = await _result_or_pause(client, invocation_id)
     except TimeoutError:
-        click.echo(f"{invocation_id} has no result yet", err=True)
-        return WAITING
+        view = await client.invocation(invocation_id)
+        return _without_result(view, f"{invocation_id} has no result yet", as_json=as_json)
     except TerminalError as error:
         if as_json:
             failure = {"code": error.status_code, "message": error.message}
@@ -200,13 +200,20 @@ async def _wait(
             click.echo(f"[{error.status_code}] {error.message}", err=True)
         return FAILED
     if isinstance(result, InvocationView):
-        click.echo(paused_note(result), err=True)
-        return WAITING
+        return _without_result(result, paused_note(result), as_json=as_json)
     if as_json:
         write_json({"id": invocation_id, "result": readable(result)})
     elif result:
         click.echo(result)
     return OK
+
+
+def _without_result(view: InvocationView, why: str, *, as_json: bool) -> int:
+    """Say why there is none yet; a program is told how the run stands."""
+    if as_json:
+        write_json({"id": view.id, "status": view.status})
+    click.echo(why, err=True)
+    return WAITING
 
 
 async def _result_or_pause(client: EngineClient, invocation_id: str) -> bytes | InvocationView:

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from nbdurable.errors import (
+    AmbiguousError,
     AnswerError,
     DefinitionError,
     HttpError,
@@ -51,7 +52,7 @@ def refusal_of(error: NbdurableError) -> Refusal:
             return Refusal(str(error), WAITING)
         case JournalHeldError() | LinkLostError():
             return Refusal(str(error), UNREACHABLE)
-        case SettingsError() | DefinitionError() | QueryError() | AnswerError():
+        case SettingsError() | DefinitionError() | QueryError() | AnswerError() | AmbiguousError():
             return Refusal(str(error), USAGE)
         case _:
             return Refusal(str(error))

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import click
 
 from nbdurable.cli.asking import destructive, dry_run_option, is_meant
-from nbdurable.cli.exits import FAILED
+from nbdurable.cli.exits import FAILED, refusal_of
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
 from nbdurable.client.engine import EngineClient
@@ -74,7 +74,7 @@ async def _done(
             return {"id": view.id, "target": view.target, "status": "forgotten"}
         now = await client.invocation(other or view.id)
     except (ConflictError, HttpError, InvocationNotFoundError) as error:
-        return {"id": view.id, "target": view.target, "refused": str(error)}
+        return {"id": view.id, "target": view.target, "refused": refusal_of(error).message}
     return {"id": now.id, "target": now.target, "status": status_of(now)}
 
 

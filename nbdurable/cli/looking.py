@@ -107,7 +107,7 @@ def ls(
 
 @click.command
 @click.argument("run")
-@click.option("--trace", is_flag=True, help="The traceback of the last failure, too.")
+@click.option("--trace", is_flag=True, help="The traceback of the last attempt that failed, too.")
 @common
 def show(run: str, trace: bool, journal: Path | None, as_json: bool) -> None:
     """Show one run and its journal.
@@ -119,9 +119,9 @@ def show(run: str, trace: bool, journal: Path | None, as_json: bool) -> None:
         client = at_hand.client
         view = await client.find(run)
         entries = await client.journal(view.id)
-        error = await client.last_error(view.id) if trace else None
+        stacktrace = await client.last_trace(view.id) if trace else ""
         picture = picture_of(view, entries, client.now_ms(), surface=TERMINAL)
-        return (view, entries), picture, "" if error is None else error.stacktrace
+        return (view, entries), picture, stacktrace
 
     (view, entries), picture, stacktrace = ask(journal, look)
     if as_json:
@@ -131,6 +131,8 @@ def show(run: str, trace: bool, journal: Path | None, as_json: bool) -> None:
     write(drawn(picture))
     if stacktrace:
         click.echo(stacktrace.rstrip())
+    elif trace:
+        click.echo("no attempt of it has left a traceback", err=True)
 
 
 @click.command

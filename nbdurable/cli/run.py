@@ -34,6 +34,7 @@ class _WithPapermillFlags(click.Command):
 )
 @click.option("--until", "until_cell", metavar="CELL", help="Run nothing after this cell.")
 @click.option("--only", "only_cell", metavar="CELL", help="Run this cell again, and no other.")
+@click.option("--fresh", is_flag=True, help="Do finished steps inside of these cells again.")
 @click.option("--no-check", is_flag=True, help="Start it whatever its cells and parameters are.")
 @click.option("--given", is_flag=True, hidden=True, help="Parameters come as JSON, on stdin.")
 @click.option("--sent", is_flag=True, hidden=True, help="It was sent, and is no run after another.")
@@ -47,6 +48,7 @@ def run(
     from_cell: str | None,
     until_cell: str | None,
     only_cell: str | None,
+    fresh: bool,
     no_check: bool,
     given: bool,
     sent: bool,
@@ -55,7 +57,8 @@ def run(
     """Run NOTEBOOK durably, into OUTPUT (NOTEBOOK-out.ipynb); the same command goes on with it.
 
     All cells are parsed and the parameters compared with those of the notebook before a kernel
-    starts. The other options are papermill's.
+    starts. The other options are papermill's. Exit code 75 says that it waits for long, and that
+    the same command goes on when that is over.
     """
     from nbdurable.batch import command
 
@@ -66,10 +69,13 @@ def run(
         # As they were sent: what is written for YAML may be read as something else.
         parameters = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, Any])
         flags = {**flags, "parameters_raw": tuple(parameters.items())}
+    if output is None and "://" in notebook:
+        raise click.UsageError(f"{notebook} is not of this machine: say where its output goes")
     output = output or command.default_output(notebook)
     if flags["help_notebook"]:
         ctx.exit(command.show_parameters(ctx, notebook, output, flags))
     try:
+        flags = {**flags, "fresh": fresh}
         cells = {"from_cell": from_cell, "until_cell": until_cell, "only_cell": only_cell}
         command.run_notebook(
             notebook, output, flags, run_id=run_id, checks=not no_check, cells=cells

@@ -59,7 +59,7 @@ def ls(notebook: str | None, sweep: str | None, journal: Path | None, as_json: b
             run.notebook,
             Text(run.status, style=_COLOURS.get(run.status, "")),
             clock_time(run.view.created_at_ms),
-            duration(_ms(run, now_ms)),
+            duration(run.took_ms(now_ms)),
             run.output,
         )
         for run in reversed(found)
@@ -83,7 +83,7 @@ def gantt(notebook: str | None, sweep: str | None, journal: Path | None, as_json
         length = max(round((bar.ends - bar.begins) * _BAR_COLUMNS), 1)
         drawn = " " * first + "━" * min(length, _BAR_COLUMNS - first)
         colour = _COLOURS.get(bar.run.status, "")
-        took = duration(_ms(bar.run, now_ms))
+        took = duration(bar.run.took_ms(now_ms))
         rows.append(
             (bar.run.key, Text(drawn.ljust(_BAR_COLUMNS), style=colour), bar.run.status, took)
         )
@@ -230,12 +230,8 @@ def _view(run: Run, now_ms: int) -> dict[str, Any]:
         "output": run.output,
         "created_at_ms": run.view.created_at_ms,
         "completed_at_ms": run.view.completed_at_ms,
-        "took_ms": _ms(run, now_ms),
+        "took_ms": run.took_ms(now_ms),
     }
-
-
-def _ms(run: Run, now_ms: int) -> int:
-    return (run.view.completed_at_ms or now_ms) - run.view.created_at_ms
 
 
 def _said(key: str, what: str, *, as_json: bool) -> None:

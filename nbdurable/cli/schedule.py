@@ -71,7 +71,11 @@ def schedule() -> None:
     help="When the run before goes on.",
 )
 @click.option("--jitter", type=DurationType(), help="Begin up to so much later.")
-@click.option("--notify", metavar="URL_OR_COMMAND", help="Who is told, as JSON, how runs end.")
+@click.option(
+    "--notify",
+    metavar="WHO",
+    help="Told as JSON how runs end: a URL, a command, or handler:Ops/told.",
+)
 @click.option(
     "--notify-on",
     type=click.Choice(EVENTS),

@@ -79,13 +79,17 @@ def up(
 
 
 async def _live(services: Iterable[Definition], settings: Settings, *, as_json: bool) -> None:
+    # First, for what is refused leaves no journal behind.
+    served = serve_options(settings)
     stopping = signalled()
     # It owns the journal or does not start: others join it, and it joins nobody.
     options = settings.engine_options()
     opened = DurableEngine(settings.home, services, options=options, lasts=True)
-    async with opened as engine, nbdurable.serve(engine, serve_options(settings)) as serving:
+    async with opened as engine, nbdurable.serve(engine, served) as serving:
         _settle_down()
-        names = [manifest.name for manifest in await engine.client.services()]
+        # What earlier ones have brought is known, and not here.
+        known = await engine.client.operator().deployments()
+        names = list(dict.fromkeys(one.manifest.name for one in known if one.link is not None))
         await offer_notebooks(engine.client)
         _greet(engine, serving, names, as_json=as_json)
         why = await _until_over(engine, serving, stopping, settings.idle_exit)
@@ -103,7 +107,7 @@ def _settle_down() -> None:
 
 
 def serve_options(settings: Settings) -> ServeOptions:
-    """Raises NbdurableError for what would let strangers in."""
+    """Raises SettingsError for what would let strangers in."""
     ingress, admin = Address.parse(settings.ingress), Address.parse(settings.admin)
     return ServeOptions(
         host=ingress.host,

@@ -51,6 +51,9 @@ def gc(
 
     old = ask(journal, look)
     deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]
+    if dry_run and not deeds and not as_json:
+        click.echo("would forget only what has been kept for as long as it should be")
+        return
     # The journal is not held while somebody thinks.
     if (dry_run or not yes) and not is_meant(deeds, dry_run=dry_run, as_json=as_json):
         return

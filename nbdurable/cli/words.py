@@ -76,7 +76,9 @@ def write_json(value: object) -> None:
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Columns under headings, with nothing between them that would have to be cut away."""
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        *headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings)
+    )
     for row in rows:
         table.add_row(*row)
     write(table)

@@ -16,7 +16,7 @@ from nbdurable.client.picture import Surface, handy_name, status_of
 from nbdurable.client.views import EntryView, InvocationView, open_questions
 from nbdurable.core.ids import AWAKEABLE_PREFIX, parse_awakeable_id
 from nbdurable.core.values import Answered, Question
-from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
+from nbdurable.errors import AmbiguousError, AnswerError, ConflictError, InvocationNotFoundError
 
 APPROVED: Final = True
 REJECTED_MESSAGE: Final = "rejected by a person"
@@ -162,7 +162,8 @@ async def find_awaited(
     Raises:
         AnswerError: It is no id of an awakeable.
         InvocationNotFoundError: There is none.
-        ConflictError: There are several, or it does not wait.
+        AmbiguousError: There are several.
+        ConflictError: It does not wait.
     """
     if run is not None and run.startswith(AWAKEABLE_PREFIX):
         try:
@@ -194,7 +195,7 @@ async def find_awaited(
             # In advance: a promise may be answered before anybody waits for it.
             return named
         case _:
-            raise ConflictError(f"{named.of} waits for several, so name one: {_names(open_)}")
+            raise AmbiguousError(f"{named.of} waits for several, so name one: {_names(open_)}")
 
 
 def awaited_at(view: InvocationView, entry: EntryView) -> Awaited:
@@ -211,7 +212,7 @@ async def _only_one_waiting(client: EngineClient) -> InvocationView:
     if not listed.found_count:
         raise InvocationNotFoundError("no run waits for anybody")
     named = ", ".join(handy_name(view) for view in listed.views)
-    raise ConflictError(f"{listed.found_count} runs wait for somebody, so name one: {named}")
+    raise AmbiguousError(f"{listed.found_count} runs wait for somebody, so name one: {named}")
 
 
 def _names(awaited: list[Awaited]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from nbdurable.client.asking import Asking
 from nbdurable.client.export import export
@@ -37,9 +39,12 @@ from nbdurable.core.manifest import ServiceManifest
 from nbdurable.core.values import ErrorReport
 from nbdurable.engine.ports import ANSWER_LIMITS, AnswerLimits
 from nbdurable.errors import (
-    ConflictError,
+    AmbiguousError,
     InvocationNotFoundError,
 )
+from nbdurable.store.sql import parse
+
+_SQL: Final = parse(resources.files(__package__).joinpath("sql/looks.sql").read_text("utf-8"))
 
 Listener = Callable[[InvocationView, tuple[EntryView, ...]], None]
 
@@ -67,7 +72,8 @@ class Looks(Asking):
 
         Args:
             count_max: How many are given; None gives all.
-            services: Of these only, if any are named.
+            services: Of these only, if any are named. If none is, the runs that keep schedules are
+                left out as long as they go well.
             statuses: In one of these only: Restate's words, `succeeded`, `failed`, `unfinished`.
             asks: Only those that wait for somebody's answer.
         """
@@ -107,6 +113,18 @@ class Looks(Asking):
     async def last_error(self, invocation_id: str) -> ErrorReport | None:
         """Why the last attempt failed, with its stack; None if none did, or since a restart."""
         return await self._ask(LastError(invocation_id=InvocationId(invocation_id)))
+
+    async def last_trace(self, invocation_id: str) -> str:
+        """The traceback of the last attempt that failed; empty if none did, or was purged.
+
+        It is read from the journal: also of a run that is over, and of what failed before a
+        restart.
+
+        Raises:
+            QueryError: The journal is one in memory, which has no SQL.
+        """
+        found = await self.query(_SQL["last_trace"], {"id": invocation_id})
+        return "" if not found.rows else found.rows[0][0] or ""
 
     async def services(self) -> list[ServiceManifest]:
         """The latest revision of each."""
@@ -170,7 +188,7 @@ class Looks(Asking):
 
         Raises:
             InvocationNotFoundError: None has it.
-            ConflictError: Several have it.
+            AmbiguousError: Several have it.
         """
         with suppress(ValueError, InvocationNotFoundError):
             # A whole id need not be looked for among all.
@@ -183,7 +201,10 @@ class Looks(Asking):
                 return listed.views[0]
             case several:
                 shown = ", ".join(view.id for view in listed.views)
-                raise ConflictError(f"{text!r} could be any of {several} invocations: {shown}")
+                more = ", …" if several > len(listed.views) else ""
+                raise AmbiguousError(
+                    f"{text!r} could be any of {several} invocations: {shown}{more}"
+                )
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.

@@ -6,11 +6,13 @@ What it is made of, and the words for it; `drawing.py` makes it.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from nbdurable.client.views import EntryView, InvocationView, first_line
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.core.values import Question
 from nbdurable.invoker.seal import MARK as PICKLE
 
@@ -183,7 +185,8 @@ def status_of(view: InvocationView) -> str:
         ended = view.completed_by if view.completed_by in ("killed", "cancelled") else "failed"
         return "succeeded" if view.succeeded else ended
     if _lacks_code(view):
-        return "its code is not loaded"
+        is_notebook = view.service == NOTEBOOK_SERVICE
+        return "waits for its process" if is_notebook else "its code is not loaded"
     if view.open_promises and not is_stuck(view):
         return f"waits for {_quoted(view.open_promises)}"
     if view.open_awakeables and not is_stuck(view):
@@ -226,6 +229,8 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     if view.status == "paused" and view.mismatch is not None:
         accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""
         return f"undo the change of {view.service}{accept}, or {surface.command} kill {name}"
+    if view.status == "paused" and view.service == NOTEBOOK_SERVICE:
+        return f"correct the notebook, then nbdurable runs resume {shlex.quote(view.key or '')}"
     if view.status == "paused":
         return f"{repair}, or {surface.command} resume {name}"
     if view.status == "backing-off":

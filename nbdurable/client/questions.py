@@ -16,6 +16,7 @@ import msgspec
 from nbdurable.client.entry_text import entry_text
 from nbdurable.client.journal import JournalFold, journal_view
 from nbdurable.client.views import EntryView, InvocationView, invocation_view
+from nbdurable.core.builtin import OWN_SERVICES
 from nbdurable.core.commands import RunCommand
 from nbdurable.core.facts import Completed, EntryAppended, NotificationAppended
 from nbdurable.core.ids import InvocationId, deployment_id
@@ -102,6 +103,8 @@ class Listed(NamedTuple):
 class NewestInvocations(Question[Listed], frozen=True, kw_only=True):
     """What a person lists. Through 10^5 it looks for 40 ms, and makes few views.
 
+    Runs of our own services are among them when they go wrong, or when they are asked for by name.
+
     Attributes:
         count_max: How many views; None gives all.
         services: Of these only, if any are named.
@@ -121,11 +124,14 @@ class NewestInvocations(Question[Listed], frozen=True, kw_only=True):
         return _listed(state, found, self.count_max)
 
     def _wants(self, inv: Invocation | Completed) -> bool:
-        if self.services and inv.target.service not in self.services:
+        service, words = inv.target.service, _words(inv)
+        if self.services and service not in self.services:
+            return False
+        if not self.services and service in OWN_SERVICES and not _WRONG.intersection(words):
             return False
         if self.asks and (isinstance(inv, Completed) or not (inv.awaited or inv.open_promises)):
             return False
-        return not self.statuses or any(word in self.statuses for word in _words(inv))
+        return not self.statuses or any(word in self.statuses for word in words)
 
 
 class MeantInvocations(Question[Listed], frozen=True, kw_only=True):
@@ -412,6 +418,7 @@ def _listed(
 
 # What may be asked for: Restate's words, and ours for how a run stands.
 STATUS_WORDS: Final = (*get_args(Status), "succeeded", "failed", "unfinished")
+_WRONG: Final = frozenset({"failed", "paused", "backing-off"})
 
 
 def _words(inv: Invocation | Completed) -> tuple[str, str]:

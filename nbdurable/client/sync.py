@@ -46,6 +46,7 @@ class SyncClient(SyncRestateClient):
     keyed_steps = waited(EngineClient.keyed_steps)
     calls_of = waited(EngineClient.calls_of)
     last_error = waited(EngineClient.last_error)
+    last_trace = waited(EngineClient.last_trace)
     services = waited(EngineClient.services)
     query = waited(EngineClient.query)
     export = waited(EngineClient.export)

@@ -6,11 +6,13 @@ Frozen, and without payloads beyond a bounded preview.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.core.facts import (
     Completed,
 )
@@ -173,8 +175,7 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         open_calls=_called(state, inv),
         open_call_count=len(inv.open_calls),
         is_run=inv.handler_type == "workflow",
-        # One that runs has its code wherever it runs.
-        is_code_loaded=inv.status == "running" or bool(state.links_for(inv)),
+        is_code_loaded=_has_code(state, inv),
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
         mismatch=_mismatch(inv),
@@ -194,13 +195,22 @@ def _mismatch(inv: Invocation) -> Literal["acceptable", "hard"] | None:
     return "acceptable" if error.can_accept else "hard"
 
 
+def _has_code(state: EngineState, inv: Invocation) -> bool:
+    """One that runs has its code wherever it runs; and a notebook's comes with its process."""
+    is_notebook = inv.target.service == NOTEBOOK_SERVICE and inv.status != "ready"
+    return inv.status == "running" or is_notebook or bool(state.links_for(inv))
+
+
 def _how_to_load(inv: Invocation, service: ServiceState | None) -> str:
     """What a person does so that this invocation's code is there."""
     match None if service is None else service.manifest.origin:
         case None:
             return f"run the script of {inv.target.service}, or nbdurable up --app with its file"
         case "papermill":
-            return "run its papermill command again; if it was sent, nbdurable up starts it"
+            return (
+                "whoever has the journal starts its process, if it was sent; or run it here:"
+                f" nbdurable runs resume {shlex.quote(inv.target.key or '')}"
+            )
         case _:
             return f"re-run the cell that defines {inv.target.service}"
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from nbdurable.client.picture import clock_time, handy_name, what_to_do
 from nbdurable.client.views import InvocationView, first_line
+from nbdurable.core.builtin import OWN_SERVICES
 
 # What fits below a cell without scrolling; the rest is in `%durable ls`.
 LINES_MAX: Final = 10
@@ -16,6 +17,11 @@ REASON_CHARS_MAX: Final = 80
 
 def greeting(path: Path, views: Sequence[InvocationView]) -> Iterator[str]:
     """Nothing for a journal without runs; one line for each run that is not finished."""
+    views = [
+        view
+        for view in views
+        if view.service not in OWN_SERVICES or view.status in ("paused", "backing-off")
+    ]
     if not views:
         return
     unfinished = [view for view in views if not view.is_done]

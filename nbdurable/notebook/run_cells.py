@@ -1,9 +1,9 @@
 """`%%durable_run NAME [--key K]`: a cell that awaits, as one journaled run.
 
 The run is that of a workflow with one handler, which is the cell; its key is `--key`, or else the
-notebook's name. While it is not over the cell attaches to it, whatever kernel has begun it. Once
-it is, an unchanged cell restores what it has left, and an edited one begins anew; so does any cell
-whose run has failed.
+notebook's name, or the key of the run that papermill drives. While it is not over the cell attaches
+to it, whatever kernel has begun it. Once it is, an unchanged cell restores what it has left, and an
+edited one begins anew; so does any cell whose run has failed.
 
 A magic cannot await, and a cell that waits without awaiting hears no click. So the call that
 IPython makes of the cell is awaited (see `transforms.py`).

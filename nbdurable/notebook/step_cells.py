@@ -2,8 +2,9 @@
 
 A record is a run of the workflow `NotebookStep`, which returns what the cell has set and put out.
 Its key is the notebook, the step's name, `--key`, and a digest of the cell's source: an edited cell
-has another. What earlier cells gave it is not part of the key; that is what `--key` is for. A cell
-that was killed half-way has left no record, and runs again.
+has another. What earlier cells gave it is not part of the key; that is what `--key` is for. Without
+one, papermill's run stands for the notebook, since it has parameters. A cell that was killed
+half-way has left no record, and runs again.
 """
 
 # IPython annotates its shell in part.
@@ -37,6 +38,7 @@ from nbdurable.errors import (
     TerminalError,
 )
 from nbdurable.invoker.output import output_var
+from nbdurable.kernels import run_here
 from nbdurable.notebook.capture import heard
 from nbdurable.notebook.cells import execution_count, parsed
 from nbdurable.notebook.options import StepOptions
@@ -207,11 +209,17 @@ def _awaits(tree: ast.Module) -> bool:
 
 def _key(shell: InteractiveShell, options: StepOptions, body: str) -> str:
     digest = blake2b(body.strip().encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    parts = (notebook_name(shell), options.name, options.key, digest)
+    where = notebook_name(shell) if options.key is None else _front_ends_name(shell)
+    parts = (where, options.name, options.key, digest)
     return "/".join(part for part in parts if part)
 
 
 def notebook_name(shell: InteractiveShell) -> str:
-    """What the front end calls it; empty where it says nothing."""
+    """The run that papermill drives, which has parameters of its own; else as its page says."""
+    return run_here() or _front_ends_name(shell)
+
+
+def _front_ends_name(shell: InteractiveShell) -> str:
+    """Empty where it says nothing."""
     said = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
     return PurePath(said).name

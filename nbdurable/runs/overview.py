@@ -53,10 +53,15 @@ class Run:
             return "succeeded" if self.view.succeeded else "failed"
         return "queued" if self.view.status == "ready" else self.view.status
 
-    def took(self, now_ms: int) -> timedelta:
-        """From when it was sent until it ended, or until now."""
-        end_ms = self.view.completed_at_ms or now_ms
-        return timedelta(milliseconds=end_ms - self.view.created_at_ms)
+    def until_ms(self, now_ms: int) -> int:
+        """Until when something of it went on."""
+        if self.view.status in ("paused", "suspended"):
+            return self.view.modified_at_ms
+        return self.view.completed_at_ms or now_ms
+
+    def took_ms(self, now_ms: int) -> int:
+        """From when it was sent."""
+        return self.until_ms(now_ms) - self.view.created_at_ms
 
 
 async def runs_of(
@@ -102,7 +107,7 @@ def frame_of(runs: Iterable[Run], project: Path, now_ms: int) -> pd.DataFrame:
             "status": run.status,
             "began": _time(run.view.created_at_ms),
             "ended": None if ended_at_ms is None else _time(ended_at_ms),
-            "took": run.took(now_ms),
+            "took": timedelta(milliseconds=run.took_ms(now_ms)),
             "output": run.output,
             "failure": run.view.failure or "",
         }
@@ -149,7 +154,7 @@ def bars_of(runs: Sequence[Run], now_ms: int) -> list[Bar]:
     """Where each run lies between the first beginning and the last end, from 0 to 1."""
     if not runs:
         return []
-    spans = [(run.view.created_at_ms, run.view.completed_at_ms or now_ms) for run in runs]
+    spans = [(run.view.created_at_ms, run.until_ms(now_ms)) for run in runs]
     first = min(begin for begin, _ in spans)
     whole = max(max(end for _, end in spans) - first, 1)
     return [

@@ -65,6 +65,10 @@ class Herald:
         state = self._engine.machine.state
         for one in changed:
             inv = state.find(one)
+            if isinstance(inv, Completed) and self._options is None:
+                # A fire is told the end by its call.
+                self._told.pop(one, None)
+                continue
             stands = None if inv is None else standing_of(state, inv)
             if inv is None or stands is None:
                 self._told.pop(one, None)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbdurable.core.builtin import NOTICE_SERVICE
 from nbdurable.errors import CANCELLED_CODE, TerminalError
 from nbdurable.sdk.context import Context
 from nbdurable.sdk.options import RunOptions
@@ -26,7 +27,9 @@ _TRIES: Final[RunOptions[None]] = RunOptions(
 # A place that takes longer is as good as gone, and is tried again.
 _PATIENCE_S: Final = 30
 
-NOTICES: Final = Service("NbdurableNotice")
+NOTICES: Final = Service(NOTICE_SERVICE)
+# Before the name of a handler, as in `handler:Ops/told` and `handler:Ops/ada/told`.
+HANDLER: Final = "handler:"
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +56,15 @@ def whom(event: str) -> str | None:
 async def notify(ctx: Context, to: str, said: dict[str, Any]) -> None:
     """As a step, with retries; in the end who cannot be told is not, and the run is none the worse.
 
-    At-least-once: a process that dies between telling and recording tells again.
+    At-least-once: a process that dies between telling and recording tells again. A handler is sent
+    it, and so has it once.
     """
+    if to.startswith(HANDLER):
+        called = to.removeprefix(HANDLER)
+        service, _, rest = called.partition("/")
+        key, slash, handler = rest.rpartition("/")
+        ctx.generic_send(service, handler, json.dumps(said).encode(), key if slash else None)
+        return
     try:
         await ctx.run_typed(f"notify {said['event']}", deliver, _TRIES, to, said)
     except TerminalError as error:

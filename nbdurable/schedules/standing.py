@@ -13,6 +13,9 @@ EVENTS: Final = ("failed", "suspended", "completed", "overdue")
 # Services of our own: of what they do people are told by what it is done for.
 OURS: Final = "Nbdurable"
 
+# Asked of every run at each of its commits, and no more of most of them.
+_STANDS: Final = frozenset(("completed", "paused", "suspended"))
+
 
 class Standing(NamedTuple):
     """`token`: the same for the same event, whoever looks, and however often.
@@ -28,7 +31,7 @@ class Standing(NamedTuple):
 
 def standing_of(state: EngineState, inv: Invocation | Completed) -> Standing | None:
     """None while it runs, sleeps, or is paused because somebody wanted that."""
-    if inv.target.service.startswith(OURS):
+    if inv.status not in _STANDS or inv.target.service.startswith(OURS):
         return None
     view = invocation_view(state, inv)
     event: Event

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from nbdurable.errors import ArgumentError, ContextMisuseError
 from nbdurable.kernels import steps
-from nbdurable.sdk.context import current_context
+from nbdurable.sdk.context import DEFAULT_RUN_OPTIONS, current_context
 from nbdurable.sdk.future import DurablePromise
 
 T = TypeVar("T")
@@ -68,13 +68,19 @@ async def run(
 
     Raises:
         TerminalError: The function has raised it; so it will the next time.
+        ArgumentError: In a handler, where steps have no keys, one is given.
 
     Example:
         >>> receipt = await durable.run("charge", charge, order, key=order.id)
     """
     ctx = current_context()
     if ctx is not None:
-        return await ctx.run_typed(name, function, *args, **kwargs)
+        if key is not None or fresh:
+            raise ArgumentError(
+                f"in a handler a step is found by its place in the journal: call {name!r} without"
+                " key= and fresh="
+            )
+        return await ctx.run_typed(name, function, DEFAULT_RUN_OPTIONS, *args, **kwargs)
     here = _steps_for("run")
     if not callable(function):
         raise ArgumentError(f"the step {name!r} is given {function!r}, which is no function")
@@ -140,7 +146,13 @@ def secret_of(name: str, environment: Mapping[str, str]) -> str:
 
 
 def stop(reason: str = "") -> None:
-    """End this notebook here, on purpose: the run has succeeded, later cells do not run."""
+    """End this notebook here, on purpose: the run has succeeded, later cells do not run.
+
+    Raises:
+        ContextMisuseError: This is a handler, which returns.
+    """
+    if current_context() is not None:
+        raise ContextMisuseError("durable.stop() ends a notebook; a handler ends by return")
     if reason:
         print(reason)  # noqa: T201 - for whoever reads the notebook.
     raise SystemExit(0)

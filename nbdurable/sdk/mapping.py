@@ -24,6 +24,8 @@ from nbdurable.errors import (
     TerminalError,
 )
 from nbdurable.sdk import canonical_json
+from nbdurable.sdk.cell_mapping import CellMap
+from nbdurable.sdk.cells import cell_steps
 from nbdurable.sdk.combinators import wait_completed
 from nbdurable.sdk.context import Context, current_context, executing_step_var
 from nbdurable.sdk.future import FutureContext, RestateDurableFuture
@@ -80,6 +82,9 @@ def map_items(
     a restart from an entry the map goes on with the items that are left. In an `async def` handler
     it is awaited, in a `def` handler it returns the results.
 
+    In a cell of a notebook run it is awaited as well. An item is then a step of the cell: one that
+    has failed is done again when the cell is, and what is not retried fails the map.
+
     `rate` is kept across crashes. A step that is told to wait, by `RetryableError(retry_after=…)`
     or by an error that carries an answer 429 or 503 with Retry-After (those of httpx, requests and
     urllib do), holds up every item that has not begun, for as long as it was told, and is then done
@@ -100,18 +105,36 @@ def map_items(
         MapError: An item has failed for good. No other was begun after that; those under way were
             waited for, and what has ended is in its `results`, and in the journal.
         DefinitionError: An argument cannot work.
-        ContextMisuseError: This is no handler.
+        ContextMisuseError: This is no handler, and no cell of a notebook run.
     """
     context = current_context()
-    if context is None or executing_step_var.get() is not None:
+    steps = None if context is not None else cell_steps()
+    if (context is None and steps is None) or executing_step_var.get() is not None:
         raise ContextMisuseError(
-            "durable.map() is for handlers, and this code is part of none, or of a step; outside of"
-            " handlers write: [fn(item) for item in items]"
+            "durable.map() is for handlers and for cells of a notebook run, and this code is part"
+            " of none, or of a step; elsewhere write: [fn(item) for item in items]"
         )
     if not is_count(concurrency) or concurrency < 1:
         raise DefinitionError(f"concurrency is a count of at least 1, not {concurrency!r}")
     listed = list(items)
     name = str(getattr(fn, "__name__", "item"))
+    if context is None:
+        assert steps is not None
+        if handler_of(fn) is not None:
+            raise DefinitionError(
+                f"{name} is a handler; in a cell map a function that calls it by a client"
+            )
+        return CellMap(
+            steps=steps,
+            name=name,
+            items=listed,
+            keys=_keys(listed, key),
+            fn=fn,
+            concurrency=concurrency,
+            rate=None if rate is None else parse_rate(rate),
+            tries_max=1 if retry is None else _tries_max(retry),
+            keeps_exceptions=return_exceptions,
+        ).run()
     work = _Map(
         context=context,
         name=name,

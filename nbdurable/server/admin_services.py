@@ -40,6 +40,11 @@ _NOT_REMOVED: Final = (
     "nothing has to be removed: this deployment is code that a process has brought, and it goes"
     " with its process. What ran on it goes on with the next revision that is loaded"
 )
+_RULES_ARE_SETTINGS: Final = (
+    "rules are settings of whoever owns the journal, and are kept where settings are: say"
+    " service_concurrency or scope_concurrency in [tool.nbdurable] or by NBDURABLE_*, and start the"
+    " owner again. The table sys_rules shows those that hold"
+)
 
 
 class _Patch(msgspec.Struct):
@@ -210,6 +215,9 @@ def service_routes(operator: Operator, ingress_url: str) -> list[BaseRoute]:
     async def kafka_clusters(request: Request) -> Answer:
         return json_answer(200, {"clusters": []})
 
+    async def set_rule(request: Request) -> Answer:
+        raise refused(501, _RULES_ARE_SETTINGS)
+
     service = "/services/{service}"
     deployment = "/deployments/{deployment}"
     return [
@@ -218,6 +226,8 @@ def service_routes(operator: Operator, ingress_url: str) -> list[BaseRoute]:
         Route("/cluster-health", cluster_health),
         Route("/subscriptions", subscriptions),
         Route("/kafka-clusters", kafka_clusters),
+        Route("/limits/rules", set_rule, methods=["PUT"]),
+        Route("/limits/rules/bulk-delete", set_rule, methods=["POST"]),
         Route("/services", of.list_services),
         Route(service, of.describe_service),
         Route(service, of.patch_service, methods=["PATCH"]),

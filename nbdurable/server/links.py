@@ -104,6 +104,12 @@ class LinkConnection(WebSocketsSansIOProtocol):
         # Told once for each link, which is the concern of nobody who reads a log.
         self.logger.setLevel(logging.WARNING)
 
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - as uvicorn's, which types it.
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # A refusal is an end as well; uvicorn logs it as a handshake that was forgotten.
+            self.handshake_complete = True
+
 
 class Links:
     """An application of ASGI for WebSockets. Stateless; on the loop of its server."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from nbdurable.errors import NbdurableError
+from nbdurable.errors import SettingsError
 from nbdurable.settings.said import settings_here
 
 # Restate's bound for one message (restate-semantics.md, 1.7).
@@ -66,13 +66,13 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         if "*" in self.allowed_origins or "*" in self.allowed_hosts:
-            raise NbdurableError(
+            raise SettingsError(
                 "'*' would let every page a browser shows call this engine; name the origins and"
                 " hosts that may, e.g. allowed_origins=('http://localhost:8888',)"
             )
         open_host = next((host for host in self.hosts if not is_loopback(host)), None)
         if not self.has_token and open_host is not None:
-            raise NbdurableError(
+            raise SettingsError(
                 f"serving without a token is possible on loopback only, and {open_host!r} is not:"
                 " whoever reaches it could run your handlers. Serve it with a token, or on"
                 " 127.0.0.1"

@@ -56,6 +56,13 @@ def test_a_syntax_error_in_the_last_cell_is_found_before_the_first_runs(folder):
     assert not (folder / "in-out.ipynb").exists()
 
 
+def test_a_notebook_that_is_well_is_looked_at_without_a_word(folder, caplog):
+    """Papermill says which one it opens; said twice, it looks like two."""
+    caplog.set_level("INFO", "papermill")
+    check(write(folder, mark("a")), {}, None, None)
+    assert caplog.messages == []
+
+
 def test_magics_awaits_and_cells_that_may_fail_are_no_faults():
     """What IPython runs is not to be refused for not being plain Python."""
     cells = [

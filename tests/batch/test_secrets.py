@@ -80,6 +80,18 @@ def test_a_result_that_holds_a_secret_is_refused(project):
     assert files_with_it(project) == []
 
 
+def test_a_secret_that_is_shown_piece_by_piece_is_hidden_as_well(project):
+    """As a progress bar or a logger may write it."""
+    project.write(
+        SETUP + "import sys, time\ntoken = durable.secret('TOKEN')\n"
+        "for piece in (token[:6], token[6:]):\n    print(piece, end='', flush=True)\n"
+        "    time.sleep(0.4)",
+    )
+    done = project.run(log_output=True)
+    assert texts(done.cells[0]) == ["secret://TOKEN"]
+    assert files_with_it(project) == []
+
+
 def test_a_secret_that_is_not_there_says_how_to_give_it(project):
     project.write("from nbdurable import durable\ndurable.secret('NOWHERE')")
     with pytest.raises(PapermillExecutionError, match="set the environment variable NOWHERE"):

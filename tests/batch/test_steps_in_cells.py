@@ -5,6 +5,11 @@ A cell runs again from its top after a crash; what it has finished must not.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
+from datetime import timedelta
+
 import pytest
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -12,13 +17,16 @@ from support.command import nbdurable as command
 from support.projects import Project, side, statuses, texts
 
 import nbdurable
+from nbdurable import Workflow, durable
 from nbdurable.batch.execution import RunSuspendedError
+from nbdurable.errors import ArgumentError, ContextMisuseError
 
 IMPORT = "import os\nfrom datetime import timedelta\nfrom nbdurable import durable\n"
 CHARGE = (
     "def charge(amount):\n    open('side', 'a').write(f'charge{amount} ')\n"
     "    return {'paid': amount}\n"
 )
+WAIT_S_MAX = 60
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
 
 
@@ -62,9 +70,13 @@ def test_an_edit_keeps_steps_and_volatile_and_fresh_do_not(project):
     project.write(cells[0], cells[1].replace("1 / 0", "2 / 0"))
     with pytest.raises(PapermillExecutionError):
         project.run()
-    project.write(cells[0], (cells[1].replace("1 / 0", "2 / 1"), "volatile"))
-    project.run()
+    project.write(cells[0], (cells[1].replace("1 / 0", "3 / 0"), "volatile"))
+    with pytest.raises(PapermillExecutionError):
+        project.run()
     assert project.ran() == ["charge1", "charge5", "charge5", "charge1", "charge5"]
+    project.write(cells[0], cells[1].replace("1 / 0", "3 / 1"))
+    project.run(fresh=True)
+    assert project.ran() == ["charge1", "charge5"]
 
 
 def test_results_of_any_kind_come_back_in_another_kernel(project):
@@ -169,6 +181,24 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
 
 
+def test_a_wait_that_is_given_up_holds_nothing_up(project):
+    """By asyncio in the kernel, or by a timer of the run, which lasts over a suspension."""
+    project.write(
+        IMPORT + "import asyncio\nfrom nbdurable.errors import TerminalError\n"
+        "async def asked(*names):\n    for name in names:\n        try:\n"
+        "            await asyncio.wait_for(durable.approval(name), 0.1)\n"
+        "        except TimeoutError:\n            print('nobody', name)",
+        "await asked('a', 'b')\nawait asyncio.sleep(2)\n'went on'",
+        "try:\n    await durable.approval('c').or_timeout(timedelta(seconds=0.3))\n"
+        "except TerminalError as error:\n    print(error.status_code, error)",
+    )
+    done = project.run()
+    assert texts(done.cells[1]) == ["nobody a\nnobody b\n", "'went on'"]
+    assert texts(done.cells[2]) == [
+        "408 await-timeout: promise 'c' was not there within 0:00:00.300000\n"
+    ]
+
+
 def test_a_long_sleep_suspends_and_an_edit_of_its_cell_goes_on_at_once(project):
     """Somebody has changed their mind about tomorrow."""
     sleeping = side("sleep") + "\nawait durable.sleep(timedelta(hours=8))\n'slept'"
@@ -208,12 +238,118 @@ def test_the_command_says_75_and_why(project):
     assert "is suspended until somebody answers 'shipped'" in suspended.stderr
 
 
-def test_outside_of_a_run_the_words_say_where_they_belong():
+async def test_in_a_handler_the_words_are_those_of_its_ctx(tmp_path):
+    """What is moved from a cell to a handler goes on working, or says why it does not."""
+    flow = Workflow("Moved")
+
+    @flow.main()
+    async def run(ctx, _request: None) -> list[object]:
+        await durable.sleep(timedelta(milliseconds=1))
+        await durable.promise("done").resolve(7)
+        found = [await durable.run("double", lambda n: n * 2, 4), await durable.promise("done")]
+        for call in (lambda: durable.run("keyed", print, key="k"), durable.stop):
+            try:
+                await call()
+            except (ArgumentError, ContextMisuseError) as error:
+                found.append(type(error).__name__)
+        return found
+
+    async with nbdurable.open(tmp_path / ".nbdurable", services=[flow]) as engine:
+        answer = await engine.client.workflow_call(run, "k", None)
+        entries = await engine.client.journal((await engine.client.find("Moved/k/run")).id)
+    assert answer == [8, 7, "ArgumentError", "ContextMisuseError"]
+    assert [entry.kind for entry in entries[1:3]] == ["Sleep", "CompletePromise"]
+
+
+async def test_outside_of_a_run_the_words_say_where_they_belong():
     """In a plain script there is no journal to find a step in."""
-    import asyncio
-
-    from nbdurable import durable
-    from nbdurable.errors import ContextMisuseError
-
     with pytest.raises(ContextMisuseError, match="nbdurable run"):
-        asyncio.run(durable.run("charge", print))
+        await durable.run("charge", print)
+
+
+def test_a_map_in_a_cell_goes_on_with_the_items_that_are_left(project):
+    """An item that is done stays done, also when another one fails for good."""
+    project.write(
+        IMPORT + "import time\nfrom nbdurable.errors import MapError\ndef fetch(page):\n"
+        "    open('side', 'a').write(f'p{page} ')\n    time.sleep(0.05)\n"
+        "    if page == 3 and not os.path.exists('go'): raise ValueError('busy')\n"
+        "    return page * 10",
+        "rows = await durable.map(range(6), fetch, concurrency=2, rate='100/s')\nrows",
+    )
+    with pytest.raises(PapermillExecutionError, match=r"fetch\[3\] failed, with . of 6 items done"):
+        project.run(go=False)
+    first = project.ran()
+    assert len(first) == len(set(first))
+    done = project.run()
+    assert texts(done.cells[1]) == ["[0, 10, 20, 30, 40, 50]"]
+    again = project.ran()
+    assert sorted(set(first) - {"p3"} | set(again)) == [f"p{page}" for page in range(6)]
+    assert len(again) == 7 - len(first)
+
+
+def test_a_map_in_a_cell_keeps_to_its_rate_and_waits_as_it_is_told(project):
+    """By the clock of the kernel: nothing begins too early."""
+    project.write(
+        IMPORT + "import time, asyncio\nfrom nbdurable.errors import RetryableError\nbegun = []\n"
+        "async def fetch(page):\n    begun.append((page, time.monotonic()))\n"
+        "    if page == 1 and [p for p, _ in begun].count(1) == 1:\n"
+        "        raise RetryableError('slow down', retry_after=timedelta(seconds=0.5))\n"
+        "    return page",
+        "rows = await durable.map(range(4), fetch, concurrency=1, rate='2/200ms', retry=2)\n"
+        "at = [moment for _, moment in begun]\n"
+        "rows, at[2] - at[1] > 0.49, all(b - a > 0.19 for a, b in zip(at, at[2:]))",
+    )
+    assert texts(project.run().cells[1]) == ["([0, 1, 2, 3], True, True)"]
+
+
+def wait_for_mark(project: Project, mark: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + WAIT_S_MAX
+    side_file = project.folder / "side"
+    while not side_file.exists() or mark not in side_file.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.kill
+def test_steps_go_on_when_the_owner_of_the_journal_ends_in_their_middle(project):
+    """The function runs on in the kernel; whoever has the journal then records its result."""
+    project.write(
+        IMPORT + CHARGE + "import asyncio\nasync def slow():\n"
+        "    open('side', 'a').write('slow ')\n"
+        "    while not os.path.exists('go'): await asyncio.sleep(0.02)\n    return 'slept'",
+        "first = await durable.run('charge', charge, 1)\nrest = await asyncio.gather(\n"
+        "    durable.run('slow', slow), durable.sleep(timedelta(seconds=3)))\n"
+        "await durable.run('charge', charge, 2)\nfirst, rest",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    with nbdurable.open_sync(project.folder / ".nbdurable"):
+        process = subprocess.Popen(command_line, stderr=subprocess.PIPE)
+        wait_for_mark(project, "slow", process)
+    with process:
+        (project.folder / "go").touch()
+        process.communicate()
+    assert process.returncode == 0
+    assert project.ran() == ["charge1", "slow", "charge2"]
+    assert texts(project.output().cells[1]) == ["({'paid': 1}, ['slept', None])"]
+    [(run, _)] = project.runs()
+    assert (run.succeeded, run.attempt) == (True, 2)
+
+
+@pytest.mark.kill
+def test_a_step_that_papermill_did_not_live_to_record_is_the_only_one_done_again(project):
+    """At least once, and for the others exactly once."""
+    project.write(
+        IMPORT + CHARGE,
+        "await durable.run('charge', charge, 1)\nimport signal\n"
+        "def die(n):\n    open('side', 'a').write('die ')\n"
+        "    if not os.path.exists('go'):\n        os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n    return n\n"
+        "await durable.run('die', die, 5)",
+    )
+    command_line = project.command("--engine", "nbdurable", "--no-progress-bar")
+    killed = subprocess.run(command_line, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = project.run()
+    assert project.ran() == ["charge1", "die", "die"]
+    assert texts(done.cells[1]) == ["5"]

@@ -24,6 +24,8 @@ def test_a_call_does_not_wait_for_code_that_is_not_there(reached: Path) -> None:
     called = nbdurable("call", "Greeter/greet", '"Ada"')
     assert called.exit_code == 3
     assert "waits for its code" in called.stderr
+    as_json = nbdurable("call", "Greeter/greet", '"Ada"', "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["status"]) == (3, "ready")
 
 
 def test_a_result_is_printed_as_it_is(reached: Path) -> None:

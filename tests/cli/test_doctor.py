@@ -25,6 +25,7 @@ def ill(found: dict[str, dict[str, Any]]) -> set[str]:
 
 def test_a_journal_that_is_well(lived: Path) -> None:
     found = findings()
+    assert nbdurable("doctor").stdout.startswith("✓")
     assert ill(found) == set()
     assert "no process has it open" in found["owner"]["says"]
     assert found["runs"]["says"] == "7, of which 3 are not over: 3 ready"

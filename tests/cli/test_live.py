@@ -70,6 +70,10 @@ def test_who_does_not_wait_is_told_the_status_that_is_listed() -> None:
     watching.communicate(timeout=END_S_MAX)
     looked = nbdurable("attach", "order-1", "--now")
     assert (looked.exit_code, "waits for 'approved'" in looked.stderr) == (3, True)
+    for how in (("--now",), ("--timeout", "1ms")):
+        told = nbdurable("attach", "order-1", "--json", *how)
+        assert told.exit_code == 3
+        assert json.loads(told.stdout)["status"] in ("running", "suspended")
 
 
 def test_who_stops_looking_leaves_the_run_alone() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.command import nbdurable
 
+import nbdurable as package
+
 
 def test_runs_are_listed_newest_first_with_what_to_do(lived: Path) -> None:
     listed = nbdurable("ls")
@@ -46,8 +48,11 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -
     whole = json.loads(nbdurable("ls", "--json").stdout)[0]["id"]
     assert json.loads(nbdurable("show", whole[:14], "--json").stdout)["invocation"]["id"] == whole
     refused = nbdurable("show", "inv_1")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "could be any of 7" in refused.stderr
+    assert refused.stderr.rstrip().endswith(", …")
+    # 1 would say that the run failed.
+    assert nbdurable("attach", "inv_1").exit_code == 2
     assert nbdurable("show", "nobody").exit_code == 4
 
 
@@ -94,3 +99,27 @@ def test_what_no_run_can_be_is_no_empty_list(reached: Path) -> None:
     assert "there are: Counter, Greeter, Payment" in nobody.stderr
     failed = json.loads(nbdurable("ls", "--status", "failed", "--json").stdout)
     assert [view["handler"] for view in failed] == ["fail"]
+
+
+def test_the_traceback_of_a_run_that_is_over_is_read_from_the_journal(folder: Path) -> None:
+    """Whoever comes after the process that failed has nothing else to go by."""
+    once = package.InvocationRetryPolicy(max_attempts=1, on_max_attempts="kill")
+    shaky = package.Service("Shaky", invocation_retry_policy=once)
+
+    @shaky.handler()
+    async def fall(ctx: package.Context) -> None:
+        raise ValueError("kaboom")
+
+    @shaky.handler()
+    async def stand(ctx: package.Context) -> None: ...
+
+    with package.open_sync(services=[shaky]) as engine:
+        engine.client.service_call(stand, None)
+        with pytest.raises(package.TerminalError):
+            engine.client.service_call(fall, None)
+    shown = nbdurable("show", "Shaky/fall", "--trace")
+    assert "Traceback" in shown.stdout
+    assert shown.stdout.endswith("ValueError: kaboom\n")
+    told = json.loads(nbdurable("show", "Shaky/fall", "--trace", "--json").stdout)
+    assert "ValueError: kaboom" in told["stacktrace"]
+    assert "no attempt of it" in nbdurable("show", "Shaky/stand", "--trace").stderr

@@ -56,7 +56,7 @@ def test_an_awakeable_is_answered_by_its_run_or_its_id(reached: Path) -> None:
 
 def test_who_says_no_run_means_the_only_one_that_asks(reached: Path) -> None:
     several = nbdurable("approve")
-    assert several.exit_code == 1
+    assert several.exit_code == 2
     assert "2 runs wait" in several.stderr
     nbdurable("approve", "Greeter/ask", "--value", '"small"')
     assert nbdurable("approve").stdout == "approved 'approved' of Payment/order-1\n"

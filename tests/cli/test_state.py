@@ -44,6 +44,12 @@ def test_state_is_changed_when_it_is_meant(reached: Path) -> None:
     )
 
 
+def test_a_dry_run_that_would_change_nothing_says_so(reached: Path) -> None:
+    assert nbdurable("state", "clear", "Counter/nobody", "--dry-run").stdout == (
+        "would change nothing\n"
+    )
+
+
 def test_a_key_in_use_is_not_changed_behind_its_holder(reached: Path) -> None:
     nbdurable("send", "Counter/ada/add", "1")
     refused = nbdurable("state", "set", "Counter/ada", "n", "41", "--yes")

@@ -24,6 +24,7 @@ def test_finished_runs_of_an_age_are_forgotten_when_it_is_meant(lived: Path) -> 
 
 
 def test_without_an_age_only_what_has_expired_is_forgotten(lived: Path) -> None:
+    assert "would forget only what has been kept" in nbdurable("gc", "--dry-run").stdout
     taken = json.loads(nbdurable("gc", "--json").stdout)
     assert taken["purged_count"] == 0
     assert taken["database_bytes"] > 0

@@ -535,6 +535,22 @@ def test_a_call_to_what_is_not_registered_backs_off(room: Room):
     assert room.inv(one).entry_count == 1
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(service="Greeter", handler="greet", key="ada"),
+        Target(service="Counter", handler="add"),
+    ],
+)
+def test_a_call_to_what_is_registered_otherwise_backs_off(room: Room, target: Target):
+    """As on Restate (RT0017): corrected code, or another revision over there, goes on from here."""
+    one = room.invoke()
+    room.append(one, call(target=target), b"arg")
+    assert kinds(room.facts) == ["AttemptFailed"]
+    assert room.inv(one).last_error.type_name == "RT0017"  # type: ignore[union-attr]
+    assert room.inv(one).entry_count == 1
+
+
 # -- promises ---------------------------------------------------------------------------------
 
 OK = value(b"ok")

@@ -15,3 +15,6 @@ def test_what_a_cell_defines_is_scheduled_by_its_name(shell):
     assert shell.run("hourly.show()['target']") == "Counter/ada/add"
     shell.run("hourly.trigger()")
     assert shell.run("[one.name for one in durable.schedules()]") == ["hourly"]
+    assert "NbdurableSchedule" not in repr(shell.run("%durable ls"))
+    shell.run("%reload_ext nbdurable")
+    assert "1 run in ./.nbdurable, all finished" in shell.out

@@ -147,6 +147,22 @@ def test_a_webhook_that_is_away_is_tried_again(monkeypatch, tmp_path):
     assert (heard[0]["failure"], Hook.refused) == ("no ink", 1)
 
 
+def test_a_handler_is_called_with_how_a_run_has_ended(monkeypatch, tmp_path):
+    """A hook that is as durable as what it is called for."""
+    ops, heard = Service("Ops"), []
+
+    @ops.handler()
+    async def told(ctx: Context, said: dict[str, str]) -> None:
+        heard.append(said)
+
+    to = {"to": "handler:Ops/told", "on": ["failed"], "services": ["Report"]}
+    monkeypatch.setenv("NBDURABLE_NOTIFY", json.dumps(to))
+    with nbdurable.open_sync(tmp_path / "j", services=[service, ops]) as engine:
+        engine.client.service_send(build, "fails")
+        until(lambda: heard)
+    assert [(one["target"], one["failure"]) for one in heard] == [("Report/build", "no ink")]
+
+
 def test_a_schedule_hears_that_its_run_is_paused_and_goes_on_without_it(tmp_path):
     with nbdurable.open_sync(tmp_path / "j", services=[service]) as engine:
         nightly = durable.schedule("nightly", build, "@yearly", "pauses", engine=engine)

@@ -17,12 +17,13 @@ from nbdurable import (
     NbdurableError,
     ObjectContext,
     Service,
+    TerminalError,
     VirtualObject,
     Workflow,
     WorkflowContext,
     durable,
 )
-from nbdurable.schedules.service import SCHEDULES
+from nbdurable.schedules.service import SCHEDULES, trigger
 
 report, counter, flow = Service("Report"), VirtualObject("Counter"), Workflow("Payment")
 
@@ -95,6 +96,26 @@ def test_a_workflow_is_started_by_whoever_keeps_the_schedule_wherever_its_code_i
         run = nightly.trigger()
         assert ended_of(nightly) == [{"id": run, "failure": ""}]
         assert keeper.client.workflow_attach("Payment", run) == 7
+
+
+def test_what_keeps_a_schedule_is_listed_by_its_name_only(engine):
+    """A schedule of every minute would hide all else that is listed."""
+    nightly = scheduled(engine, "nightly", build, "@yearly", "sales")
+    nightly.trigger()
+    assert ended_of(nightly)
+    listed = engine.client.newest_invocations()
+    assert [view.service for view in listed.views] == ["Report"]
+    assert listed.found_count == 1
+    own = engine.client.newest_invocations(services=["NbdurableSchedule"])
+    assert {view.handler for view in own.views} >= {"put", "trigger", "ended"}
+
+
+def test_what_keeps_a_schedule_is_listed_when_it_goes_wrong(engine):
+    scheduled(engine, "nightly", build, "@yearly", "sales")
+    with pytest.raises(TerminalError, match="there is no schedule 'daily'"):
+        engine.client.object_call(trigger, "daily", None)
+    (failed,) = engine.client.newest_invocations().views
+    assert failed.target == "NbdurableSchedule/daily/trigger"
 
 
 def test_backfilled_it_runs_for_each_of_the_past_days(engine):

@@ -82,6 +82,15 @@ def test_kafka_is_empty(served: Served):
     assert served.admin("GET", "/cluster-health").status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/limits/rules"), ("POST", "/limits/rules/bulk-delete")]
+)
+def test_rules_are_not_set_by_http(served: Served, method: str, path: str):
+    reply = send_json(served, method, path, {})
+    assert reply.status == 501
+    assert "scope_concurrency" in message_of(reply)
+
+
 # -- services -------------------------------------------------------------------------------------
 
 

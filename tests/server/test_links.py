@@ -158,12 +158,16 @@ def done(start: Any, result: bytes = b'"hello"', **other: Any) -> Did:
     ],
 )
 def test_strangers_and_pages_are_refused_before_the_handshake(
-    serving: Serving, how: dict[str, Any], status: int
+    serving: Serving, caplog: pytest.LogCaptureFixture, how: dict[str, Any], status: int
 ):
-    """A WebSocket asks no page's browser for permission first, so Origin must be looked at."""
+    """A WebSocket asks no page's browser for permission first, so Origin must be looked at.
+
+    It is no concern of whoever reads the log, which a stranger could fill.
+    """
     with pytest.raises(InvalidStatus) as raised, joining(serving, **how):
         pass
     assert raised.value.response.status_code == status
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from nbdurable.core.rules.retention import expire
 from nbdurable.core.state import Invocation, Waiter
 from nbdurable.core.values import ErrorReport, Failure, Success
 
+_NOT_FOUND = 404
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
 
 
@@ -95,9 +96,10 @@ def append_command(
 
 
 def _refuse(draft: Draft, command: AnyCommand) -> ErrorReport | None:
-    """A call to what is not registered (yet) backs off like any failure.
+    """A call to what is not registered (yet), or not so, backs off like any failure.
 
     Source: restate-http-observed.md – it never fails the call: RT0018, retried.
+    restate-semantics.md, 1.1 – a key where there are none, or none where there are, is RT0017.
     """
     if not isinstance(command, CallCommand | OneWayCallCommand):
         return None
@@ -105,7 +107,10 @@ def _refuse(draft: Draft, command: AnyCommand) -> ErrorReport | None:
     if refused is None:
         return None
     return ErrorReport(
-        code=refused.code, message=refused.message, type_name="RT0018", command_name=command.name
+        code=refused.code,
+        message=refused.message,
+        type_name="RT0018" if refused.code == _NOT_FOUND else "RT0017",
+        command_name=command.name,
     )
 
 
