@@ -299,7 +299,8 @@ class Journal {
       setText(this.newest, "back to the newest");
     }
     setText(this.earlier, earlier > 0 ? `… ${earlier} earlier entries` : "");
-    table.scrollTop += table.scrollHeight - height;
+    // To where what was asked for ends, and what was there begins.
+    table.scrollTop = Math.max(table.scrollHeight - height - table.clientHeight / 2, 0);
     this.scrolledTo = table.scrollTop;
   }
 
