@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
-from nbdurable.wiring import journal_path
+from nbdurable.client.answers import COMMENT_VARIABLE, at
+from nbdurable.wiring import journal_path, this_person
 
 ROUTE: Final = "nbdurable/do"
 
@@ -69,7 +71,7 @@ class Deeds(APIHandler):
     @web.authenticated
     async def post(self) -> None:
         message = self.get_json_body()
-        told = command(message if isinstance(message, dict) else {}, self._root)
+        told = command(message if isinstance(message, dict) else {}, self._root, self._who())
         if told is None:
             raise web.HTTPError(
                 400, "this is no deed to a run of a journal in this server's folder"
@@ -79,16 +81,24 @@ class Deeds(APIHandler):
         self.set_status(status)
         self.finish(json.dumps({"said": said}))
 
+    def _who(self) -> str:
+        """Whom the server lets in, as a journal names them. A token or none makes up a name."""
+        user = self.current_user
+        name = getattr(user, "username", "")
+        is_known = name and not str(getattr(user, "name", "")).startswith("Anonymous")
+        return at(name if is_known else this_person(), "Jupyter")
+
 
 class Command(NamedTuple):
-    """What a terminal would be told. Other people of the machine see `words`, and not `typed`."""
+    """What a terminal would be told. Other people of the machine see `words`, and not the rest."""
 
     words: list[str]
     typed: str = ""
+    comment: str = ""
 
 
-def command(message: dict[str, Any], root: Path) -> Command | None:
-    """None for what no click of ours says."""
+def command(message: dict[str, Any], root: Path, who: str) -> Command | None:
+    """None for what no click of ours says. `who` has clicked."""
     run, journal, ask = message.get("run"), message.get("journal"), message.get("id", "")
     if not (isinstance(run, str) and _RUN.fullmatch(run)):
         return None
@@ -96,15 +106,19 @@ def command(message: dict[str, Any], root: Path) -> Command | None:
         return None
     if not (isinstance(ask, str) and _is_argument(ask)):
         return None
+    comment = message.get("comment", "")
+    if not (isinstance(comment, str) and _is_variable(comment)):
+        return None
     of = ["--journal", journal, "--", run]
+    said = [f"--by={who}", *of, ask]
     match message:
         case {"type": "answer", "id": str(), "value": value}:
-            return Command(["approve", "--value", "-", *of, ask], json.dumps(value))
+            return Command(["approve", "--value", "-", *said], json.dumps(value), comment)
         case {"type": "reject", "id": str(), "message": ""}:
-            return Command(["reject", *of, ask])
+            return Command(["reject", *said])
         case {"type": "reject", "id": str(), "message": str(reason)}:
-            return Command(["reject", "--message", "-", *of, ask], reason)
-        case {"type": "deed", "name": "pause" | "resume" as name}:
+            return Command(["reject", "--message", "-", *said], reason)
+        case {"type": "deed", "name": "pause" | "resume" | "restart" as name}:
             return Command([name, *of])
         case {"type": "deed", "name": "cancel" | "kill" as name}:
             # It was asked for in the page.
@@ -117,6 +131,7 @@ async def _done(told: Command) -> tuple[int, str]:
     """The status and the sentence of what was done."""
     doing = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "nbdurable", *told.words),
+        env={**os.environ, COMMENT_VARIABLE: told.comment},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -136,6 +151,15 @@ async def _done(told: Command) -> tuple[int, str]:
 def _is_argument(text: str) -> bool:
     """Whether the system can hand it to a program."""
     return len(text) <= _ARGUMENT_CHARS_MAX and "\0" not in text and text.isprintable()
+
+
+def _is_variable(text: str) -> bool:
+    """The same of a variable of its environment, which nobody else may read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(text) <= _ARGUMENT_CHARS_MAX and "\0" not in text
 
 
 def is_ours(journal: Path, root: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import atexit
+import getpass
 import os
 import secrets
 import sys
@@ -58,6 +59,18 @@ _SERVED_NOWHERE: dict[str, object] = {"ingress": None, "admin": None, "token_fil
 def journal_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Where the journal is: `path`, else NBDURABLE_HOME, else ./.nbdurable."""
     return Path(path or home()).absolute()
+
+
+def this_person() -> str:
+    """What whoever sits here is called: by the hub if there is one, else by the system."""
+    named = os.environ.get("JUPYTERHUB_USER")
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run under a number that has no name.
+        return "somebody"
 
 
 def metrics() -> Metrics:

@@ -17,10 +17,14 @@ import pytest
 
 import nbdurable
 from nbdurable import TerminalError, Workflow, WorkflowContext
+from nbdurable.client.answers import at
 from nbdurable.jupyter import Command, command, is_ours
+from nbdurable.wiring import this_person
 
 TOKEN = "a-token-of-this-test"  # noqa: S105 - of a server that lives as long as the test.
 BASE = "/user/ada/"
+WHO = "ada (Jupyter)"
+BY = f"--by={WHO}"
 START_S_MAX = 60
 
 pay = Workflow("Pay")
@@ -113,6 +117,7 @@ def approval(run_id: str, journal: Path) -> dict[str, Any]:
         "type": "answer",
         "id": "approved",
         "value": True,
+        "comment": "because it is cheap",
         "run": run_id,
         "journal": str(journal),
     }
@@ -140,6 +145,10 @@ def test_an_approval_reaches_a_journal_that_nobody_has_open(server: Server, tmp_
     with nbdurable.open_sync(services=[pay], path=folder / ".nbdurable") as engine:
         client = engine.opened.client
         assert client.wait(client.attach(run_id)) == "100 is True"
+        answered = client.wait(client.journal(run_id))[1].answered
+        assert answered is not None
+        assert answered.by == at(this_person(), "Jupyter"), "a token is nobody's name"
+        assert answered.comment == "because it is cheap"
 
     # Whatever is typed into a page is no failure of the server's.
     for typed in ("\0", "\ud800", "x" * 300_000):
@@ -182,16 +191,17 @@ def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
     where = {"run": "inv_1abc", "journal": str(journal)}
     of = ["--journal", str(journal), "--", "inv_1abc"]
     reject = {**where, "type": "reject", "id": "p"}
-    assert command({**where, "type": "answer", "id": "p", "value": {"n": 1}}, tmp_path) == Command(
-        ["approve", "--value", "-", *of, "p"], '{"n": 1}'
+    answer = {**where, "type": "answer", "id": "p", "value": {"n": 1}, "comment": "so be it"}
+    assert command(answer, tmp_path, WHO) == Command(
+        ["approve", "--value", "-", BY, *of, "p"], '{"n": 1}', "so be it"
     )
-    assert command({**reject, "message": "--no"}, tmp_path) == Command(
-        ["reject", "--message", "-", *of, "p"], "--no"
+    assert command({**reject, "message": "--no"}, tmp_path, WHO) == Command(
+        ["reject", "--message", "-", BY, *of, "p"], "--no"
     )
-    assert command({**reject, "message": ""}, tmp_path) == Command(["reject", *of, "p"])
+    assert command({**reject, "message": ""}, tmp_path, WHO) == Command(["reject", BY, *of, "p"])
     for name, words in [("pause", []), ("resume", []), ("cancel", ["--yes"]), ("kill", ["--yes"])]:
         click = {**where, "type": "deed", "name": name}
-        assert command(click, tmp_path) == Command([name, *words, *of])
+        assert command(click, tmp_path, WHO) == Command([name, *words, *of])
 
 
 @pytest.mark.parametrize(
@@ -208,6 +218,9 @@ def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
         {"type": "reject", "id": "p\0", "message": "no"},
         {"type": "reject", "id": "p" * 5_000, "message": "no"},
         {"type": "answer", "id": "\ud800", "value": 1},
+        {"type": "answer", "id": "p", "value": 1, "comment": "\ud800"},
+        {"type": "answer", "id": "p", "value": 1, "comment": "no\0"},
+        {"type": "answer", "id": "p", "value": 1, "comment": 7},
         {"journal": "/\0"},
         {"type": "up"},
     ],
@@ -216,8 +229,8 @@ def test_what_no_click_says_is_no_command(
     journal: Path, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     said = {"type": "deed", "name": "kill", "run": "inv_1abc", "journal": str(journal)}
-    assert command(said, tmp_path) is not None
-    assert command({**said, **changed}, tmp_path) is None
+    assert command(said, tmp_path, WHO) is not None
+    assert command({**said, **changed}, tmp_path, WHO) is None
 
 
 def test_a_link_out_of_the_servers_folder_leads_nowhere(journal: Path, tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def _asked(ask: Ask) -> Text:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    value = shortened(row["failure"] or row["value"])
+    value = " ".join(filter(None, (shortened(row["failure"] or row["value"]), row["by"])))
     return str(row["index"]), row["kind"], row["name"], when(row), value
 
 

@@ -14,7 +14,12 @@ from nbdurable.client import answers
 from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import TERMINAL
+from nbdurable.core.values import Answered
 from nbdurable.errors import AnswerError, ConflictError
+from nbdurable.wiring import this_person
+
+# For whoever asks for somebody else, such as a server whose user has clicked.
+by_option = click.option("--by", metavar="NAME", help="Who answers; the user of this system.")
 
 Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 
@@ -25,9 +30,22 @@ Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 @click.option(
     "--value", metavar="JSON", help="What the await returns; true. @FILE, or - for standard input."
 )
+@click.option(
+    "--comment",
+    default="",
+    envvar=answers.COMMENT_VARIABLE,
+    help="To be kept beside the answer.",
+)
+@by_option
 @common
 def approve(
-    run: str | None, promise: str | None, value: str | None, journal: Path | None, as_json: bool
+    run: str | None,
+    promise: str | None,
+    value: str | None,
+    comment: str,
+    by: str | None,
+    journal: Path | None,
+    as_json: bool,
 ) -> None:
     """Answer what a run waits for with yes, or with a value.
 
@@ -36,9 +54,11 @@ def approve(
     """
     answer = APPROVED if value is None else typed_value(given(value).decode(errors="replace"))
 
+    who = _who(by, comment)
+
     async def reply(client: EngineClient, awaited: Awaited) -> None:
         try:
-            await answers.answer(client, awaited, answer)
+            await answers.answer(client, awaited, answer, who)
         except AnswerError as error:
             schema = "" if awaited.question is None else awaited.question.schema
             raise Refusal(f"{error}. Say --value JSON, of this type: {schema}", USAGE) from None
@@ -52,18 +72,31 @@ def approve(
 @click.option(
     "--message", default=REJECTED_MESSAGE, help="What the run is told; - for standard input."
 )
+@by_option
 @common
 def reject(
-    run: str | None, promise: str | None, message: str, journal: Path | None, as_json: bool
+    run: str | None,
+    promise: str | None,
+    message: str,
+    by: str | None,
+    journal: Path | None,
+    as_json: bool,
 ) -> None:
     """Answer what a run waits for with no: its await raises TerminalError."""
     if message == "-":
         message = given(message).decode(errors="replace")
 
     def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
-        return answers.reject(client, awaited, message)
+        return answers.reject(client, awaited, message, _who(by))
 
     _reply(journal, run, promise, "rejected", reply, as_json=as_json)
+
+
+def _who(by: str | None, comment: str = "") -> Answered:
+    try:
+        return answers.said_by(by or answers.at(this_person(), "terminal"), comment)
+    except AnswerError as error:
+        raise Refusal(str(error), USAGE) from None
 
 
 def _reply(

@@ -86,11 +86,12 @@ def watch_on(
 ) -> Callable[[], None]:
     """On the engine's thread, as the listener is."""
     pending = False
+    told_at_s = 0.0
     look_at = question.looker()
 
     def tell() -> None:
-        nonlocal pending
-        pending = False
+        nonlocal pending, told_at_s
+        pending, told_at_s = False, engine.loop.time()
         try:
             answer = look_at(engine)
         except InvocationNotFoundError:
@@ -101,7 +102,9 @@ def watch_on(
         nonlocal pending
         if not pending and question.is_about(invocation_ids):
             pending = True
-            engine.loop.call_later(1 / question.asked_per_s_max, look)
+            # What comes alone is told at once.
+            next_at_s = told_at_s + 1 / question.asked_per_s_max
+            engine.loop.call_later(max(next_at_s - engine.loop.time(), 0), look)
 
     def look() -> None:
         with suppress(EngineClosedError):

@@ -15,7 +15,7 @@ from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import Surface, handy_name, status_of
 from nbdurable.client.views import EntryView, InvocationView, open_questions
 from nbdurable.core.ids import AWAKEABLE_PREFIX, parse_awakeable_id
-from nbdurable.core.values import Question
+from nbdurable.core.values import Answered, Question
 from nbdurable.errors import AmbiguousError, AnswerError, ConflictError, InvocationNotFoundError
 
 APPROVED: Final = True
@@ -23,6 +23,11 @@ REJECTED_MESSAGE: Final = "rejected by a person"
 # HTTP's word for "understood, and refused": not 409, which is a cancelled run's.
 REJECTED_CODE: Final = 403
 NAMED_MAX: Final = 10
+# A screenful beside an answer.
+COMMENT_CHARS_MAX: Final = 2_000
+WHO_CHARS_MAX: Final = 200
+# From where the command line takes a comment that is nobody else's to read.
+COMMENT_VARIABLE: Final = "NBDURABLE_COMMENT"
 
 
 class Awaited(NamedTuple):
@@ -43,7 +48,9 @@ class Awaited(NamedTuple):
         return view.target if view.key is None else f"{view.service}/{view.key}"
 
 
-async def answer(client: EngineClient, awaited: Awaited, value: Any = APPROVED) -> None:
+async def answer(
+    client: EngineClient, awaited: Awaited, value: Any = APPROVED, who: Answered | None = None
+) -> None:
     """Complete it.
 
     Raises:
@@ -52,21 +59,50 @@ async def answer(client: EngineClient, awaited: Awaited, value: Any = APPROVED) 
     """
     check_answer(awaited.question, value)
     if awaited.id.startswith(AWAKEABLE_PREFIX):
-        await client.resolve_awakeable(awaited.id, value)
+        await client.resolve_awakeable(awaited.id, value, answered=who)
     else:
         await client.resolve_promise(
-            *_workflow(awaited), awaited.id, value, scope=awaited.view.scope
+            *_workflow(awaited), awaited.id, value, scope=awaited.view.scope, answered=who
         )
 
 
-async def reject(client: EngineClient, awaited: Awaited, message: str = REJECTED_MESSAGE) -> None:
+async def reject(
+    client: EngineClient,
+    awaited: Awaited,
+    message: str = REJECTED_MESSAGE,
+    who: Answered | None = None,
+) -> None:
     """The handler's await raises TerminalError. Raises ConflictError when answered before."""
     if awaited.id.startswith(AWAKEABLE_PREFIX):
-        await client.reject_awakeable(awaited.id, message, REJECTED_CODE)
+        await client.reject_awakeable(awaited.id, message, REJECTED_CODE, answered=who)
     else:
         await client.reject_promise(
-            *_workflow(awaited), awaited.id, message, REJECTED_CODE, scope=awaited.view.scope
+            *_workflow(awaited),
+            awaited.id,
+            message,
+            REJECTED_CODE,
+            scope=awaited.view.scope,
+            answered=who,
         )
+
+
+def at(person: str, where: str) -> str:
+    """Who answers, as a journal names them: "ada (notebook)"."""
+    return f"{person} ({where})"
+
+
+def said_by(who: str, comment: str = "") -> Answered:
+    """Who answers, and what they have to say besides; empty for nothing.
+
+    Raises:
+        AnswerError: The comment is too long to be shown beside an answer.
+    """
+    if len(comment) > COMMENT_CHARS_MAX:
+        raise AnswerError(
+            f"the comment has {len(comment)} characters; {COMMENT_CHARS_MAX} are kept beside an"
+            " answer, and more belongs into the answer itself"
+        )
+    return Answered(by=who[:WHO_CHARS_MAX], comment=comment.strip() or None)
 
 
 def typed_value(text: str) -> Any:

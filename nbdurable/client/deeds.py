@@ -27,7 +27,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     SendSignal,
 )
-from nbdurable.core.values import Failure, Result
+from nbdurable.core.values import Answered, Failure, Result
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -119,14 +119,31 @@ class Deeds(Asking):
                 return purged_count
 
     async def resolve_awakeable(
-        self, awakeable_id: str, value: Any = None, serde: Serde[Any] = DEFAULT_SERDE
+        self,
+        awakeable_id: str,
+        value: Any = None,
+        serde: Serde[Any] = DEFAULT_SERDE,
+        answered: Answered | None = None,
     ) -> None:
+        """`answered`: who says so, and a comment, to be kept beside it."""
         result, payload = await self._success(serde, value, "awakeable's value")
-        await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=result, payload=payload))
+        await self._do(
+            CompleteAwakeable(
+                awakeable_id=awakeable_id, result=result, payload=payload, answered=answered
+            )
+        )
 
-    async def reject_awakeable(self, awakeable_id: str, message: str, code: int = 500) -> None:
+    async def reject_awakeable(
+        self,
+        awakeable_id: str,
+        message: str,
+        code: int = 500,
+        answered: Answered | None = None,
+    ) -> None:
         failure = Failure(code=code, message=message)
-        await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=failure))
+        await self._do(
+            CompleteAwakeable(awakeable_id=awakeable_id, result=failure, answered=answered)
+        )
 
     async def resolve_promise(
         self,
@@ -136,8 +153,12 @@ class Deeds(Asking):
         value: Any = None,
         serde: Serde[Any] = DEFAULT_SERDE,
         scope: str | None = None,
+        answered: Answered | None = None,
     ) -> None:
-        """ConflictError when it was completed before: a promise is written once."""
+        """ConflictError when it was completed before: a promise is written once.
+
+        `answered`: who says so, and a comment, to be kept beside it.
+        """
         refuse_address(Addressed(key, None, None, scope))
         result, payload = await self._success(serde, value, f"promise {promise!r}")
         await self._do(
@@ -148,6 +169,7 @@ class Deeds(Asking):
                 result=result,
                 payload=payload,
                 scope=scope,
+                **_by(answered),
             )
         )
 
@@ -159,11 +181,19 @@ class Deeds(Asking):
         message: str,
         code: int = 500,
         scope: str | None = None,
+        answered: Answered | None = None,
     ) -> None:
         refuse_address(Addressed(key, None, None, scope))
         failure = Failure(code=code, message=message)
         await self._do(
-            CompletePromise(service=workflow, key=key, promise=promise, result=failure, scope=scope)
+            CompletePromise(
+                service=workflow,
+                key=key,
+                promise=promise,
+                result=failure,
+                scope=scope,
+                **_by(answered),
+            )
         )
 
     async def resolve_signal(
@@ -189,3 +219,7 @@ class Deeds(Asking):
     ) -> None:
         to = InvocationId(invocation_id)
         await self._do(SendSignal(invocation_id=to, name=name, result=result, payload=payload))
+
+
+def _by(answered: Answered | None) -> dict[str, Any]:
+    return {} if answered is None else {"by": answered.by, "comment": answered.comment}

@@ -29,7 +29,11 @@ from nbdurable.core.facts import (
     RunAttemptFailed,
 )
 from nbdurable.core.ids import awakeable_id
-from nbdurable.core.notifications import CompletionNotification, SignalNotification
+from nbdurable.core.notifications import (
+    AnyNotification,
+    CompletionNotification,
+    SignalNotification,
+)
 from nbdurable.core.records import CopyOf, Lost, Record
 from nbdurable.core.values import ErrorReport, Failure, OutputStream, Result
 from nbdurable.invoker.output import overwritten
@@ -84,12 +88,13 @@ class JournalFold:
                 self._append(appended, record.at_ms, payload)
             case NotificationAppended(entry_index=index, notification=notification):
                 match notification:
-                    case CompletionNotification(completion_id=id_, result=result):
-                        self._settle(self._by_completion[id_], result, record.at_ms, payload)
-                    case SignalNotification(signal_id=id_, result=result):
+                    case CompletionNotification(completion_id=id_):
+                        settled = self._by_completion[id_]
+                        self._hear(settled, notification, record.at_ms, payload)
+                    case SignalNotification(signal_id=id_):
                         known = self._by_signal.get(id_)
                         if known is not None:
-                            self._settle(known, result, record.at_ms, payload)
+                            self._hear(known, notification, record.at_ms, payload)
                         else:
                             self._put(_cancelled(index, record.at_ms))
                 self._reached(index)
@@ -150,6 +155,13 @@ class JournalFold:
     def _put(self, entry: EntryView) -> None:
         self._entries[entry.index] = entry
         self._changed.add(entry.index)
+
+    def _hear(
+        self, index: int, notification: AnyNotification, at_ms: int, payload: _Payload
+    ) -> None:
+        self._settle(index, notification.result, at_ms, payload)
+        if notification.answered is not None:
+            self._put(replace(self._entries[index], answered=notification.answered))
 
     def _settle(self, index: int, result: Result, at_ms: int, payload: _Payload) -> None:
         self._put(_settled(self._entries[index], result, at_ms, payload))

@@ -209,7 +209,7 @@ class Looks(Asking):
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.
 
-        The listener is called on a thread of the engine's or of the link's, at most 10 times a
+        The listener is called on a thread of the engine's or of the link's, at most 5 times a
         second, and the last state is always told. Returns the function that ends it.
         """
         entries: dict[int, EntryView] = {}
@@ -234,10 +234,14 @@ class Looks(Asking):
         return self._access.watch(question, listener)
 
     def watch_newest(
-        self, listener: Callable[[Listed], None], count_max: int | None = None
+        self,
+        listener: Callable[[Listed], None],
+        count_max: int | None = None,
+        *,
+        asks: bool = False,
     ) -> Callable[[], None]:
         """The same of what `newest_invocations` lists, at most twice a second."""
-        return self._access.watch(NewestInvocations(count_max=count_max), listener)
+        return self._access.watch(NewestInvocations(count_max=count_max, asks=asks), listener)
 
     def operator(self) -> Operator:
         """What is registered and how, and the state of keys, to look at and to change."""

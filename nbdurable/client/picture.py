@@ -22,7 +22,7 @@ FAILURE_CHARS_MAX: Final = 400
 VALUE_CHARS_MAX: Final = 60
 
 Tone = Literal["ok", "bad", "busy", "waits", "quiet"]
-Deed = Literal["pause", "resume", "cancel", "kill"]
+Deed = Literal["pause", "resume", "cancel", "kill", "restart"]
 
 
 class Surface(NamedTuple):
@@ -51,7 +51,7 @@ class Row(TypedDict):
     """Units: ms – how long it took, None while it is open; *_at_ms – since the epoch.
 
     `child` is the invocation that it has called, empty if none; `is_cut`: there is more of its
-    value than is shown.
+    value than is shown; `by`: which person has answered, and when.
     """
 
     index: int
@@ -67,6 +67,8 @@ class Row(TypedDict):
     output: str
     child: str
     is_cut: bool
+    by: str
+    tries: int
 
 
 class Ask(TypedDict):
@@ -146,7 +148,8 @@ def bar(row: Row, picture: Picture) -> tuple[float, float]:
 
 def deeds_of(view: InvocationView) -> list[Deed]:
     if view.is_done:
-        return []
+        # A workflow runs once per key.
+        return [] if view.is_run else ["restart"]
     first: Deed = "resume" if view.status in ("paused", "backing-off") else "pause"
     return [first, "cancel", "kill"]
 
@@ -193,6 +196,27 @@ def status_of(view: InvocationView) -> str:
     return view.status.replace("-", " ")
 
 
+def wakes_by(view: InvocationView) -> str:
+    """What it waits for and will go on by, empty when it has ended or waits for no event."""
+    if view.is_done or view.status == "paused":
+        return ""
+    if view.status == "backing-off" and view.next_retry_at_ms is not None:
+        return f"retry at {clock_time(view.next_retry_at_ms, seconds=True)}"
+    if view.status == "scheduled" and view.wakes_at_ms is not None:
+        return f"timer at {clock_time(view.wakes_at_ms, seconds=True)}"
+    if view.status == "pending":
+        return f"the lock of {view.service}/{view.key}"
+    events = [f"promise '{name}'" for name in view.open_promises]
+    events += ["awakeable"] * bool(view.open_awakeables)
+    events += [f"signal '{name}'" for name in view.open_signals]
+    events += [f"call to {target}" for target in view.open_calls]
+    more = view.open_call_count - len(view.open_calls)
+    events += [f"{more} calls more"] if more > 0 else []
+    if view.wakes_at_ms is not None:
+        events.append(f"timer at {clock_time(view.wakes_at_ms, seconds=True)}")
+    return ", ".join(events)
+
+
 def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     """The next thing for a person, empty when there is none."""
     name, repair = handy_name(view), surface.repair.format(view.service)
@@ -233,11 +257,12 @@ def short_id(invocation_id: str) -> str:
     return invocation_id[:SHORT_ID_CHARS]
 
 
-def clock_time(at_ms: int) -> str:
+def clock_time(at_ms: int, *, seconds: bool = False) -> str:
     """Local time; the day only when it is not today."""
     at = datetime.fromtimestamp(at_ms / 1000, tz=UTC).astimezone()
     is_today = at.date() == datetime.now(tz=UTC).astimezone().date()
-    return f"{at:%H:%M}" if is_today else f"{at:%Y-%m-%d %H:%M}"
+    time = f"{at:%H:%M:%S}" if seconds else f"{at:%H:%M}"
+    return time if is_today else f"{at:%Y-%m-%d} {time}"
 
 
 def duration(ms: int) -> str:
@@ -258,7 +283,8 @@ def when(row: Row) -> str:
     if row["due_at_ms"] is not None:
         return f"{row['status']}, until {clock_time(row['due_at_ms'])}"
     if row["ms"] is not None and row["status"] == "done":
-        return duration(row["ms"]) if row["ms"] else ""
+        tries = f"{row['tries']} tries" if row["tries"] > 1 else ""
+        return ", ".join(filter(None, (duration(row["ms"]) if row["ms"] else "", tries)))
     return row["status"]
 
 
@@ -310,8 +336,19 @@ def row_of(view: InvocationView, entry: EntryView) -> Row:
         failure=_cut(entry.failure or ""),
         output=entry.output,
         child=entry.child or "",
+        by=_by(entry),
+        tries=entry.failure_count + 1,
         is_cut=len(entry.value or "") > VALUE_CHARS_MAX,
     )
+
+
+def _by(entry: EntryView) -> str:
+    """`by ada (notebook) at 14:02: "too dear"`; empty where no person was."""
+    if entry.answered is None or entry.ended_at_ms is None:
+        return ""
+    comment = entry.answered.comment
+    said = "" if comment is None else f": “{_cut(comment)}”"
+    return f"by {entry.answered.by} at {clock_time(entry.ended_at_ms)}{said}"
 
 
 def _row_status(entry: EntryView) -> str:

@@ -193,8 +193,8 @@ class JournalChanges(Question[JournalPart], frozen=True, kw_only=True):
     """One invocation as it goes on; whoever watches pays for what is new only."""
 
     answered = JournalPart
-    # As often as a person can follow.
-    asked_per_s_max = 10
+    # As often as a person can follow a journal that is written as fast as it goes.
+    asked_per_s_max = 5
     invocation_id: InvocationId
 
     def is_about(self, changed: frozenset[InvocationId]) -> bool:

@@ -26,12 +26,14 @@ from nbdurable.core.proposals import (
     Proposal,
     Refused,
 )
-from nbdurable.core.values import Failure, Result, Target
+from nbdurable.core.values import Answered, Failure, Result, Target
 from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Clock
 
 T = TypeVar("T")
+# An ingress knows no person: only that whoever asks has the token.
+_BY_HTTP = Answered(by="HTTP")
 
 # Seeds are drawn from the system 512 at a time: a system call for each is a tenth of a call's cost.
 _SEED_BYTES = 8
@@ -132,12 +134,16 @@ class RawClient:
     async def resolve_awakeable(self, awakeable_id: str, payload: bytes) -> Answer:
         result = success_of(payload)
         return await self._do(
-            CompleteAwakeable(awakeable_id=awakeable_id, result=result, payload=payload)
+            CompleteAwakeable(
+                awakeable_id=awakeable_id, result=result, payload=payload, answered=_BY_HTTP
+            )
         )
 
     async def reject_awakeable(self, awakeable_id: str, message: str) -> Answer:
         failure = Failure(code=500, message=message)
-        return await self._do(CompleteAwakeable(awakeable_id=awakeable_id, result=failure))
+        return await self._do(
+            CompleteAwakeable(awakeable_id=awakeable_id, result=failure, answered=_BY_HTTP)
+        )
 
     async def ask(self, question: Callable[[], T]) -> T:
         """Look at the engine between two batches."""

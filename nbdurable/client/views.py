@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
@@ -17,8 +18,10 @@ from nbdurable.core.facts import (
 )
 from nbdurable.core.ids import InvocationId, awakeable_id
 from nbdurable.core.state import EngineState, Invocation, OpenSleep, ServiceState
-from nbdurable.core.values import MISMATCH_CODE, Failure, Question, Target
+from nbdurable.core.values import MISMATCH_CODE, Answered, Failure, Question, Target
 
+# What is said in one line of a list.
+CALLS_NAMED_MAX = 3
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 
@@ -49,6 +52,10 @@ class InvocationView:
     is_asleep: bool = False
     open_promises: tuple[str, ...] = ()
     open_awakeables: tuple[str, ...] = ()
+    open_signals: tuple[str, ...] = ()
+    # Whose results it waits for, by their targets: the first of `open_call_count`.
+    open_calls: tuple[str, ...] = ()
+    open_call_count: int = 0
     is_run: bool = False
     is_code_loaded: bool = True
     how_to_load: str = ""
@@ -111,6 +118,8 @@ class EntryView:
     output: str = ""
     # Whom this entry has called, or waits for.
     child: InvocationId | None = None
+    # Who gave its result, where a person did, and what they had to say besides.
+    answered: Answered | None = None
 
 
 def invocation_view(state: EngineState, inv: Invocation | Completed) -> InvocationView:
@@ -162,12 +171,21 @@ def _live_view(state: EngineState, inv: Invocation) -> InvocationView:
         wakes_at_ms=min(inv.sleeping.values(), default=inv.start_at_ms),
         open_promises=tuple(dict.fromkeys(inv.open_promises.values())),
         open_awakeables=tuple(awakeable_id(inv.id, inv.seed, s) for s in inv.open_awakeables),
+        open_signals=tuple(inv.open_signals),
+        open_calls=_called(state, inv),
+        open_call_count=len(inv.open_calls),
         is_run=inv.handler_type == "workflow",
         is_code_loaded=_has_code(state, inv),
         how_to_load=_how_to_load(inv, service),
         paused_by=inv.paused_by,
         mismatch=_mismatch(inv),
     )
+
+
+def _called(state: EngineState, inv: Invocation) -> tuple[str, ...]:
+    known = (state.find(called) for called in inv.open_calls.values())
+    targets = (str(one.target) for one in known if one is not None)
+    return tuple(islice(targets, CALLS_NAMED_MAX))
 
 
 def _mismatch(inv: Invocation) -> Literal["acceptable", "hard"] | None:

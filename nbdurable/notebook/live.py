@@ -4,17 +4,13 @@ The widget is there only while there is something to wait for. What stays in the
 GitHub and in nbconvert is HTML and text, because those have no kernel to ask.
 """
 
-# IPython annotates `display` in part.
-# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from IPython.display import display, update_display
-
-from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.picture import Picture
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.notebook.places import Place
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.shown import Shown
 from nbdurable.notebook.widgets.views_html import picture_html, picture_text
@@ -32,24 +28,22 @@ class LiveJournal:
         view = client.wait(client.invocation(invocation_id))
         entries = client.wait(client.journal(invocation_id))
         self._shown = Shown(session, view, entries, notice=notice, drawn=self._drawn)
-        self._place = f"nbdurable-{uuid4().hex}"
+        self._place = Place()
         self._widget: JournalWidget | None = None
-        self._asks: list[Ask] = []
+        self._matters = self._shown.matters()
         self._settled = view.headline
 
     def show(self) -> None:
         """Draw it here, and keep it up to date until the run is finished."""
         picture = self._shown.picture()
         if self._shown.view.is_done or not _has_front_end(self._session):
-            display(static_mime(picture), raw=True, display_id=self._place)
+            self._place.show(static_mime(picture))
             return
         from nbdurable.notebook.widgets.journal import JournalWidget
 
-        self._widget = JournalWidget(
-            self._session.path.absolute(), self._shown.hear, **self._shown.traits()
-        )
-        self._asks = picture["asks"]
-        display(self._mime(picture), raw=True, display_id=self._place)
+        folder, traits = self._session.path.absolute(), self._shown.traits()
+        self._widget = JournalWidget(folder, self._shown.hear, place=self._place.name, **traits)
+        self._place.show(static_mime(picture), self._widget.view_mime())
         self._shown.begin(self._widget)
         self._session.live.append(self)
 
@@ -72,10 +66,11 @@ class LiveJournal:
 
     def _show_now(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
         self._shown.catch_up(view, entries)
-        self._update(self._mime(self._shown.picture()))
+        if self._widget is not None:
+            self._place.update(static_mime(self._shown.picture()))
 
     def _show_last(self) -> None:
-        self._update(static_mime(self._shown.picture()))
+        self._place.end(static_mime(self._shown.picture()))
 
     def _drawn(self) -> None:
         if self._widget is None:
@@ -86,20 +81,11 @@ class LiveJournal:
             self._widget = None
             self._show_last()
             return
-        asks = self._shown.asks()
-        if asks != self._asks:
-            # A notebook that is saved while it waits shows what it waits for.
-            self._asks = asks
-            self._update(self._mime(self._shown.picture()))
-
-    def _mime(self, picture: Picture) -> dict[str, Any]:
-        widget = {} if self._widget is None else self._widget.view_mime()
-        return {**widget, **static_mime(picture)}
-
-    def _update(self, mime: dict[str, Any]) -> None:
-        # From this thread it belongs to the cell that runs now, not to the one that shows it: front
-        # ends find the place by its id, and nbclient hears only the cell that runs.
-        update_display(mime, display_id=self._place, raw=True)
+        matters = self._shown.matters()
+        if matters != self._matters:
+            # A notebook that is saved now shows what it waits for, or why it does not go on.
+            self._matters = matters
+            self._place.update(static_mime(self._shown.picture()))
 
 
 def static_mime(picture: Picture) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbdurable.client import answers
-from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, typed_value
+from nbdurable.client.answers import APPROVED, REJECTED_MESSAGE, Awaited, said_by, typed_value
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.errors import AnswerError, ConflictError, InvocationNotFoundError
 from nbdurable.notebook.meant import no_run
@@ -22,7 +22,8 @@ def approve(session: Session, words: list[str]) -> Sentence:
     awaited = _find(session, run, name)
     value = APPROVED if not rest else typed_value(" ".join(map(str, rest)))
     done = "approved" if value is APPROVED else "answered"
-    return _replied(session, answers.answer(session.client, awaited, value), done, awaited)
+    answering = answers.answer(session.client, awaited, value, said_by(session.who))
+    return _replied(session, answering, done, awaited)
 
 
 def reject(session: Session, words: list[str]) -> Sentence:
@@ -42,7 +43,7 @@ def reject(session: Session, words: list[str]) -> Sentence:
                 " reason stands in quotation marks"
             ) from None
     message = " ".join(reason) or REJECTED_MESSAGE
-    rejecting = answers.reject(session.client, awaited, message)
+    rejecting = answers.reject(session.client, awaited, message, said_by(session.who))
     return _replied(session, rejecting, "rejected", awaited, f": {message}")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbdurable.client.answers import at
 from nbdurable.client.engine import EngineClient
 from nbdurable.errors import EngineClosedError, JournalGoneError, NbdurableError
 from nbdurable.notebook.greeting import greeting, joined
@@ -23,7 +24,7 @@ from nbdurable.notebook.needs import Needs, what_misses
 from nbdurable.notebook.widgets.screen import Screen
 from nbdurable.sharing.engine import SharedEngine
 from nbdurable.store.lock import holder_of
-from nbdurable.wiring import journal_path
+from nbdurable.wiring import journal_path, this_person
 
 if TYPE_CHECKING:
     from nbdurable.server.options import ServeOptions
@@ -81,6 +82,11 @@ class Session:
     @property
     def path(self) -> Path:
         return self._engine.path if self._engine is not None else journal_path()
+
+    @property
+    def who(self) -> str:
+        """Whoever sits before this notebook, as a journal names them."""
+        return at(this_person(), "notebook")
 
     @property
     def is_open(self) -> bool:

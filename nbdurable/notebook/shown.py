@@ -2,12 +2,13 @@
 
 A page says, each with a type:
 
-    answer  id, value       a question's answer
+    answer  id, value       a question's answer; a `comment` is kept beside it
     reject  id, message     its rejection, with a reason
     deed    name, at_ms     one of the picture's deeds
     earlier re, before      rows before this one; with `words`, of all rows those with these in them
     value   re, run, index  all that an entry holds
     open, close  run        show a run below the row that called it
+    curl    re              the call that began it, for a terminal
 
 What has a `re` is answered by a message with the same. Everything is done on the screen thread.
 """
@@ -19,8 +20,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from nbdurable.client.curl import curl_of
 from nbdurable.client.drawing import Drawing
-from nbdurable.client.picture import Ask, Picture
+from nbdurable.client.picture import Ask, Picture, failure_of
 from nbdurable.client.questions import JournalPart
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.errors import NbdurableError
@@ -72,8 +74,9 @@ class Shown:
     def view(self) -> InvocationView:
         return self._drawing.view
 
-    def asks(self) -> list[Ask]:
-        return self._drawing.asks()
+    def matters(self) -> tuple[list[Ask], str]:
+        """What a person has to know even of a picture that is not live: questions and failures."""
+        return self._drawing.asks(), failure_of(self.view)
 
     def picture(self) -> Picture:
         """Whole, with its newest rows."""
@@ -102,7 +105,7 @@ class Shown:
 
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
-        if isinstance(message, dict):
+        if isinstance(message, dict) and isinstance(message.get("type"), str):
             heard_at_ms = self._session.client.now_ms()
             self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
 
@@ -156,12 +159,15 @@ class Shown:
                 self._reply(re, self._rows_before(before, str(message.get("words") or "")))
             case {"type": "value", "re": re, "run": str(run), "index": int(index)}:
                 self._reply(re, self._value(run, index))
+            case {"type": "curl", "re": re}:
+                self._reply(re, self._curl())
             case {"type": "open", "run": str(run)}:
                 self._branches.open(run)
             case {"type": "close", "run": str(run)}:
                 self._branches.close(run)
             case _:
-                doing = Clicks(self._session.client, self._drawing).doing(message, heard_at_ms)
+                clicks = Clicks(self._session.client, self._drawing, self._session.who)
+                doing = clicks.doing(message, heard_at_ms)
                 if isinstance(doing, str):
                     self._say(doing)
                 elif doing is not None:
@@ -192,6 +198,15 @@ class Shown:
         except NbdurableError as error:
             return {"text": str(error)}
 
+    def _curl(self) -> dict[str, Any]:
+        from nbdurable.server.address import served_at
+
+        served = served_at(self._session.path)
+        if served is None:
+            return {"text": "nobody serves this journal: %durable up"}
+        argument = self._value(self._id, 0)["text"]
+        return {"text": curl_of(self.view, argument, served.ingress, served.token_file)}
+
     def _reply(self, re: object, reply: dict[str, Any]) -> None:
         if self._widget is not None:
             self._widget.send({"re": re, **reply})
@@ -205,5 +220,6 @@ class Shown:
             self._say(done)
 
     def _say(self, said: str) -> None:
-        self._said = said
-        self._draw()
+        if said != self._said:
+            self._said = said
+            self._draw()

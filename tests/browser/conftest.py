@@ -4,16 +4,20 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from support.lab import (
     CHROMIUM,
     CHROMIUM_ARGS,
     REPO,
     SHUT_DOWN_ALL,
+    WAIT_MS_MAX,
     open_lab,
     start_server,
     stop_server,
 )
+
+# As long as everything else here may take: a machine that is busy is no failure.
+expect.set_options(timeout=WAIT_MS_MAX)
 
 
 @pytest.fixture(scope="package")

@@ -1,4 +1,4 @@
-"""All runs in one cell, live: what is answered elsewhere is seen here."""
+"""All runs in one cell, live: what is answered elsewhere is seen here, and answered here."""
 
 import pytest
 from playwright.sync_api import expect
@@ -11,6 +11,19 @@ async def run(ctx, order):
     await ctx.promise("approved")
     return "captured"
 """
+SHOP = """%%durable_service Shop
+from datetime import timedelta
+
+async def pick(ctx, what):
+    await ctx.sleep(timedelta(hours=3))
+
+async def sell(ctx, what):
+    return await ctx.generic_call("Shop", "pick", b'"tea"')
+
+async def refuse(ctx, what):
+    from nbdurable import TerminalError
+    raise TerminalError(f"{what} is sold out")
+"""
 
 
 @pytest.fixture
@@ -19,21 +32,28 @@ def notebook():
         load="%load_ext nbdurable",
         define=PAYMENT,
         submit='for key in ("ada", "bob"):\n    Payment[key].run({})',
+        shop=SHOP,
+        sell='Shop.sell("tea"); Shop.refuse("rum")',
         board="%durable ls",
         approve="%durable approve ada",
     )
 
 
-def test_the_board_is_live_and_filtered_where_it_is_shown(lab):
+@pytest.fixture
+def board(lab):
+    return lab.page.get_by_role("region", name="Durable runs")
+
+
+def row(board, target):
+    return board.get_by_role("row").filter(has=board.page.get_by_text(target, exact=True)).first
+
+
+def test_the_board_is_live_and_filtered_where_it_is_shown(lab, board):
     lab.run("load", "define", "submit", "board")
-    board = lab.page.get_by_role("region", name="Durable runs")
-    ada = board.get_by_role("row").filter(has_text="Payment/ada/run")
-    bob = board.get_by_role("row").filter(has_text="Payment/bob/run")
+    ada, bob = row(board, "Payment/ada/run"), row(board, "Payment/bob/run")
     expect(ada).to_contain_text("waits for 'approved'")
     expect(ada).to_contain_text("%durable approve Payment/ada")
-    expect(board.get_by_role("status")).to_contain_text("2 runs")
-    board.scroll_into_view_if_needed()
-    lab.shot("board")
+    expect(board.get_by_role("status")).to_contain_text("2 runs · 2 waiting for you")
     lab.run("approve")
     expect(ada).to_contain_text("succeeded")
     board.get_by_label("Which runs").select_option("unfinished")
@@ -42,3 +62,40 @@ def test_the_board_is_live_and_filtered_where_it_is_shown(lab):
     board.get_by_label("Runs whose name").press_sequentially("nobody")
     expect(bob).to_have_count(0)
     assert "Payment/ada/run" in lab.text("board"), "what is saved needs no kernel"
+
+
+def test_the_board_says_what_wakes_each_and_who_waits_for_you_comes_first(lab, board):
+    lab.run("load", "define", "submit", "shop", "sell", "board")
+    sale, wait = row(board, "Shop/sell"), row(board, "Shop/pick")
+    expect(sale).to_contain_text("call to Shop/pick")
+    expect(wait).to_contain_text("timer at")
+    expect(row(board, "Payment/ada/run")).to_contain_text("promise 'approved'")
+    targets = board.locator("tbody .nbd-name").all_text_contents()
+    # Older than the others, but somebody is waited for.
+    assert targets[:2] == ["Payment/ada/run", "Payment/bob/run"]
+    board.scroll_into_view_if_needed()
+    lab.shot("board")
+    board.get_by_label("Of which service").select_option("Shop")
+    expect(row(board, "Payment/ada/run")).to_have_count(0)
+    expect(sale).to_be_visible()
+
+
+def test_a_run_is_opened_answered_and_started_again_on_the_board(lab, board):
+    lab.run("load", "define", "submit", "shop", "sell", "board")
+    board.get_by_role("button", name="Journal of Payment/bob/run").click()
+    board.get_by_label("Comment, or reason to reject approved").fill("as agreed")
+    board.get_by_role("button", name="Approve approved of Payment/bob/run").click()
+    journal = board.get_by_role("table", name="Journal entries")
+    expect(journal).to_contain_text("(notebook) at")
+    expect(journal).to_contain_text("“as agreed”")
+    expect(row(board, "Payment/bob/run")).to_contain_text("succeeded")
+    lab.shot("board-opened")
+    # What has ended without success is tried again by one click, as a new run.
+    board.get_by_role("button", name="Journal of Shop/refuse").click()
+    board.get_by_role("button", name="as curl").click()
+    expect(board.locator("pre")).to_contain_text('/Shop/refuse/send -H "authorization: Bearer')
+    board.get_by_role("button", name="Restart Shop/refuse").click()
+    refused = board.get_by_role("row").filter(has_text="Shop/refuse")
+    expect(refused.filter(has_text="failed")).to_have_count(2)
+    board.get_by_role("button", name="Journal of Shop/refuse", expanded=True).click()
+    expect(journal).to_have_count(0)

@@ -64,7 +64,7 @@ def test_a_form_is_filled_in_and_the_handler_gets_its_type(lab):
 
 def test_a_rejection_gives_its_reason(lab):
     lab.run("load", "define", "again")
-    reason = lab.page.get_by_label("Reason to reject refund of Refund/b/run")
+    reason = lab.page.get_by_label("Comment, or reason to reject refund of Refund/b/run")
     # Typed letters are text, and no shortcuts of the notebook's.
     reason.press_sequentially("add this below")
     reject = lab.page.get_by_role("button", name="Reject refund of Refund/b/run")

@@ -34,6 +34,17 @@ def test_a_click_on_approve_lets_the_payment_go_on(lab):
     lab.shot("light-ls-and-show")
 
 
+def test_all_of_it_runs_by_itself(lab, notebook):
+    """As somebody does who wants to see whether it works at all: one command of the menu."""
+    lab.run_all()
+    lab.wait_for_text("show", "Payment/order-456/run")
+    code = [cell.id for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = {cell: lab.outputs(cell) for cell in code}
+    assert [cell for cell in code if any(o["output_type"] == "error" for o in outputs[cell])] == []
+    assert "'status': 'released'" in lab.text("reject")
+    assert "Payment/order-458/run" in lab.text("ls"), "it waits for whoever reads on"
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Dark"])
 def test_a_click_on_reject_makes_the_payment_compensate(lab, theme):
     """Rejection is a TerminalError at the handler's await, and undo belongs under it."""

@@ -34,6 +34,10 @@ DRAW = """async ([source, traits]) => {
 }"""
 
 
+NO_RUNS = {"rows": [], "found_count": 0, "disk": "1 MB", "said": ""}
+NOTHING_OPEN = {"picture": {}, "rows": {}, "tail": {}, "children": {}}
+
+
 @pytest.fixture
 def page(browser):
     page = browser.new_page()
@@ -199,8 +203,30 @@ def test_the_rows_of_a_called_run_are_below_its_row(page):
     ]
 
 
+def test_the_colours_of_vs_code_are_used_where_jupyters_are_none(page):
+    run = Run(1)
+    draw(page, JournalWidget, **run.traits())
+    page.add_style_tag(
+        content=":root { --vscode-charts-green: rgb(1, 2, 3); --vscode-foreground: rgb(4, 5, 6) }"
+    )
+    colour = "(found) => getComputedStyle(found).color"
+    assert page.locator(".nbd-glyph").evaluate(colour) == "rgb(1, 2, 3)"
+    assert page.locator(".nbd-target").evaluate(colour) == "rgb(4, 5, 6)"
+
+
+@pytest.mark.parametrize(("motion", "moves"), [("reduce", "none"), ("no-preference", "nbd-pulse")])
+def test_nothing_moves_for_who_does_not_want_it(page, motion, moves):
+    page.emulate_media(reduced_motion=motion)
+    run = Run(1, lambda _: {"status": "running", "ended_at_ms": None})
+    draw(page, JournalWidget, **run.traits())
+    animation = "(found) => getComputedStyle(found).animationName"
+    assert page.locator(".nbd-glyph").evaluate(animation) == moves
+
+
 def test_the_filters_of_the_board_are_above_its_rows(page):
-    draw(page, BoardWidget, board={"rows": [], "found_count": 0, "disk": "1 MB"})
+    draw(page, BoardWidget, board=NO_RUNS, **NOTHING_OPEN)
     choice = page.get_by_label("Which runs").bounding_box()
-    table = page.get_by_role("table", name="Runs, newest first").bounding_box()
+    table = page.get_by_role(
+        "table", name="Runs, those that wait for somebody first"
+    ).bounding_box()
     assert choice["y"] + choice["height"] <= table["y"]

@@ -9,6 +9,8 @@ from support.command import nbdurable
 from support.flows import SERVICES
 
 import nbdurable as package
+from nbdurable.client.answers import at
+from nbdurable.wiring import this_person
 
 
 def result_of(run: str) -> object:
@@ -28,6 +30,21 @@ def test_a_rejection_is_a_terminal_error_with_the_persons_words(reached: Path) -
     nbdurable("reject", "order-1", "--message", "too dear")
     seen = json.loads(nbdurable("show", "order-1", "--json").stdout)
     assert seen["journal"][-1]["failure"] == "[403] too dear"
+
+
+def test_who_has_answered_and_why_is_kept(reached: Path) -> None:
+    """Months later somebody asks who let the money go."""
+    nbdurable("approve", "order-1", "--comment", "the boss agrees", "--by", "ada")
+    nbdurable("approve", "Greeter/ask", "--value", '"small"')
+    shown = nbdurable("show", "order-1").stdout
+    assert "by ada at " in shown
+    assert "“the boss agrees”" in shown
+    asked = json.loads(nbdurable("show", "Greeter/ask", "--json").stdout)["journal"]
+    (answered,) = [entry["answered"] for entry in asked if entry["answered"]]
+    assert answered["by"] == at(this_person(), "terminal")
+    refused = nbdurable("approve", "order-1", "--comment", "x" * 3_000)
+    assert refused.exit_code == 2
+    assert "the comment has 3000 characters" in refused.stderr
 
 
 def test_an_awakeable_is_answered_by_its_run_or_its_id(reached: Path) -> None:

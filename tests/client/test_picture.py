@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from support.views import entry_of, view_of
 
 from nbdurable.client.drawing import ROWS_MAX, picture_of
 from nbdurable.client.picture import (
     TERMINAL,
+    clock_time,
     duration,
     status_of,
     tone_of,
+    wakes_by,
     what_to_do,
+    when,
 )
+from nbdurable.core.values import Answered
 
 
 def test_a_picture_is_bounded_and_says_how_much_is_left_out():
@@ -93,6 +100,51 @@ def test_a_map_is_one_line_with_what_still_matters_below():
     ]
     over = picture_of(view_of(status="completed", succeeded=False), entries, 0)["rows"]
     assert (over[0]["name"], over[0]["status"]) == ("map fetch: 1 of 4", "done")
+
+
+def test_a_step_that_was_tried_again_says_how_often():
+    row = picture_of(view_of(), [entry_of(1, ended_at_ms=2_100, failure_count=2)], 0)["rows"][0]
+    assert when(row) == "2.1 s, 3 tries"
+
+
+def test_who_has_answered_is_said_beside_the_answer():
+    ada = Answered(by="ada (notebook)", comment="it is cheap")
+    entry = entry_of(1, kind="GetPromise", name="approved", answered=ada)
+    row = picture_of(view_of(), [entry], 0)["rows"][0]
+    assert row["by"] == f"by ada (notebook) at {clock_time(12)}: “it is cheap”"
+    assert picture_of(view_of(), [entry_of(1)], 0)["rows"][0]["by"] == ""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "wakes"),
+    [
+        ({"status": "suspended", "open_promises": ("approved",)}, "promise 'approved'"),
+        ({"status": "suspended", "open_awakeables": ("sign_1abc",)}, "awakeable"),
+        ({"status": "suspended", "open_signals": ("go",)}, "signal 'go'"),
+        (
+            {"status": "suspended", "open_calls": ("Bank/pay", "Shop/pack"), "open_call_count": 9},
+            "call to Bank/pay, call to Shop/pack, 7 calls more",
+        ),
+        ({"status": "suspended", "wakes_at_ms": 0}, f"timer at {clock_time(0, seconds=True)}"),
+        ({"status": "scheduled", "wakes_at_ms": 0}, f"timer at {clock_time(0, seconds=True)}"),
+        (
+            {"status": "backing-off", "next_retry_at_ms": 0, "open_promises": ("approved",)},
+            f"retry at {clock_time(0, seconds=True)}",
+        ),
+        ({"status": "pending", "service": "Counter", "key": "k"}, "the lock of Counter/k"),
+        ({"status": "running"}, ""),
+        ({"status": "paused", "open_promises": ("approved",)}, ""),
+        ({"status": "completed", "succeeded": True}, ""),
+    ],
+)
+def test_what_wakes_a_run_is_said(waiting: dict[str, Any], wakes: str):
+    assert wakes_by(view_of(**waiting)) == wakes
+
+
+def test_a_workflow_is_not_started_again_and_the_rest_is():
+    done = {"status": "completed", "succeeded": True, "completed_at_ms": 1}
+    assert picture_of(view_of(**done), [], 0)["deeds"] == []
+    assert picture_of(view_of(**done, is_run=False), [], 0)["deeds"] == ["restart"]
 
 
 def test_an_item_that_was_told_to_wait_and_did_it_later_has_not_failed():

@@ -130,5 +130,7 @@ class Page(HTMLParser):
 def picture(saved, cell_id):
     notebook = nbformat.read(saved, as_version=4)
     (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
-    (shown,) = [output.data for output in cell.outputs if output.output_type == "display_data"]
+    # What is live has two outputs, of which one is saved as it looks.
+    put_out = [output.data for output in cell.outputs if output.output_type == "display_data"]
+    (shown,) = [data for data in put_out if "text/html" in data]
     return shown

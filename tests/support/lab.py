@@ -20,6 +20,8 @@ REPO = Path(nbdurable.__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
 # Names a folder in which pictures are kept as artefacts; without it they go with the test's own.
 SCREENSHOTS = "NBDURABLE_SCREENSHOTS"
+# `notebook` drives Notebook 7 in place of JupyterLab; see CONTRIBUTING.md.
+FRONT_END = os.environ.get("NBDURABLE_FRONT_END", "jupyterlab")
 CHROMIUM_ARGS = [
     "--headless=new",
     "--no-sandbox",
@@ -179,13 +181,20 @@ def open_lab(
         nbformat.write(shown, folder / f"{name}.ipynb")
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(WAIT_MS_MAX)
-        # A workspace of its own: two pages with the same one would take turns.
-        workspace = f"{inside.replace('/', '-')}-{name}"
-        page.goto(f"{server.url}lab/workspaces/{workspace}/tree/{inside}/{name}.ipynb")
+        page.goto(f"{server.url}{_path(inside, name)}")
         page.wait_for_function(CONNECTED)
         return page
 
     return Lab(open_page(notebook, "notebook"), folder, open_page)
+
+
+def _path(inside: str, name: str) -> str:
+    """Of a notebook, in the front end that is driven."""
+    if FRONT_END == "notebook":
+        return f"notebooks/{inside}/{name}.ipynb"
+    # A workspace of its own: two pages with the same one would take turns.
+    workspace = f"{inside.replace('/', '-')}-{name}"
+    return f"lab/workspaces/{workspace}/tree/{inside}/{name}.ipynb"
 
 
 def start_server(own: Path) -> tuple[subprocess.Popen, Server]:
@@ -210,12 +219,12 @@ def start_server(own: Path) -> tuple[subprocess.Popen, Server]:
     env.pop("NBDURABLE_HOME", None)
     log = (own / "server.log").open("w")
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", FRONT_END, "--no-browser", "--allow-root"),
         "--ServerApp.ip=127.0.0.1",
         "--ServerApp.port=0",
         f"--ServerApp.base_url={BASE_URL}",
         "--IdentityProvider.token=",
-        "--LabApp.expose_app_in_browser=True",
+        "--expose-app-in-browser",
         "--LabApp.news_url=",
         f"--ServerApp.root_dir={root}",
     ]

@@ -16,21 +16,24 @@ from typing import Any, Final
 import anywidget
 import traitlets
 
-_STATIC: Final = Path(__file__).parent / "static"
+STATIC: Final = Path(__file__).parent / "static"
 # A front end takes one module, and files that import each other would need a build.
 _JOURNAL: Final = ("rows.js", "door.js", "question.js", "deeds.js", "journal.js")
 
 Hear = Callable[[object], None]
 
 
+def module_of(last: str) -> str:
+    """The parts of a journal, and the one that draws a widget with it."""
+    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in (*_JOURNAL, last))
+
+
 class JournalWidget(anywidget.AnyWidget):
     """Mutable; its traits are set by the screen thread only."""
 
     # Text, not paths: a path would make anywidget look for a file watcher.
-    _esm = "\n".join(
-        (_STATIC / part).read_text(encoding="utf-8") for part in (*_JOURNAL, "journal_widget.js")
-    )
-    _css = (_STATIC / "journal.css").read_text(encoding="utf-8")
+    _esm = module_of("journal_widget.js")
+    _css = (STATIC / "journal.css").read_text(encoding="utf-8")
     # Of the run, all but its rows.
     picture = traitlets.Dict().tag(sync=True)
     # The newest rows as they were once, and what is new since; see `patches.py`.
@@ -38,6 +41,8 @@ class JournalWidget(anywidget.AnyWidget):
     tail = traitlets.Dict().tag(sync=True)
     # The pictures of runs that are opened below the rows which called them, by their ids.
     children = traitlets.Dict().tag(sync=True)
+    # The class of the picture below, which nobody needs while this is drawn; see `places.py`.
+    place = traitlets.Unicode().tag(sync=True)
     # Its folder, for the Jupyter server: where the kernel does not hear a click, that one does.
     journal = traitlets.Unicode().tag(sync=True)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from nbdurable.client.drawing import Drawing
 from nbdurable.client.picture import Row
 
-# At a hundred rows a second, and ten patches, the whole is sent twice or thrice a second.
+# At a hundred rows a second, and five patches, the whole is sent twice a second.
 TAIL_MAX: Final = 40
 # As many as a page shows that comes late; those before them are a click away.
 NEWEST_MAX: Final = 100

@@ -21,6 +21,7 @@ from nbdurable.client.picture import (
     shortened,
     status_of,
     tone_of,
+    wakes_by,
     what_to_do,
     when,
 )
@@ -29,20 +30,21 @@ from nbdurable.client.views import EntryView, InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
 COLOURS: Final[dict[Tone, str]] = {
-    "ok": "var(--jp-success-color0, #2e8540)",
-    "bad": "var(--jp-error-color1, #d32f2f)",
-    "busy": "var(--jp-brand-color1, #1976d2)",
-    "waits": "var(--jp-warn-color0, #b26a00)",
-    "quiet": "var(--jp-ui-font-color2, #757575)",
+    "ok": "var(--jp-success-color0, var(--vscode-charts-green, #2e8540))",
+    "bad": "var(--jp-error-color1, var(--vscode-errorForeground, #d32f2f))",
+    "busy": "var(--jp-brand-color1, var(--vscode-textLink-foreground, #1976d2))",
+    "waits": "var(--jp-warn-color0, var(--vscode-charts-orange, #b26a00))",
+    "quiet": "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #757575))",
 }
 FONT: Final = (
-    "font-family: var(--jp-ui-font-family, system-ui, sans-serif);"
-    " font-size: var(--jp-ui-font-size1, 13px); color: var(--jp-ui-font-color1, inherit)"
+    "font-family: var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));"
+    " font-size: var(--jp-ui-font-size1, 13px);"
+    " color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit))"
 )
 _MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: none; padding: 0"
 # Front ends stripe tables; a journal is no table of numbers.
 _ROW: Final = "background: none"
-MUTED: Final = "color: var(--jp-ui-font-color2, #757575)"
+MUTED: Final = f"color: {COLOURS['quiet']}"
 CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 # As high as the live one: what follows in the notebook is to be found.
 _SCROLLS: Final = "max-height: 24em; overflow: auto"
@@ -112,7 +114,7 @@ class StaticJournal:
 
 @dataclass(frozen=True, slots=True)
 class InvocationTable:
-    """What `%durable ls` shows, newest first. `hidden` counts those left out."""
+    """What `%durable ls` shows. `hidden` counts those left out."""
 
     views: tuple[InvocationView, ...]
     hidden: int = 0
@@ -120,32 +122,40 @@ class InvocationTable:
     def __repr__(self) -> str:
         if not self.views:
             return "no runs yet"
-        rows = [("ID", "TARGET", "STATUS", "BEGAN", "NEXT")]
-        rows += [
-            (
-                short_id(view.id),
-                view.target,
-                f"{GLYPHS[tone_of(view)]} {status_of(view)}",
-                clock_time(view.created_at_ms),
-                what_to_do(view),
-            )
-            for view in self.views
-        ]
-        return "\n".join([*_columns(rows), *self._more()])
+        titles, rows = self._said()
+        lines = _columns([tuple(title.upper() for title in titles), *rows])
+        return "\n".join([*lines, *self._more()])
 
     def _repr_html_(self) -> str:
         if not self.views:
             return f'<div style="{FONT}">no runs yet</div>'
-        titles = ["id", "target", "status", "began"]
-        # A column that says nothing is left out.
-        titles += ["next"] if any(map(what_to_do, self.views)) else []
+        titles, rows = self._said()
         head = "".join(f'<th style="{CELL}; {MUTED}">{title}</th>' for title in titles)
-        body = "".join(_tr(_table_cells(view)[: len(titles)]) for view in self.views)
+        body = "".join(
+            _tr(_table_cells(view, row)) for view, row in zip(self.views, rows, strict=True)
+        )
         more = "".join(f'<div style="{MUTED}">{escape(line)}</div>' for line in self._more())
         return (
             f'<div style="{FONT}"><table style="border-collapse: collapse; margin: 0">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
+
+    def _said(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Titles and cells. A column that says nothing is left out."""
+        titles = ("id", "target", "status", "began", "wakes by", "next")
+        rows = [
+            (
+                short_id(view.id),
+                view.target,
+                f"{GLYPHS[tone_of(view)]} {status_of(view)}",
+                clock_time(view.created_at_ms),
+                wakes_by(view),
+                what_to_do(view),
+            )
+            for view in self.views
+        ]
+        kept = [n for n in range(len(titles)) if any(row[n] for row in rows)]
+        return [titles[n] for n in kept], [tuple(row[n] for n in kept) for row in rows]
 
     def _more(self) -> list[str]:
         return [f"… and {self.hidden} older: %durable ls --all"] if self.hidden else []
@@ -215,7 +225,7 @@ def picture_text(picture: Picture) -> str:
             f"{row['index']:>4}  {GLYPHS[row['tone']]} {row['kind']}",
             row["name"],
             when(row),
-            shortened(row["failure"] or row["value"]),
+            " ".join(filter(None, (shortened(row["failure"] or row["value"]), row["by"]))),
         )
         for row in rows
     ]
@@ -225,14 +235,11 @@ def picture_text(picture: Picture) -> str:
     return "\n".join(lines)
 
 
-def _table_cells(view: InvocationView) -> list[str]:
-    return [
-        f'<code style="{_MONO}">{short_id(view.id)}</code>',
-        escape(view.target),
-        _chip(tone_of(view), status_of(view)),
-        clock_time(view.created_at_ms),
-        escape(what_to_do(view)),
-    ]
+def _table_cells(view: InvocationView, said: Sequence[str]) -> list[str]:
+    """What is said of it, with its id and its status as they look everywhere."""
+    id_, target, _, *rest = said
+    chip = _chip(tone_of(view), status_of(view))
+    return [f'<code style="{_MONO}">{id_}</code>', escape(target), chip, *map(escape, rest)]
 
 
 def _tr(cells: Sequence[str]) -> str:
@@ -249,7 +256,8 @@ def _html_row(row: Row, picture: Picture) -> str:
         escape(row["name"]),
         f'<span style="{MUTED}">{escape(when(row))}</span>',
         _html_bar(row, picture),
-        failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>',
+        (failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>')
+        + (f'<div style="{MUTED}">{escape(row["by"])}</div>' if row["by"] else ""),
     ]
     *short, value = cells
     # A number and its unit stay together, however long the value is.

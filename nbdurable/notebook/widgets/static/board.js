@@ -1,79 +1,116 @@
-// Draws all runs from the trait `board` (notebook/board.py). What is shown of them is chosen here:
-// no message is sent. Elements are kept and patched, as in journal.js.
+// Draws all runs from the trait `board` (notebook/board.py), and below them the one that is opened.
+// What is shown of the list is chosen here. One message opens a run, { type: "show", run }, one
+// closes it, { type: "hide" }; those of its journal are in shown.py.
+// The last part of the module that begins with rows.js.
 
-const GLYPHS = { ok: "✓", bad: "✗", busy: "●", waits: "◌", quiet: "·" };
 const CHOICES = {
   "all runs": () => true,
+  "waiting for you": (row) => row.asks,
   unfinished: (row) => !row.is_done,
   waiting: (row) => !row.is_done && row.tone === "waits",
   "need help": (row) => row.tone === "bad" && !row.is_done,
   failed: (row) => row.is_done && row.tone === "bad",
   succeeded: (row) => row.tone === "ok",
 };
-
-function element(tag, className, parent) {
-  const made = document.createElement(tag);
-  made.className = className;
-  parent?.append(made);
-  return made;
-}
+const ALL_SERVICES = "all services";
+const TITLES = ["", "target", "status", "began", "wakes by", "next"];
 
 class Line {
-  constructor() {
+  constructor(show) {
     this.line = element("tr", "nbd-row");
-    this.id = element("code", "", element("td", "", this.line));
+    this.fold = element("button", "nbd-fold", element("td", "", this.line));
+    this.fold.type = "button";
+    this.fold.addEventListener("click", () => show(this.row));
     this.target = element("td", "nbd-name", this.line);
     this.chip = element("span", "nbd-chip", element("td", "", this.line));
     this.glyph = element("span", "", this.chip);
     this.glyph.setAttribute("aria-hidden", "true");
     this.status = element("span", "", this.chip);
     this.began = element("td", "nbd-when", this.line);
+    this.wakes = element("td", "nbd-when nbd-wakes", this.line);
     this.todo = element("code", "", element("td", "nbd-value", this.line));
   }
 
-  update(row) {
+  update(row, openRun) {
+    const isOpen = row.id === openRun;
+    this.fold.setAttribute("aria-expanded", String(isOpen));
+    this.fold.setAttribute("aria-label", `Journal of ${row.target}`);
+    setText(this.fold, isOpen ? "▾" : "▸");
+    if (isSame(this.row, row)) return;
+    this.row = row;
     this.line.dataset.tone = row.tone;
     this.chip.dataset.tone = row.tone;
-    this.id.textContent = row.short_id;
-    this.id.title = row.id;
     this.target.textContent = row.target;
+    this.target.title = row.id;
     this.glyph.textContent = GLYPHS[row.tone];
     this.status.textContent = row.status;
     this.began.textContent = row.began;
+    this.wakes.textContent = row.wakes;
     this.todo.textContent = row.todo;
   }
+}
+
+function choiceOf(names, label, parent, changed) {
+  const made = element("select", "nbd-input", parent);
+  made.setAttribute("aria-label", label);
+  for (const name of names) element("option", "", made).textContent = name;
+  made.addEventListener("change", changed);
+  return made;
+}
+
+// Services come and go; what was chosen stays.
+function updateServices(choice, rows) {
+  const names = [ALL_SERVICES, ...[...new Set(rows.map((row) => row.service))].sort()];
+  if (names.join() === [...choice.options].map((one) => one.textContent).join()) return;
+  const chosen = choice.value;
+  choice.replaceChildren();
+  for (const name of names) element("option", "", choice).textContent = name;
+  choice.value = names.includes(chosen) ? chosen : ALL_SERVICES;
 }
 
 function render({ model, el }) {
   const root = element("section", "nbdurable nbd-board", el);
   root.setAttribute("aria-label", "Durable runs");
+  hidePicture(model, root);
   const bar = element("div", "nbd-filters", root);
   const text = element("input", "nbd-input", bar);
   text.type = "search";
-  text.placeholder = "service, key or id";
+  text.placeholder = "key or id";
   text.setAttribute("aria-label", "Runs whose name or id has this in it");
   text.addEventListener("keydown", (event) => event.stopPropagation());
-  const choice = element("select", "nbd-input", bar);
-  choice.setAttribute("aria-label", "Which runs");
-  for (const name of Object.keys(CHOICES)) element("option", "", choice).textContent = name;
+  const choice = choiceOf(Object.keys(CHOICES), "Which runs", bar, () => draw());
+  const service = choiceOf([ALL_SERVICES], "Of which service", bar, () => draw());
   const counted = element("span", "nbd-facts", bar);
   counted.setAttribute("role", "status");
   const table = element("table", "nbd-rows", root);
-  table.setAttribute("aria-label", "Runs, newest first");
+  table.setAttribute("aria-label", "Runs, those that wait for somebody first");
   table.tabIndex = 0;
   const head = element("tr", "", element("thead", "", table));
-  for (const title of ["id", "target", "status", "began", "next"]) {
-    element("th", "", head).textContent = title;
-  }
+  for (const title of TITLES) element("th", "", head).textContent = title;
   const body = element("tbody", "", table);
+  const detail = element("div", "nbd-detail", root);
+  const said = element("div", "nbd-failure", root);
   const lines = new Map();
+  let journal;
+  let frame;
+
+  function show(row) {
+    if (model.get("picture").id === row.id) model.send({ type: "hide" });
+    else model.send({ type: "show", run: row.id });
+  }
 
   function draw() {
+    frame = undefined;
     const board = model.get("board");
+    const openRun = model.get("picture").id;
+    updateServices(service, board.rows);
     const wanted = CHOICES[choice.value];
     const part = text.value.trim().toLowerCase();
     const shown = board.rows.filter(
-      (row) => wanted(row) && `${row.target} ${row.id}`.toLowerCase().includes(part),
+      (row) =>
+        wanted(row) &&
+        (service.value === ALL_SERVICES || row.service === service.value) &&
+        `${row.target} ${row.id}`.toLowerCase().includes(part),
     );
     const kept = new Set(shown.map((row) => row.id));
     for (const [id, line] of lines) {
@@ -83,23 +120,45 @@ function render({ model, el }) {
     }
     let before = null;
     for (const row of shown) {
-      if (!lines.has(row.id)) lines.set(row.id, new Line());
+      if (!lines.has(row.id)) lines.set(row.id, new Line(show));
       const line = lines.get(row.id);
-      line.update(row);
+      line.update(row, openRun);
       // Moved only where it is not yet: moving what is there would lose the focus and the selection.
       const place = before === null ? body.firstChild : before.line.nextSibling;
       if (place !== line.line) body.insertBefore(line.line, place);
       before = line;
     }
     const of = board.found_count > shown.length ? ` of ${board.found_count}` : "";
-    counted.textContent = `${shown.length}${of} runs · ${board.disk} on disk`;
+    const asking = board.rows.filter((row) => row.asks).length;
+    const waits = asking ? ` · ${asking} waiting for you` : "";
+    setText(counted, `${shown.length}${of} runs${waits} · ${board.disk} on disk`);
+    setText(said, board.said);
+  }
+
+  function drawDetail() {
+    const run = model.get("picture").id;
+    if (journal?.run !== run) {
+      journal?.remove();
+      journal = run ? new Journal(model, detail) : undefined;
+    }
+    later();
+  }
+
+  function later() {
+    frame ??= requestAnimationFrame(draw);
   }
 
   text.addEventListener("input", draw);
-  choice.addEventListener("change", draw);
-  model.on("change:board", draw);
+  model.on("change:board", later);
+  model.on("change:picture", drawDetail);
   draw();
-  return () => model.off("change:board", draw);
+  drawDetail();
+  return () => {
+    cancelAnimationFrame(frame);
+    journal?.remove();
+    model.off("change:board", later);
+    model.off("change:picture", drawDetail);
+  };
 }
 
 export default { render };

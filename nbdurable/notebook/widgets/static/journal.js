@@ -50,6 +50,7 @@ class Journal {
   build(parent) {
     const root = (this.root = element("section", "nbdurable", parent));
     root.setAttribute("aria-label", "Journal of a durable run");
+    hidePicture(this.model, root);
     const head = element("header", "nbd-head", root);
     this.target = element("strong", "nbd-target", head);
     this.chip = element("span", "nbd-chip", head);
@@ -60,6 +61,10 @@ class Journal {
     const facts = element("div", "nbd-facts", root);
     this.id = element("code", "", facts);
     this.about = element("span", "", facts);
+    this.curl = this.link(facts, () => this.showCurl());
+    this.curl.textContent = "as curl";
+    this.command = element("pre", "nbd-whole", root);
+    this.command.hidden = true;
     this.notice = element("div", "nbd-notice", root);
     this.failure = element("div", "nbd-failure nbd-block", root);
     this.retry = element("div", "nbd-facts", root);
@@ -81,8 +86,8 @@ class Journal {
     table.addEventListener("scroll", () => {
       this.follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
     });
-    const run = this.model.get("picture").id;
-    this.rows = new Rows(body, run, this.tree);
+    this.run = this.model.get("picture").id;
+    this.rows = new Rows(body, this.run, this.tree);
     // One live region for what a person has to do; the rows would never stop talking.
     this.live = element("div", "nbd-questions", root);
     this.live.setAttribute("aria-live", "polite");
@@ -114,6 +119,8 @@ class Journal {
   // -- what the kernel says ---------------------------------------------------------------------
 
   change() {
+    // On a board the model shows another run, or none, and this is about to be removed.
+    if (this.model.get("picture").id !== this.run) return;
     this.take();
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => this.draw());
@@ -170,7 +177,9 @@ class Journal {
 
   draw() {
     this.frame = undefined;
-    const picture = (this.picture = this.model.get("picture"));
+    const picture = this.model.get("picture");
+    if (picture.id !== this.run) return;
+    this.picture = picture;
     // The browser's clock may be another machine's; countdowns are the kernel's.
     this.skew = picture.now_ms - Date.now();
     this.root.dataset.tone = picture.tone;
@@ -257,6 +266,18 @@ class Journal {
   tick() {
     if (this.picture.ended_ms === null) this.rows.tick(this.picture);
     this.drawRetry();
+  }
+
+  // To be copied by hand where a page may not.
+  async showCurl() {
+    if (!this.command.hidden) return setText(this.command, "");
+    const { text } = await this.ask({ type: "curl" });
+    setText(this.command, text);
+    const copied = await navigator.clipboard?.writeText(text).then(
+      () => true,
+      () => false,
+    );
+    if (copied) setText(this.said, "copied");
   }
 
   // -- further back -----------------------------------------------------------------------------

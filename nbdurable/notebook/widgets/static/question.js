@@ -149,8 +149,8 @@ class Question {
       this.answer();
     });
     this.reason = element("input", "nbd-input nbd-reason", this.box);
-    this.reason.placeholder = "reason, if rejected";
-    this.reason.setAttribute("aria-label", `Reason to reject ${ask.name} of ${target}`);
+    this.reason.placeholder = "comment, or reason to reject";
+    this.reason.setAttribute("aria-label", `Comment, or reason to reject ${ask.name} of ${target}`);
     this.state = element("span", "nbd-sent", this.box);
     // A front end has shortcuts of one letter; what is typed here is not for it.
     this.box.addEventListener("keydown", (event) => event.stopPropagation());
@@ -172,7 +172,9 @@ class Question {
       this.state.textContent = error.message;
       return;
     }
-    this.send({ type: "answer", id: this.ask.id, value }, this.field ? "answering…" : "approving…");
+    const comment = this.reason.value.trim();
+    const answer = { type: "answer", id: this.ask.id, value, comment };
+    this.send(answer, this.field ? "answering…" : "approving…");
   }
 
   reject() {

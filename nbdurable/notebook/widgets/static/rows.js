@@ -15,6 +15,12 @@ function setText(target, text) {
   if (target.hidden !== (text === "")) target.hidden = text === "";
 }
 
+// The picture that is saved below a widget is hidden for as long as that is drawn.
+function hidePicture(model, root) {
+  const place = model.get("place");
+  if (place) element("style", "", root).textContent = `.${place} { display: none; }`;
+}
+
 function duration(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1000;
@@ -41,7 +47,10 @@ function when(row, now) {
     return `${row.status}, ${verb} ${countdown(row.due_at_ms - now)}`;
   }
   if (row.status === "running") return `running, ${duration(now - row.since_ms)}`;
-  if (row.status === "done") return row.ms > 0 ? duration(row.ms) : "";
+  if (row.status === "done") {
+    const took = row.ms > 0 ? duration(row.ms) : "";
+    return row.tries > 1 ? `${took}, ${row.tries} tries` : took;
+  }
   return row.status;
 }
 
@@ -85,6 +94,8 @@ class Row {
     this.cell = cell("nbd-value", this.line);
     this.value = element("code", "", this.cell);
     this.failure = element("span", "nbd-failure", this.cell);
+    this.by = element("div", "nbd-by", this.cell);
+    this.by.hidden = true;
   }
 
   remove() {
@@ -110,6 +121,7 @@ class Row {
     this.tick(picture);
     setText(this.failure, row.failure);
     setText(this.value, row.failure ? "" : row.value);
+    setText(this.by, row.by);
     if (row.is_cut && !this.more) this.offerMore();
     if (row.child && !this.fold) this.offerChild();
     if (row.output) this.print(row.output);
