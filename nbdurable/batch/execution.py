@@ -351,8 +351,8 @@ class _Call:
         return client.wait(client.invocation(self._invocation_id))
 
     def _is_taken_over(self, view: InvocationView) -> bool:
-        """Whether somebody has resumed it since: then it is another process's to go on with."""
-        ours = None if self._desk is None else self._desk.attempt
+        """Whether it was resumed or woken since: then it is another process's to go on with."""
+        ours = None if self._desk is None else self._desk.last_attempt
         return ours is not None and view.attempt > ours
 
     def _steps_of(self, run: InvocationView) -> list[KnownStep]:
