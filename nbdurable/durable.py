@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nbdurable.client.engine import EngineClient
     from nbdurable.notebook.board import Board
     from nbdurable.notebook.session import Session
+    from nbdurable.notebook.widgets.gantt import Gantt
     from nbdurable.runs.target import NotebookTarget
     from nbdurable.schedules.handle import Schedule
     from nbdurable.schedules.plan import CatchUp, Overlap
@@ -34,6 +35,7 @@ __all__ = [
     "approval",
     "board",
     "current_context",
+    "gantt",
     "map",
     "notebook",
     "promise",
@@ -145,6 +147,22 @@ def notebook(
     if session is not None or engine is not None:
         target.offer()
     return target
+
+
+def gantt(
+    *,
+    notebook: str | None = None,
+    sweep: str | None = None,
+    engine: OpenableEngine | SyncDurableEngine | None = None,
+) -> Gantt:
+    """When each notebook run was there, drawn: all, or those of a notebook or of a sweep."""
+    from nbdurable.notebook.widgets.gantt import Gantt
+    from nbdurable.runs.overview import bars_of, runs_of
+
+    client = _client_of(engine, "durable.gantt()")
+    now_ms = client.now_ms()
+    found = client.wait(runs_of(client, notebook=notebook, sweep=sweep))
+    return Gantt(tuple(bars_of(found, now_ms)), now_ms)
 
 
 def schedule(

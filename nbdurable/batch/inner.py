@@ -37,6 +37,8 @@ LONG_WAIT_MS = 60_000
 # For so long nothing else may have happened: several waits are begun one after the other.
 QUIET_S = 1.0
 _BYTES: RunOptions[bytes] = RunOptions(serde=BytesSerde())
+# A step has a result, has failed for good, or has to be done again.
+_ENDS = ("done", "failed", "left")
 # Marks a failure that is a result: the function raised a TerminalError.
 _TERMINAL = {"is_result": "true"}
 
@@ -138,6 +140,9 @@ class InnerSteps:
             await self._answer_waits()
             if is_quiet and can_suspend and self._is_idle() and not self._asked:
                 self._suspend()
+        # A step that raised, and its cell with it, says so at the same moment.
+        while self._asked and self._asked[0].ask["ask"] in _ENDS:
+            await self._end(self._asked.popleft(), position)
         # What goes on behind a cell that has ended holds up none of those after it.
         for wait in self._waits:
             wait.asked.answer(failure="the cell that this is awaited in has ended", code=409)
@@ -191,7 +196,7 @@ class InnerSteps:
         match ask["ask"]:
             case "run":
                 self._begin(asked, position, is_fresh=is_volatile or ask["fresh"])
-            case "done" | "failed" | "left":
+            case word if word in _ENDS:
                 await self._end(asked, position)
             case "sleep":
                 due_at_ms = await self._due_at_ms(ask, position)
@@ -262,6 +267,9 @@ class InnerSteps:
 
     async def _end(self, asked: Asked, position: int) -> None:
         base = _base(asked, position, "run")
+        if asked.ask["ask"] == "left" and base not in self._begun:
+            asked.answer()
+            return
         # The attempt that began it may have been lost with the engine, and its entry with it.
         future, result = self._begun[base] if base in self._begun else self._open(base)
         del self._begun[base]

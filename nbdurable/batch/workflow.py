@@ -123,6 +123,7 @@ class Desk:
 
     Attributes:
         suspended_until: What the run waits for; the main thread lets the kernel end.
+        last_attempt: The one that had the kernel last, also when it has left it.
         is_used: An attempt was lost, because the engine moved to another process, and this one goes
             on where that was: with the kernel as it is, and with the cell that runs in it.
     """
@@ -146,6 +147,7 @@ class Desk:
         self.suspended_until: str | None = None
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.attempt: int | None = None
+        self.last_attempt: int | None = None
         self.is_used = False
         self._executed: dict[tuple[int, str], Future[CellRecord]] = {}
 
@@ -158,7 +160,7 @@ class Desk:
         """Whether this attempt may have the kernel: after one that failed it is half used."""
         if self.attempt is not None:
             return False
-        self.attempt = attempt
+        self.attempt = self.last_attempt = attempt
         return True
 
     def suspend(self, until: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import click
 import msgspec
 
+from nbdurable.cli.asking import destructive, is_meant
 from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
@@ -221,9 +222,15 @@ def backfill(name: str, days: int, journal: Path | None, as_json: bool) -> None:
 
 @schedule.command
 @_name
+@destructive
 @common
-def rm(name: str, journal: Path | None, as_json: bool) -> None:
+def rm(name: str, dry_run: bool, yes: bool, journal: Path | None, as_json: bool) -> None:
     """Forget a schedule; what runs goes on."""
+    if dry_run or not yes:
+        view = _ask(journal, name, Schedules.show)
+        deed = f"forget {name} ({view['when']} {view['tz']}, {view['target']})"
+        if not is_meant([deed], dry_run=dry_run, as_json=as_json):
+            return
     ask(journal, lambda at_hand: Schedules(at_hand.client).remove(name))
     if as_json:
         write_json({"name": name})

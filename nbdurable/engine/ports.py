@@ -78,10 +78,11 @@ class Store(Protocol):
         """The rows that the engine's state folds from, in lsn order, without their payloads.
 
         Of an invocation that is in the snapshot `InvocationRestored` in place of all else (see
-        `core/snapshot.py`), and that its journal was purged; everything of the others; of what
-        belongs to no invocation, all that still holds and is not in `load_state`. A payload that
-        is lost or damaged is found by whoever reads it, and is nobody else's harm. Only after
-        `open`, when everything is absorbed; complete it with `load_state`.
+        `core/snapshot.py`), and that its journal was purged; of another that has ended at least how
+        it began and ended, and the same; everything of the others; of what belongs to no
+        invocation, all that still holds and is not in `load_state`. A payload that is lost or
+        damaged is found by whoever reads it, and is nobody else's harm. Only after `open`, when
+        everything is absorbed; complete it with `load_state`.
         """
 
     def load_state(self) -> Iterator[StateRow]:

@@ -201,7 +201,7 @@ class Board:
 
 def _ordered(asking: list[InvocationView], newest: list[InvocationView]) -> list[InvocationView]:
     """Those that wait for a person first, the longest waiting before all."""
-    first = {view.id: view for view in reversed(asking)}
+    first = {view.id: view for view in reversed(asking) if _asks(view)}
     return [*first.values(), *(view for view in newest if view.id not in first)]
 
 
@@ -218,5 +218,10 @@ def _row(view: InvocationView) -> BoardRow:
         wakes=wakes_by(view),
         todo=what_to_do(view),
         is_done=view.is_done,
-        asks=bool(view.open_promises or view.open_awakeables) and not view.is_done,
+        asks=_asks(view),
     )
+
+
+def _asks(view: InvocationView) -> bool:
+    """Of somebody. Who waits for a signal waits for a program."""
+    return bool(view.open_promises or view.open_awakeables) and not view.is_done

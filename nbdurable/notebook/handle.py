@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.drawing import picture_of
@@ -30,10 +30,12 @@ from nbdurable.notebook.live import LiveJournal, static_mime
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import cell_names, rendered, said, stack_lines
 from nbdurable.notebook.widgets.views_html import StaticJournal
-from nbdurable.runs.request import HANDLER, RunRequest
-from nbdurable.runs.target import Submits
 from nbdurable.sdk import Serde
 from nbdurable.sdk.serde import DEFAULT_SERDE
+
+if TYPE_CHECKING:
+    from nbdurable.runs.request import RunRequest
+    from nbdurable.runs.target import Submits
 
 # Interrupt must be felt within a second; five looks a second cost nothing.
 HEARTBEAT_S: Final = 0.2
@@ -203,7 +205,7 @@ def of_notebook_runs(session: Session) -> Submits:
     """What `durable.notebook(…).run(…)` gives in a cell."""
 
     def submitted(sent: RestateClientSendHandle, key: str, _: RunRequest) -> Handle:
-        target = f"{NOTEBOOK_SERVICE}/{key}/{HANDLER}"
+        target = f"{NOTEBOOK_SERVICE}/{key}/run"
         notice = f"attached to the run of {key} that was there already" if sent.existing else ""
         return Handle(session, sent.invocation_id, target, DEFAULT_SERDE, notice)
 

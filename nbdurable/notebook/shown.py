@@ -57,6 +57,8 @@ class Shown:
     ) -> None:
         self._session = session
         self._id = view.id
+        # A click may come when the journal is closed, and must not open it.
+        self._now_ms = session.client.now_ms
         self._notice = notice
         self._drawn = drawn
         self._said = ""
@@ -106,7 +108,7 @@ class Shown:
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
         if isinstance(message, dict) and isinstance(message.get("type"), str):
-            heard_at_ms = self._session.client.now_ms()
+            heard_at_ms = self._now_ms()
             self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
 
     # -- what is drawn ------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Inside of one it is called through its ctx, and so journaled with the caller.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -78,7 +79,7 @@ class SubmittedRun:
                 if view.status == "paused":
                     raise InvocationNotReadyError(
                         f"the run {self.key} is paused: {view.failure or 'by hand'}; correct the"
-                        f" notebook, and `nbdurable resume Notebook/{self.key}` goes on with it"
+                        f" notebook, then nbdurable runs resume {shlex.quote(self.key)}"
                     )
             found: dict[str, Any] = attached.result()
             return found

@@ -61,6 +61,10 @@ SNAPSHOT_LSNS: Final = 1_024
 _SNAPSHOT_LSNS_AT_LAST: Final = 16_384
 # Rows fetched at once while loading: all bodies of a journal may be larger than memory.
 _LOAD_ROWS: Final = 2_048
+# And looked through at once: what is sorted of them is 50 MB at most, and DuckDB may have 256.
+LOAD_FACTS: Final = 100_000
+LSN_MAX: Final = 2**63 - 1
+NO_PARAMETERS: Final[Mapping[str, int]] = {}
 
 _HANDLES: Final = ("_appender", "_insert", "_writer", "_reader", "_tidier")
 
@@ -270,7 +274,16 @@ class DuckStore:
             self._checkpoint_if_long()
 
     def load(self) -> Iterator[Row]:
-        return map(Row._make, self._stream("load"))
+        return map(Row._make, self._load())
+
+    def _load(self) -> Iterator[tuple[object, ...]]:
+        last_lsn = 0
+        ends = [end for (end,) in self._stream("load_parts", {"part_facts": LOAD_FACTS})]
+        # After the last fact there may be what is known of purged ones.
+        for end in (*ends, LSN_MAX):
+            assert isinstance(end, int)
+            yield from self._stream("load", {"first_lsn": last_lsn + 1, "last_lsn": end})
+            last_lsn = end
 
     def load_state(self) -> Iterator[StateRow]:
         return map(StateRow._make, self._stream("load_state"))
@@ -538,14 +551,16 @@ class DuckStore:
         put_back = self._blobs.put_back_or_lose if with_lost else self._blobs.put_back
         return [put_back(row) for row in sorted(found.fetchall(), key=itemgetter(0))]
 
-    def _stream(self, query: str) -> Iterator[tuple[object, ...]]:
+    def _stream(
+        self, query: str, parameters: Mapping[str, int] = NO_PARAMETERS
+    ) -> Iterator[tuple[object, ...]]:
         self._usable()
         assert self._commit_count == 0, "load only after open, when everything is absorbed"
         assert self._instance is not None
         cursor = self._instance.cursor()
         try:
             with self._translating("loading the journal"):
-                cursor.execute(QUERIES[query])
+                cursor.execute(QUERIES[query], parameters)
                 while rows := cursor.fetchmany(_LOAD_ROWS):
                     yield from rows
         finally:

@@ -198,8 +198,8 @@ class Instance:
             (base_last,) = one(self._connection, "base_bounds")
             # Finds a missing table or column without reading a row.
             if version == files.FORMAT_VERSION:
-                for query in ("load", "load_state"):
-                    self._connection.execute("explain " + QUERIES[query])
+                for query, span in (("load", {"first_lsn": 0, "last_lsn": 0}), ("load_state", {})):
+                    self._connection.execute("explain " + QUERIES[query], span)
         with reading(hot):
             version, journal_id = one(self._connection, "hot_meta")
             _check_journal(hot, version, journal_id, expected)

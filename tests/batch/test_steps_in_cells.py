@@ -115,6 +115,16 @@ def test_a_step_that_raised_is_done_again_with_its_cell(project):
     ]
 
 
+def test_a_step_that_ends_its_cell_is_shown_as_failed(project):
+    """The journal says what was wrong, beside the cell that says it."""
+    project.write(IMPORT, "await durable.run('bad', lambda: 1 / 0)")
+    with pytest.raises(PapermillExecutionError):
+        project.run()
+    [(_, entries)] = project.runs()
+    (bad,) = [entry for entry in entries if entry.name == "bad"]
+    assert (bad.status, bad.failure) == ("failed", "[500] ZeroDivisionError: division by zero")
+
+
 def test_steps_of_a_cell_run_side_by_side(project):
     """A gather of ten requests is ten requests at once."""
     project.write(

@@ -38,7 +38,11 @@ def test_what_is_added_is_listed_paused_and_removed(
     assert listed["next"] == added["next"]
     assert said("pause", "hello")["paused"]
     assert not said("resume", "hello")["paused"]
-    assert nbdurable("schedule", "rm", "hello").exit_code == 0
+    planned = nbdurable("schedule", "rm", "hello", "--dry-run")
+    assert planned.stdout == "would forget hello (0 7 * * 1-5 Europe/Berlin, Greeter/greet)\n"
+    assert nbdurable("schedule", "rm", "hello").exit_code == 2
+    assert len(json.loads(nbdurable("schedule", "ls", "--json").stdout)) == 1
+    assert nbdurable("schedule", "rm", "hello", "--yes").exit_code == 0
     assert json.loads(nbdurable("schedule", "ls", "--json").stdout) == []
 
 

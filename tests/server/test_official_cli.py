@@ -305,3 +305,6 @@ def test_what_we_do_not_have_is_empty(cli: Cli):
     assert "No subscriptions" in cli("subscriptions", "list")
     assert "No Kafka clusters" in cli("kafka-clusters", "list")
     assert "No rules" in cli("rules", "list")
+    # What it is told is folded into its box.
+    refused = cli("rules", "set", "--yes", "tenant/*", "--concurrency", "3", fails=True)
+    assert "rules are settings" in " ".join(refused.split())

@@ -53,7 +53,7 @@ class Report(NamedTuple):
             f"seed {self.seed}: {self.minutes:.1f} minutes, {self.kills} kills, {self.programs}"
             f" programs, {self.observations} observations, {self.counted} increments counted,"
             f" {self.last_lsn} facts, {self.journal_bytes / 1024**2:.1f} MiB of files in the end;"
-            f" MiB of memory at the end of each long life: {rss or 'none was long'}"
+            f" MiB of memory beside the model's at the end of each long life: {rss or 'none'}"
         )
 
 

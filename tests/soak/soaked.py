@@ -11,7 +11,7 @@ asked, what was acknowledged, what each attempt has observed, and how much memor
     S inv_1… 99 2 …    the third observation of this invocation's life with this seed
     O sign_1…          this awakeable is for somebody out there to complete
     W sign_1…          and they have
-    M 81234 30         KiB of memory, and how many invocations are not over
+    M 81234 30         KiB of memory beside what this model takes, and how many are not over
     C 0 a 17           the counter of key a in layer 0, in the end
 
 `calm` asks for nothing new: nothing fails any more, and all that was accepted has to end.
@@ -109,8 +109,9 @@ def shortened(op: Any) -> Any:
 class Asker:
     """Mutable: whoever asks, and asks again what was not answered before the last kill."""
 
-    def __init__(self, client: Any, side: Side, chance: random.Random) -> None:
-        self._client = client
+    client: Any
+
+    def __init__(self, side: Side, chance: random.Random) -> None:
         self._side = side
         self._author = Author(chance, KEYS, calls_back=False)
         done = {number for number, _ in side.said("D", 2)}
@@ -133,13 +134,13 @@ class Asker:
     async def _ask(self, number: str, key: str, program: str) -> None:
         invocation_id = self._accepted.get(number)
         if invocation_id is None:
-            handle = await self._client.generic_send(
+            handle = await self.client.generic_send(
                 LAYERS[0], "interpret", program.encode(), key=key, idempotency_key=number
             )
             invocation_id = handle.invocation_id
             self._side.say("A", number, invocation_id)
         try:
-            self._side.say("D", number, await self._client.attach(invocation_id))
+            self._side.say("D", number, await self.client.attach(invocation_id))
         except InvocationNotFoundError:
             # It has ended and was forgotten between two lives.
             self._side.say("D", number, "forgotten")
@@ -156,10 +157,10 @@ async def answer_from_outside(client: Any, stage: Stage, side: Side) -> None:
             side.say("W", awakeable_id)
 
 
-async def measure(client: Any, side: Side) -> None:
+async def measure(client: Any, side: Side, model_kib: int) -> None:
     while True:
         live = (await client.newest_invocations(0, statuses=["unfinished"])).found_count
-        side.say("M", rss_kib(), live)
+        side.say("M", rss_kib() - model_kib, live)
         await asyncio.sleep(MEASURED_EVERY_S)
 
 
@@ -196,13 +197,15 @@ async def live(folder: Path, seed: int, life: int, *, is_calm: bool) -> None:
         checkpoint_bytes=chance.choice((64 * 1024, 16 * 1024**2)),
     )
     services = cast.services[chance.choice(INACTIVITIES)]
+    asker = Asker(side, chance)
+    model_kib = rss_kib()
     async with DurableEngine(store.folder, services, store=store, options=OPTIONS) as engine:
         client = engine.client
         side.say("open", life)
-        asker = Asker(client, side, chance)
+        asker.client = client
         beside = [
             asyncio.create_task(answer_from_outside(client, cast.stage, side)),
-            asyncio.create_task(measure(client, side)),
+            asyncio.create_task(measure(client, side, model_kib)),
         ]
         if is_calm:
             await calm_down(client, side, asker)

@@ -25,7 +25,7 @@ from nbdurable.batch.cells import RecordSerde
 
 Victim = Literal["kernel", "papermill", "both"]
 VICTIMS: tuple[Victim, ...] = ("kernel", "papermill", "both")
-WAIT_S_MAX = 60
+WAIT_S_MAX = 180
 CELL_COUNT = 20
 # Imports run again in every kernel, and are meant to.
 SETUP_CELL = 2

@@ -29,14 +29,14 @@ from nbdurable.client.query import Found
 from nbdurable.client.views import EntryView, InvocationView
 
 # Middle tones that can be read on white and on black, where no theme says otherwise.
-_COLOURS: Final[dict[Tone, str]] = {
+COLOURS: Final[dict[Tone, str]] = {
     "ok": "var(--jp-success-color0, var(--vscode-charts-green, #2e8540))",
     "bad": "var(--jp-error-color1, var(--vscode-errorForeground, #d32f2f))",
     "busy": "var(--jp-brand-color1, var(--vscode-textLink-foreground, #1976d2))",
     "waits": "var(--jp-warn-color0, var(--vscode-charts-orange, #b26a00))",
     "quiet": "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #757575))",
 }
-_FONT: Final = (
+FONT: Final = (
     "font-family: var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));"
     " font-size: var(--jp-ui-font-size1, 13px);"
     " color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit))"
@@ -44,8 +44,8 @@ _FONT: Final = (
 _MONO: Final = "font-family: var(--jp-code-font-family, monospace); background: none; padding: 0"
 # Front ends stripe tables; a journal is no table of numbers.
 _ROW: Final = "background: none"
-_MUTED: Final = f"color: {_COLOURS['quiet']}"
-_CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
+MUTED: Final = f"color: {COLOURS['quiet']}"
+CELL: Final = "text-align: left; padding: 1px 10px 1px 0; vertical-align: top; border: 0"
 # As high as the live one: what follows in the notebook is to be found.
 _SCROLLS: Final = "max-height: 24em; overflow: auto"
 # As pandas does: a page and no more.
@@ -67,7 +67,7 @@ class Sentence:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<div style="{_FONT}; white-space: pre-wrap">{escape(self.text)}</div>'
+        return f'<div style="{FONT}; white-space: pre-wrap">{escape(self.text)}</div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +128,15 @@ class InvocationTable:
 
     def _repr_html_(self) -> str:
         if not self.views:
-            return f'<div style="{_FONT}">no runs yet</div>'
+            return f'<div style="{FONT}">no runs yet</div>'
         titles, rows = self._said()
-        head = "".join(f'<th style="{_CELL}; {_MUTED}">{title}</th>' for title in titles)
+        head = "".join(f'<th style="{CELL}; {MUTED}">{title}</th>' for title in titles)
         body = "".join(
             _tr(_table_cells(view, row)) for view, row in zip(self.views, rows, strict=True)
         )
-        more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
+        more = "".join(f'<div style="{MUTED}">{escape(line)}</div>' for line in self._more())
         return (
-            f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
+            f'<div style="{FONT}"><table style="border-collapse: collapse; margin: 0">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
 
@@ -171,13 +171,11 @@ class FoundTable:
         return "\n".join([*_columns([self.found.columns, *self._rows()]), *self._more()])
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f'<th style="{_CELL}; {_MUTED}">{escape(c)}</th>' for c in self.found.columns
-        )
+        head = "".join(f'<th style="{CELL}; {MUTED}">{escape(c)}</th>' for c in self.found.columns)
         body = "".join(_tr([escape(cell) for cell in row]) for row in self._rows())
-        more = "".join(f'<div style="{_MUTED}">{escape(line)}</div>' for line in self._more())
+        more = "".join(f'<div style="{MUTED}">{escape(line)}</div>' for line in self._more())
         return (
-            f'<div style="{_FONT}"><table style="border-collapse: collapse; margin: 0">'
+            f'<div style="{FONT}"><table style="border-collapse: collapse; margin: 0">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
 
@@ -197,20 +195,20 @@ def picture_html(picture: Picture) -> str:
     short = f'<code style="{_MONO}">{picture["short_id"]}</code>'
     lines = [
         f'<div style="margin: 2px 0">{head}{_chip(picture["tone"], picture["status"])}</div>',
-        f'<div style="{_MUTED}; font-size: 90%">{short} · {escape(picture["facts"])}</div>',
+        f'<div style="{MUTED}; font-size: 90%">{short} · {escape(picture["facts"])}</div>',
     ]
     lines += [_line(picture["notice"])] if picture["notice"] else []
     if picture["failure"]:
-        lines.append(_line(picture["failure"], f"color: {_COLOURS['bad']}; white-space: pre-wrap"))
+        lines.append(_line(picture["failure"], f"color: {COLOURS['bad']}; white-space: pre-wrap"))
     earlier = f"… {picture['earlier']} earlier entries"
-    lines += [_line(earlier, _MUTED)] if picture["earlier"] else []
+    lines += [_line(earlier, MUTED)] if picture["earlier"] else []
     rows = "".join(_html_row(row, picture) for row in picture["rows"])
     table = (
         f'<div style="{_SCROLLS}"><table style="border-collapse: collapse; margin: 4px 0">'
         f"<tbody>{rows}</tbody></table></div>"
     )
-    todo = _line(f"to do: {picture['todo']}", _MUTED) if picture["todo"] else ""
-    return f'<div style="{_FONT}">{"".join(lines)}{table}{todo}</div>'
+    todo = _line(f"to do: {picture['todo']}", MUTED) if picture["todo"] else ""
+    return f'<div style="{FONT}">{"".join(lines)}{table}{todo}</div>'
 
 
 def picture_text(picture: Picture) -> str:
@@ -245,26 +243,26 @@ def _table_cells(view: InvocationView, said: Sequence[str]) -> list[str]:
 
 
 def _tr(cells: Sequence[str]) -> str:
-    inner = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    inner = "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells)
     return f'<tr style="{_ROW}">{inner}</tr>'
 
 
 def _html_row(row: Row, picture: Picture) -> str:
-    colour = _COLOURS[row["tone"]]
-    failed = f'<span style="color: {_COLOURS["bad"]}">{escape(row["failure"])}</span>'
+    colour = COLOURS[row["tone"]]
+    failed = f'<span style="color: {COLOURS["bad"]}">{escape(row["failure"])}</span>'
     cells = [
         f'<span style="color: {colour}">{GLYPHS[row["tone"]]}</span>',
-        f'<span style="{_MUTED}">{escape(row["kind"])}</span>',
+        f'<span style="{MUTED}">{escape(row["kind"])}</span>',
         escape(row["name"]),
-        f'<span style="{_MUTED}">{escape(when(row))}</span>',
+        f'<span style="{MUTED}">{escape(when(row))}</span>',
         _html_bar(row, picture),
         (failed if row["failure"] else f'<code style="{_MONO}">{escape(row["value"])}</code>')
-        + (f'<div style="{_MUTED}">{escape(row["by"])}</div>' if row["by"] else ""),
+        + (f'<div style="{MUTED}">{escape(row["by"])}</div>' if row["by"] else ""),
     ]
     *short, value = cells
     # A number and its unit stay together, however long the value is.
-    inner = "".join(f'<td style="{_CELL}; white-space: nowrap">{cell}</td>' for cell in short)
-    line = f'<tr style="{_ROW}">{inner}<td style="{_CELL}">{value}</td></tr>'
+    inner = "".join(f'<td style="{CELL}; white-space: nowrap">{cell}</td>' for cell in short)
+    line = f'<tr style="{_ROW}">{inner}<td style="{CELL}">{value}</td></tr>'
     return line + _html_output(row["output"])
 
 
@@ -272,7 +270,7 @@ def _html_bar(row: Row, picture: Picture) -> str:
     """When it was, on the whole run's time: a picture of what the column before it says."""
     left, width = bar(row, picture)
     inner = (
-        f"background: {_COLOURS[row['tone']]}; height: 6px; min-width: 2px; opacity: 0.7;"
+        f"background: {COLOURS[row['tone']]}; height: 6px; min-width: 2px; opacity: 0.7;"
         f" margin-left: {left:.1%}; width: {width:.1%}"
     )
     return f'<div style="width: 120px; margin-top: 6px"><div style="{inner}"></div></div>'
@@ -283,12 +281,12 @@ def _html_output(text: str) -> str:
     if not text:
         return ""
     pre = f'<pre style="{_MONO}; margin: 0 0 2px; white-space: pre-wrap">{escape(text)}</pre>'
-    return f'<tr style="{_ROW}"><td></td><td colspan="5" style="{_CELL}">{pre}</td></tr>'
+    return f'<tr style="{_ROW}"><td></td><td colspan="5" style="{CELL}">{pre}</td></tr>'
 
 
 def _chip(tone: Tone, text: str) -> str:
     return (
-        f'<span style="color: {_COLOURS[tone]}; white-space: nowrap">'
+        f'<span style="color: {COLOURS[tone]}; white-space: nowrap">'
         f"{GLYPHS[tone]} {escape(text)}</span>"
     )
 

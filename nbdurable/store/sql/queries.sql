@@ -100,11 +100,18 @@ limit 1;
 -- would fail after an error and hide it.
 rollback;
 
+-- name: load_parts
+-- Where each part of what is loaded ends: by place, since lsns have gaps of any size.
+select max(lsn) as last_lsn
+from base.fact
+group by rowid // $part_facts
+order by last_lsn;
+
 -- name: load
--- What the engine's state folds from: the snapshot in place of what has ended, and the facts of all
--- else: their lsns first, so that no other body is read. What was edited by hand is in base.state,
+-- What the engine's state folds from: the snapshot in place of what has ended; of what has ended and
+-- has no place there yet, how it began and ended, which say as much; and the facts of all else: their lsns first, so that no other body is read. What was edited by hand is in base.state,
 -- and a link ends with its epoch. No payloads, so that a journal opens in little memory, and
--- whatever has become of its blobs.
+-- whatever has become of its blobs; and a part at a time, because what is sorted is held.
 select
     lsn,
     epoch,
@@ -117,6 +124,7 @@ select
     null as payload,
     crc
 from base.snapshot
+where lsn between $first_lsn and $last_lsn
 union all
 select
     lsn,
@@ -131,11 +139,13 @@ select
     crc
 from base.fact
 where
-    lsn in (
+    lsn between $first_lsn and $last_lsn
+    and lsn in (
         select live.lsn
         from base.fact as live
         where
-            live.kind != 'StateEdited'
+            live.lsn between $first_lsn and $last_lsn
+            and live.kind != 'StateEdited'
             and (
                 live.kind not in ('CodeLoaded', 'LinkOpened', 'LinkClosed')
                 or live.epoch = (select max(latest.epoch) from base.fact as latest)
@@ -144,6 +154,16 @@ where
                 select 1
                 from base.snapshot as ended
                 where ended.invocation_id = live.invocation_id
+            )
+            and (
+                live.kind in ('InvocationCreated', 'InvocationCompleted', 'JournalPurged')
+                or not exists (
+                    select 1
+                    from base.fact as completed
+                    where
+                        completed.kind = 'InvocationCompleted'
+                        and completed.invocation_id = live.invocation_id
+                )
             )
     )
 order by lsn;

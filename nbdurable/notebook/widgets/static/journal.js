@@ -84,7 +84,10 @@ class Journal {
     // It scrolls, so it must be reachable by keyboard.
     table.tabIndex = 0;
     table.addEventListener("scroll", () => {
-      this.follows = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
+      const isAtEnd = table.scrollTop + table.clientHeight >= table.scrollHeight - FOLLOW_PX;
+      // Rows that come into sight may be higher than was thought; that is nobody's scrolling.
+      if (isAtEnd) this.follows = true;
+      else if (table.scrollTop < this.scrolledTo) this.follows = false;
     });
     this.run = this.model.get("picture").id;
     this.rows = new Rows(body, this.run, this.tree);
@@ -231,6 +234,7 @@ class Journal {
 
   scrollToEnd() {
     this.table.scrollTop = this.table.scrollHeight;
+    this.scrolledTo = this.table.scrollTop;
   }
 
   drawBranches() {
@@ -295,7 +299,9 @@ class Journal {
       setText(this.newest, "back to the newest");
     }
     setText(this.earlier, earlier > 0 ? `… ${earlier} earlier entries` : "");
-    table.scrollTop += table.scrollHeight - height;
+    // To where what was asked for ends, and what was there begins.
+    table.scrollTop = Math.max(table.scrollHeight - height - table.clientHeight / 2, 0);
+    this.scrolledTo = table.scrollTop;
   }
 
   backToNewest() {

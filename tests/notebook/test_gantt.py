@@ -1,0 +1,55 @@
+"""When runs were there, as a saved notebook shows it and as a terminal does."""
+
+from __future__ import annotations
+
+from nbdurable.client.views import InvocationView
+from nbdurable.core.ids import InvocationId
+from nbdurable.notebook.widgets.gantt import Gantt
+from nbdurable.runs.overview import Run, bars_of
+
+
+def run(key: str, began_ms: int, ended_ms: int | None) -> Run:
+    view = InvocationView(
+        id=InvocationId(f"inv_{key}"),
+        service="Notebook",
+        handler="run",
+        key=key,
+        status="running" if ended_ms is None else "completed",
+        attempt=1,
+        revision=1,
+        entry_count=1,
+        created_at_ms=began_ms,
+        modified_at_ms=began_ms,
+        completed_at_ms=ended_ms,
+        succeeded=ended_ms is not None,
+    )
+    return Run(view=view, request=None, output="", is_sent=True)
+
+
+def drawn(*runs: Run) -> Gantt:
+    return Gantt(tuple(bars_of(runs, 4000)), 4000)
+
+
+def test_each_run_has_a_bar_where_it_was():
+    first, second = repr(drawn(run("a", 0, 2000), run("long", 2000, None))).splitlines()
+    assert first == "a     " + "━" * 20 + " " * 20 + "  ✓ succeeded, 2.0 s"
+    assert second == "long  " + " " * 20 + "━" * 20 + "  ● running, 2.0 s"
+
+
+def test_a_saved_notebook_shows_the_same_and_no_key_is_markup():
+    html = drawn(run("<b>", 0, 1000), run("c", 1000, None))._repr_html_()
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+    assert "margin-left: 0.00%; width: 25.00%" in html
+    assert "margin-left: 25.00%; width: 75.00%" in html
+
+
+def test_one_that_was_over_at_once_is_seen_all_the_same():
+    html = drawn(run("a", 0, 4000), run("b", 4000, 4000))._repr_html_()
+    assert "margin-left: 99.50%; width: 0.50%" in html
+
+
+def test_without_runs_it_says_so(shell):
+    assert repr(drawn()) == "no notebook runs yet"
+    shell.run("from nbdurable import durable")
+    assert "no notebook runs yet" in shell.run("durable.gantt()")._repr_html_()
