@@ -199,7 +199,8 @@ def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
         ["reject", "--message", "-", BY, *of, "p"], "--no"
     )
     assert command({**reject, "message": ""}, tmp_path, WHO) == Command(["reject", BY, *of, "p"])
-    for name, words in [("pause", []), ("resume", []), ("cancel", ["--yes"]), ("kill", ["--yes"])]:
+    asked = {"pause": [], "resume": [], "restart": [], "cancel": ["--yes"], "kill": ["--yes"]}
+    for name, words in asked.items():
         click = {**where, "type": "deed", "name": name}
         assert command(click, tmp_path, WHO) == Command([name, *words, *of])
 

@@ -135,6 +135,8 @@ def execute(
         _execute(client, manager, _Wanted(run_id, is_sent, cells, span, is_only, fresh))
     finally:
         client.let_go()
+        # Of a call that was refused; else it is closed by now.
+        manager.cleanup_pbar()
     executed: NotebookNode = manager.nb
     return executed
 
@@ -365,7 +367,7 @@ class _Call:
 
 
 def _suspended(run_id: str, until: str) -> str:
-    answer = f"; `nbdurable approve Notebook/{run_id}/run` does" if "answers" in until else ""
+    answer = f"; `nbdurable approve Notebook/{run_id}` does" if "answers" in until else ""
     return f"Run {run_id} is suspended until {until}{answer}. The same command goes on from there."
 
 

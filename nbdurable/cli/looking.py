@@ -115,24 +115,36 @@ def show(run: str, trace: bool, journal: Path | None, as_json: bool) -> None:
     RUN is an id, the beginning of one, SERVICE/KEY, or a workflow's key.
     """
 
-    async def look(at_hand: Reached) -> tuple[Seen, Picture, str]:
+    async def look(at_hand: Reached) -> tuple[Seen, Picture, str, str]:
         client = at_hand.client
         view = await client.find(run)
         entries = await client.journal(view.id)
         stacktrace = await client.last_trace(view.id) if trace else ""
         picture = picture_of(view, entries, client.now_ms(), surface=TERMINAL)
-        return (view, entries), picture, stacktrace
+        return (view, entries), picture, stacktrace, _woken(view, at_hand)
 
-    (view, entries), picture, stacktrace = ask(journal, look)
+    (view, entries), picture, stacktrace, woken = ask(journal, look)
     if as_json:
         seen = {"invocation": view, "journal": entries}
         write_json({**seen, "stacktrace": stacktrace} if trace else seen)
         return
     write(drawn(picture))
+    if woken:
+        click.echo(woken)
     if stacktrace:
         click.echo(stacktrace.rstrip())
     elif trace:
         click.echo("no attempt of it has left a traceback", err=True)
+
+
+def _woken(view: InvocationView, at_hand: Reached) -> str:
+    """What goes on with a run whose time comes, and whether anything is running that could."""
+    if view.wakes_at_ms is None or view.is_done or view.status == "paused":
+        return ""
+    at, owner = clock_time(view.wakes_at_ms), at_hand.owner
+    if owner is None or not view.is_code_loaded:
+        return f"at {at}: nothing is running that could go on with it"
+    return f"at {at}, by {owner.program} (pid {owner.pid})"
 
 
 @click.command

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from nbdurable.client.drawing import Drawing
 from nbdurable.client.questions import JournalPart
+from nbdurable.errors import InvocationNotFoundError
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.tracebacks import cell_names
 
@@ -28,17 +29,28 @@ class Branches:
         self._session = session
         self._show = show
         self._open: dict[str, _Branch] = {}
+        # Why those that were asked for cannot be shown.
+        self._gone: dict[str, str] = {}
 
     def open(self, run: str) -> None:
         if run in self._open:
             return
         while len(self._open) >= OPEN_MAX:
             self.close(next(iter(self._open)))
+        self._gone.pop(run, None)
+        try:
+            self._session.client.wait(self._session.client.invocation(run))
+        except InvocationNotFoundError as error:
+            # It may have been purged, or not begun yet.
+            self._gone[run] = str(error)
+            self._draw()
+            return
         branch = _Branch(self._session, run, self._draw)
         self._open[run] = branch
         branch.begin()
 
     def close(self, run: str) -> None:
+        self._gone.pop(run, None)
         branch = self._open.pop(run, None)
         if branch is not None:
             branch.unwatch()
@@ -51,7 +63,8 @@ class Branches:
 
     def _draw(self) -> None:
         pictures = {run: branch.picture() for run, branch in self._open.items()}
-        self._show({run: picture for run, picture in pictures.items() if picture is not None})
+        shown = {run: picture for run, picture in pictures.items() if picture is not None}
+        self._show({**shown, **{run: {"problem": why} for run, why in self._gone.items()}})
 
 
 class _Branch:

@@ -2,8 +2,8 @@
 
 Inside the run: they are kept as state of its workflow, one pickle each, so that another kernel has
 them as well. Outside: the kernel that has run the cell takes them as they are; any other reads what
-is kept. Functions are not kept, since the cell can define them anew. The result of the run, for
-those who ask from elsewhere, is JSON.
+is kept. Functions and imports are not kept, since the cell can have them anew. The result of the
+run, for those who ask from elsewhere, is JSON.
 """
 
 # ruff: noqa: ANN401 - the user's values.

@@ -26,6 +26,7 @@ DIGEST_BYTES: Final = 16
 GIVEN: Final = "__notebook__"
 
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINED_ANEW: Final = (*_FUNCTION, ast.Import, ast.ImportFrom)
 _EXAMPLES: Final = {
     "service": "async def greet(ctx, name)",
     "object": "async def add(ctx, amount)",
@@ -37,7 +38,7 @@ _EXAMPLES: Final = {
 class FunctionCell:
     """`tree` is what to compile: the cell without its `@shared` marks, or as a function.
 
-    `sets` are the variables of a run cell, `functions` what it defines with `def`.
+    `sets` are the variables of a run cell, `functions` what it defines with `def` and `import`.
     """
 
     kind: CellKind
@@ -109,7 +110,12 @@ def _read_run(name: str, tree: ast.Module) -> FunctionCell:
     if not tree.body:
         raise DefinitionError("the cell is empty; write what it does, e.g. await ctx.run_typed(…)")
     digest, sets = _digest("run", name, tree), assigned(tree.body) - {CONTEXT}
-    functions = [one for one in tree.body if isinstance(one, _FUNCTION)]
+    variables = assigned(one for one in tree.body if not isinstance(one, _DEFINED_ANEW))
+    functions = [
+        one
+        for one in tree.body
+        if isinstance(one, _DEFINED_ANEW) and not assigned([one]) & variables
+    ]
     return FunctionCell(
         kind="run",
         name=name,
@@ -117,7 +123,7 @@ def _read_run(name: str, tree: ast.Module) -> FunctionCell:
         handlers=(MAIN,),
         shared=frozenset(),
         digest=digest,
-        sets=sets - {function.name for function in functions},
+        sets=sets - assigned(functions),
         functions=ast.Module([*functions], []),
     )
 

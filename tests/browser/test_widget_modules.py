@@ -203,6 +203,15 @@ def test_the_rows_of_a_called_run_are_below_its_row(page):
     ]
 
 
+def test_a_called_run_that_is_forgotten_says_so(page):
+    run = Run(1, lambda _: {"kind": "Call", "name": "Child/h", "child": "inv_1child"})
+    draw(page, JournalWidget, **run.traits())
+    page.get_by_role("button", name="Entries of Child/h").click()
+    gone = {"inv_1child": {"problem": "there is no invocation 'inv_1child'"}}
+    page.evaluate("(children) => window.change({children})", gone)
+    expect(page.get_by_text("there is no invocation")).to_be_visible()
+
+
 def test_the_colours_of_vs_code_are_used_where_jupyters_are_none(page):
     run = Run(1)
     draw(page, JournalWidget, **run.traits())

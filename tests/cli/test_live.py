@@ -90,6 +90,19 @@ def test_who_stops_looking_leaves_the_run_alone() -> None:
     assert view["status"] != "completed"
 
 
+def test_a_run_that_sleeps_says_who_wakes_it(up: Up) -> None:
+    nbdurable("send", "Greeter/nap", "3")
+    watching = start_apart("watch", "Greeter/nap")
+    assert watching.stdout is not None
+    while "sleeps until" not in (line := watching.stdout.readline()):
+        assert line, watching.communicate()[1]
+    watching.kill()
+    watching.communicate()
+    last = nbdurable("show", "Greeter/nap").stdout.splitlines()[-1]
+    assert last.startswith("at ")
+    assert last.endswith(f"(pid {up.process.pid})")
+
+
 def test_code_is_where_the_owner_is(up: Up) -> None:
     (greeter, *_) = json.loads(nbdurable("services", "--json").stdout)
     assert str(up.process.pid) in greeter["loaded_in"]

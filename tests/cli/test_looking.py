@@ -44,6 +44,11 @@ def test_a_run_is_shown_with_its_journal(reached: Path) -> None:
     assert [entry["kind"] for entry in seen["journal"]] == ["Input", "Run", "GetPromise"]
 
 
+def test_a_run_that_sleeps_says_that_nothing_would_wake_it(reached: Path) -> None:
+    assert "nothing is running that could" in nbdurable("show", "Greeter/nap").stdout
+    assert "nothing is running" not in nbdurable("show", "Greeter/greet").stdout
+
+
 def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -> None:
     whole = json.loads(nbdurable("ls", "--json").stdout)[0]["id"]
     assert json.loads(nbdurable("show", whole[:14], "--json").stdout)["invocation"]["id"] == whole

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 from support.command import nbdurable
 
@@ -15,6 +17,32 @@ from nbdurable import __version__
 from nbdurable.cli.main import COMMANDS, main
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+# These run a notebook in this process, and say what papermill says.
+RUN_HERE = {"run", "runs restart"}
+DESTRUCTIVE = {"cancel", "kill", "purge", "gc", "state set", "state clear", "schedule rm"}
+
+
+def commands(of: click.Command = main, *path: str) -> Iterator[tuple[str, set[str]]]:
+    """Each with its options, those of groups too."""
+    if not isinstance(of, click.Group):
+        yield " ".join(path), {word for param in of.params for word in param.opts}
+        return
+    ctx = click.Context(of)
+    for name in of.list_commands(ctx):
+        command = of.get_command(ctx, name)
+        assert command is not None
+        yield from commands(command, *path, name)
+
+
+def test_every_command_answers_programs() -> None:
+    assert {name for name, options in commands() if "--json" not in options} == RUN_HERE
+
+
+def test_what_cannot_be_undone_can_be_tried_first() -> None:
+    asks = {name for name, options in commands() if {"--dry-run", "--yes"} <= options}
+    assert asks >= DESTRUCTIVE
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -46,7 +46,7 @@ def test_a_run_cell_goes_on_in_the_next_kernel_without_repeating_a_step(start_ke
     third = start_kernel()
     third.run("%load_ext nbdurable")
     shown = third.run(AGENT)
-    assert "agent: restored Path, approved, found, n of" in shown
+    assert "agent: restored approved, found, n of" in shown
     assert "[10, 20, 3000]" in shown
     assert "(True, [10, 20, 3000])" in third.run("approved, found")
     assert (tmp_path / "called").read_text() == "123"

@@ -292,6 +292,7 @@ class Branch {
   }
 
   draw(picture) {
+    if (picture.problem) return setText(this.chip, picture.problem);
     this.picture = picture;
     this.table.setAttribute("aria-label", `Journal entries of ${picture.target}`);
     this.chip.dataset.tone = picture.tone;
