@@ -139,7 +139,8 @@ def prepare_folder(folder: Path) -> None:
         raise StoreError(f"{folder} is a file; a journal is a folder. Name another place for it.")
     if any((folder / name).exists() for name in (FORMAT_FILE, *DATABASE_FILES)):
         return
-    ours = (LOCK_FILE, "owner.json", FORMAT_FILE, ".gitignore", *DATABASE_FILES)
+    # A token is made anew by whoever serves a journal in the moment that somebody deletes it.
+    ours = (LOCK_FILE, "owner.json", "token", FORMAT_FILE, ".gitignore", *DATABASE_FILES)
     others = [
         entry.name
         for entry in folder.iterdir()

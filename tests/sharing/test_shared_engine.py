@@ -66,6 +66,12 @@ async def give(ctx: ObjectContext) -> int:
     return kept["n"] if kept else 0
 
 
+@pytest.fixture(autouse=True)
+def no_notebooks_are_sent_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has imported their room offers notebook runs; other tests have."""
+    monkeypatch.delitem(sys.modules, "nbdurable.runs.target", raising=False)
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"

@@ -88,6 +88,16 @@ def test_a_folder_of_other_things_is_not_taken_over(tmp_path: Path):
     assert tmp_path.stat().st_mode == before
 
 
+def test_a_token_alone_is_in_no_journals_way(folder: Path):
+    """Whoever serves a journal makes it, and may do so just when the folder is deleted."""
+    folder.mkdir()
+    (folder / "token").write_text("secret")
+    store = DuckStore(folder)
+    store.open()
+    store.close()
+    assert (folder / "token").read_text() == "secret"
+
+
 def test_closing_leaves_nothing_behind_that_only_a_process_can_read(folder: Path):
     """No log, no note of an owner: the folder can be copied, moved, or read by any DuckDB."""
     closed_journal(folder)

@@ -47,8 +47,12 @@ class Absorbed:
         return self._last_lsn
 
     def load(self) -> Iterator[Row]:
-        found = tables().connection.execute(QUERIES["load"]).fetchall()
-        return map(Row._make, found)
+        # In two parts, as a store loads what is large.
+        middle = self._last_lsn // 2
+        for first_lsn, last_lsn in ((1, middle), (middle + 1, 2**62)):
+            part = {"first_lsn": first_lsn, "last_lsn": last_lsn}
+            found = tables().connection.execute(QUERIES["load"], part).fetchall()
+            yield from map(Row._make, found)
 
     def load_state(self) -> Iterator[StateRow]:
         found = tables().connection.execute(QUERIES["load_state"]).fetchall()
