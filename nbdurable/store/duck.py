@@ -390,6 +390,10 @@ class DuckStore:
         _, _, absorbed = one(self._writer, "base_meta")
         assert absorbed == self._last_lsn == bounds.last_lsn
         self._absorbed_lsn = absorbed
+        # `load` counts on it: an edit that waited behind one that has ended is over.
+        while self.wants_snapshot():
+            self._checkpointer.wait()
+            self._extend_snapshot(_SNAPSHOT_LSNS_AT_LAST)
         assert one(self._writer, "hot_bounds")[0] == 0
         if not bounds.hot_rows:
             self._sweep_blobs(self._writer)

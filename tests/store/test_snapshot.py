@@ -40,7 +40,7 @@ class Absorbed:
     """
 
     def __init__(self, rows: Sequence[Row], *ends: int, extended: Collection[int] = ()) -> None:
-        tables().hold(rows, *ends, len(rows), extended=extended)
+        tables().hold(rows, *ends, len(rows), extended={*extended, len(rows)})
         self._last_lsn = len(rows)
 
     def last_lsn(self) -> int:
