@@ -1,7 +1,7 @@
 """Absorbing: carry what hot holds over into base, make the projections, and empty hot.
 
-One projection waits until there is nothing else to do: the snapshot, which makes opening faster,
-and which opening can do without. It takes three times as long as all else together.
+One projection waits until there is nothing else to do: the snapshot, which only opening reads, and
+which opening completes first. It takes three times as long as all else together.
 
 Two steps, each safe to be killed in: one transaction on base, which also moves `absorbed_lsn`;
 emptying hot. Killed before the commit, everything is in hot as before. Killed after it, hot holds

@@ -30,18 +30,10 @@ from nbdurable.core.ids import InvocationId, digest_of
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.records import Record, Row, encode
 from nbdurable.core.values import Failure, ObjectId, PayloadRef, Success, Target
-from nbdurable.engine.ports import Store
 
 CART = ObjectId(service="Cart", key="ada")
 ONE = InvocationId("inv_1one")
 TWO = InvocationId("inv_1two")
-
-
-def at_leisure(store: Store) -> Store:
-    """The same, after a while in which nothing was committed."""
-    while store.wants_snapshot():
-        store.extend_snapshot()
-    return store
 
 
 def ref(value: bytes, *, comparable: bool = True) -> PayloadRef:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from store_facts import CART, ONE, TWO, Log, at_leisure, contents
+from store_facts import CART, ONE, TWO, Log, contents
 
 from nbdurable.core.ids import InvocationId, digest_of
 from nbdurable.core.records import Row
@@ -120,7 +120,7 @@ def test_a_journal_of_format_1_opens_with_all_it_held(tmp_path: Path, absorbed_l
     store = DuckStore(tmp_path / "j", created_by="nbdurable 9")
     store.open()
     assert store.last_lsn() == 17
-    assert list(at_leisure(store).load()) == list(fake.load())
+    assert list(store.load()) == list(fake.load())
     assert store.read_rows(1, 99) == fake.read_rows(1, 99)
     assert recover(store).state == recover(fake).state
     store.close()
@@ -236,9 +236,7 @@ def test_a_kill_anywhere_in_a_migration_is_made_up_for_by_the_next_opening(tmp_p
         kill_count += 1
         store = DuckStore(folder)
         store.open()
-        assert list(at_leisure(store).load()) == list(fake.load()), (
-            f"killed at statement {number * 3}"
-        )
+        assert list(store.load()) == list(fake.load()), f"killed at statement {number * 3}"
         store.close()
         assert (folder / "format-1" / "hot.duckdb").exists()
         shutil.rmtree(folder)
