@@ -30,7 +30,6 @@ from nbdurable.core.facts import (
     AttemptLost,
     AttemptStarted,
     CodeLoaded,
-    Completed,
     EngineConfigured,
     EntryAppended,
     EpochStarted,
@@ -60,9 +59,9 @@ from nbdurable.core.facts import (
 )
 from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
 from nbdurable.core.limits import counters
+from nbdurable.core.lives import completed_of, invocation_of, stored
 from nbdurable.core.notifications import leaf_of
 from nbdurable.core.state import (
-    NO_HEADERS,
     EngineState,
     FailedRuns,
     Invocation,
@@ -80,7 +79,6 @@ from nbdurable.core.values import (
     NOBODY,
     Answered,
     ObjectId,
-    Result,
     Success,
     with_shared_names,
 )
@@ -309,56 +307,6 @@ def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
             _turn(state, inv, "ready")
 
 
-def invocation_of(created: InvocationCreated, lsn: int, at_ms: int) -> Invocation:
-    """As it is in the moment it was created, before it has its place in line."""
-    return Invocation(
-        id=created.invocation_id,
-        target=with_shared_names(created.target),
-        status="scheduled",
-        argument=msgspec.structs.replace(created.argument, lsn=lsn),
-        seed=created.seed,
-        service_type=created.service_type,
-        handler_type=created.handler_type,
-        headers=created.headers or NO_HEADERS,
-        idempotency_key=created.idempotency_key,
-        limit_key=created.limit_key,
-        caller=created.caller,
-        start_at_ms=created.start_at_ms,
-        created_at_ms=at_ms,
-        modified_at_ms=at_ms,
-        first_lsn=lsn,
-        last_lsn=lsn,
-        completion_retention_ms=created.completion_retention_ms,
-        journal_retention_ms=created.journal_retention_ms,
-        restarted_from=created.restarted_from,
-        home=created.link,
-    )
-
-
-def completed_of(inv: Invocation, fact: InvocationCompleted, lsn: int, at_ms: int) -> Completed:
-    """What is known of it for good: of its creation and its end, and of nothing in between."""
-    return Completed(
-        id=inv.id,
-        target=inv.target,
-        seed=inv.seed,
-        service_type=inv.service_type,
-        handler_type=inv.handler_type,
-        idempotency_key=inv.idempotency_key,
-        limit_key=inv.limit_key,
-        restarted_from=inv.restarted_from,
-        attempt=fact.attempt,
-        revision=fact.revision,
-        entry_count=fact.entry_count,
-        result=_stored(fact.result, lsn),
-        completed_by=fact.by,
-        created_at_ms=inv.created_at_ms,
-        completed_at_ms=at_ms,
-        kept=kept_for(inv.completion_retention_ms, inv.journal_retention_ms),
-        first_lsn=inv.first_lsn,
-        last_lsn=lsn,
-    )
-
-
 def _create(state: EngineState, lsn: int, at_ms: int, fact: InvocationCreated) -> None:
     inv = invocation_of(fact, lsn, at_ms)
     state.invocations[inv.id] = inv
@@ -570,7 +518,7 @@ def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id:
 def _complete_promise(state: EngineState, lsn: int, fact: PromiseCompleted) -> None:
     obj = _object(state, fact.object)
     obj.promises = obj.promises or {}
-    obj.promises[fact.promise] = _stored(fact.result, lsn)
+    obj.promises[fact.promise] = stored(fact.result, lsn)
     if fact.by != NOBODY or fact.comment is not None:
         obj.answered = obj.answered or {}
         obj.answered[fact.promise] = Answered(by=fact.by, comment=fact.comment)
@@ -602,11 +550,3 @@ def _object_of(state: EngineState, inv: Invocation) -> ObjectState:
 
 def _object(state: EngineState, object_id: ObjectId) -> ObjectState:
     return state.objects.setdefault(object_id, ObjectState())
-
-
-def _stored(result: Result, lsn: int) -> Result:
-    match result:
-        case Success(value=ref):
-            return Success(value=msgspec.structs.replace(ref, lsn=lsn))
-        case failure:
-            return failure

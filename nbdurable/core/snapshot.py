@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nbdurable.core.evolve import completed_of, invocation_of
 from nbdurable.core.facts import InvocationCompleted, InvocationCreated, InvocationRestored
+from nbdurable.core.lives import completed_of, invocation_of
 from nbdurable.core.records import Record, Row, decode, encode
 
 
@@ -35,7 +35,7 @@ def snapshot_of(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _restored(created: Row, completed: Row) -> Row:
-    """By what `evolve` makes of the two facts, so it cannot say anything else than they do."""
+    """By what folding the two facts makes of them, so it cannot say anything else than they do."""
     began, ended = decode(created), decode(completed)
     assert isinstance(began.fact, InvocationCreated), began
     assert isinstance(ended.fact, InvocationCompleted), ended

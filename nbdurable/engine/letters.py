@@ -6,13 +6,19 @@ An answer is given once, on the engine's thread. To one who gave up waiting ther
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from nbdurable.core.proposals import Answer, AttemptSteps, Proposal
 from nbdurable.errors import EngineClosedError, NbdurableError
 
 T_contra = TypeVar("T_contra", contravariant=True)
+
+# One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
+# one grows more than the cost per proposal falls.
+BATCH_PROPOSALS_MAX = 256
+# Nor more bytes than that, unless one proposal alone has: a commit is kept in memory, and absorbed.
+BATCH_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Reply(Protocol[T_contra]):
@@ -56,11 +62,24 @@ class Inquiry(NamedTuple):
     only_looks: bool = False
 
 
-def payload_bytes(proposal: Proposal) -> int:
-    """Of the values that it brings along."""
-    if isinstance(proposal, AttemptSteps):
-        return sum(len(getattr(step, "payload", None) or b"") for step in proposal.steps)
-    return len(getattr(proposal, "payload", None) or b"")
+def only_looks(letter: Letter | Inquiry) -> bool:
+    return isinstance(letter, Inquiry) and letter.only_looks
+
+
+def batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    """In order, and as many together as one commit should hold."""
+    batch: list[Letter] = []
+    batch_bytes = 0
+    for letter in letters:
+        letter_bytes = _payload_bytes(letter.proposal)
+        is_full = len(batch) == BATCH_PROPOSALS_MAX or batch_bytes + letter_bytes > BATCH_BYTES_MAX
+        if batch and is_full:
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(letter)
+        batch_bytes += letter_bytes
+    if batch:
+        yield batch
 
 
 def as_error(error: BaseException) -> BaseException:
@@ -75,3 +94,10 @@ def as_error(error: BaseException) -> BaseException:
             )
         case _:
             return EngineClosedError(f"the engine stopped: {error!r}")
+
+
+def _payload_bytes(proposal: Proposal) -> int:
+    """Of the values that it brings along."""
+    if isinstance(proposal, AttemptSteps):
+        return sum(len(getattr(step, "payload", None) or b"") for step in proposal.steps)
+    return len(getattr(proposal, "payload", None) or b"")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Literal, TypeVar
@@ -56,7 +56,7 @@ from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.callers import Callers, Outcome, outcome_of
 from nbdurable.engine.failures import Failures
 from nbdurable.engine.feed import Feed
-from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error, payload_bytes
+from nbdurable.engine.letters import Inquiry, Letter, Reply, as_error, batches, only_looks
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.orders import give
 from nbdurable.engine.ports import Clock, History, Link, Observer, Store, Writer
@@ -76,12 +76,6 @@ from nbdurable.errors import (
 
 logger = logging.getLogger("nbdurable")
 T = TypeVar("T")
-
-# One commit costs about 1 ms whatever its size; past this many proposals the wait of the first
-# one grows more than the cost per proposal falls.
-BATCH_PROPOSALS_MAX = 256
-# Nor more bytes than that, unless one proposal alone has: a commit is kept in memory, and absorbed.
-BATCH_BYTES_MAX = 8 * 1024 * 1024
 # Source: restate-semantics.md, 1.7. What has expired lingers for so long at most.
 CLEANUP_INTERVAL_MS = 3_600_000
 
@@ -525,7 +519,7 @@ class Engine:
             return
         asked = [question for question in self._questions if question.only_looks]
         self._questions = [question for question in self._questions if not question.only_looks]
-        for letter in (*asked, *self._mailbox.withdraw(_only_looks)):
+        for letter in (*asked, *self._mailbox.withdraw(only_looks)):
             letter.fail(self._without_room)
 
     def _close_writer(self) -> None:
@@ -596,23 +590,3 @@ class Engine:
         mailbox = getattr(self, "_mailbox", None)
         for letter in mailbox.drain() if mailbox is not None else ():
             letter.fail(as_error(error))
-
-
-def _only_looks(letter: Letter | Inquiry) -> bool:
-    return isinstance(letter, Inquiry) and letter.only_looks
-
-
-def batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
-    """In order, and as many together as one commit should hold."""
-    batch: list[Letter] = []
-    batch_bytes = 0
-    for letter in letters:
-        letter_bytes = payload_bytes(letter.proposal)
-        is_full = len(batch) == BATCH_PROPOSALS_MAX or batch_bytes + letter_bytes > BATCH_BYTES_MAX
-        if batch and is_full:
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(letter)
-        batch_bytes += letter_bytes
-    if batch:
-        yield batch

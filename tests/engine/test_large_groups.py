@@ -16,9 +16,9 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import AppendCommand, CleanUp, Invoke, Suspend
 from nbdurable.core.records import Row
 from nbdurable.core.values import Target
-from nbdurable.engine import loop, writer
-from nbdurable.engine.letters import Letter
-from nbdurable.engine.loop import batches
+from nbdurable.engine import letters as letters_room
+from nbdurable.engine import writer
+from nbdurable.engine.letters import Letter, batches
 from nbdurable.engine.writer import WriterThread, WriteSide
 from nbdurable.invoker import attempt
 from nbdurable.invoker.attempt import in_parts
@@ -61,8 +61,8 @@ def call(payload: bytes) -> Letter:
 def test_a_batch_has_few_proposals_and_few_bytes_and_keeps_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(loop, "BATCH_PROPOSALS_MAX", 3)
-    monkeypatch.setattr(loop, "BATCH_BYTES_MAX", 10)
+    monkeypatch.setattr(letters_room, "BATCH_PROPOSALS_MAX", 3)
+    monkeypatch.setattr(letters_room, "BATCH_BYTES_MAX", 10)
     sizes = [1, 1, 1, 1, 9, 2, 25, 0, 4]
     letters = [*map(call, [bytes(size) for size in sizes]), Letter(CleanUp())]
     found = list(batches(letters))
@@ -116,7 +116,7 @@ async def test_a_key_with_many_values_is_written_and_read_in_groups(tmp_path: Pa
     async with DurableEngine(store.folder, [box], store=store) as engine:
         assert await engine.client.object_call(fill, "a", VALUES) == VALUES
     total = sum(len(str(number)) * VALUE_BYTES for number in range(VALUES))
-    assert max(store.commits) <= loop.BATCH_BYTES_MAX < total
+    assert max(store.commits) <= letters_room.BATCH_BYTES_MAX < total
     again = CountingStore(tmp_path / "j")
     async with DurableEngine(again.folder, [box], store=again) as engine:
         assert await engine.client.object_call(weigh, "a", None) == total

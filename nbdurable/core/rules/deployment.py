@@ -86,18 +86,20 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
             continue
         if proposal.keys is not None and inv.target.key not in proposal.keys:
             continue
+        # Also of another revision: which keys a link runs is one question for all its revisions.
+        may_begin = inv.status == "ready"
         if inv.revision in (None, revision) or proposal.pin:
-            if inv.status == "ready":
-                wake(draft, inv, f"revision {revision} is loaded")
+            pass
         elif proposal.again or manifest.handler(inv.target.handler) is None:
             staying.append(inv.id)
         elif _has_failed(inv) or not draft.state.links_for(inv):
             draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
             moved.append(inv.id)
-            if inv.status in ("ready", "backing-off") or inv.paused_by in ("retries", "error"):
-                wake(draft, inv, f"revision {revision} is loaded")
+            may_begin |= inv.status == "backing-off" or inv.paused_by in ("retries", "error")
         else:
             staying.append(inv.id)
+        if may_begin:
+            wake(draft, inv, f"revision {revision} is loaded")
     return Loaded(revision=revision, is_new=is_new, moved=tuple(moved), staying=tuple(staying))
 
 
