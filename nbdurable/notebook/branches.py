@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -75,8 +75,7 @@ class _Branch:
         self._run = run
         self._changed = changed
         self._drawing: Drawing | None = None
-        self._lock = threading.Lock()
-        self._parts: list[JournalPart] = []
+        self._parts: deque[JournalPart] = deque()
         self.unwatch: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
@@ -93,13 +92,11 @@ class _Branch:
 
     def _hear(self, part: JournalPart) -> None:
         """On a thread of the engine's: only hands over."""
-        with self._lock:
-            self._parts.append(part)
+        self._parts.append(part)
         self._session.screen.draw(self, self._draw)
 
     def _draw(self) -> None:
-        with self._lock:
-            parts, self._parts = self._parts, []
+        parts = [self._parts.popleft() for _ in range(len(self._parts))]
         for part in parts:
             if part.is_first:
                 named = partial(cell_names, self._session.shell)

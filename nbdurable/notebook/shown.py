@@ -15,7 +15,7 @@ What has a `re` is answered by a message with the same. Everything is done on th
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -67,9 +67,8 @@ class Shown:
         self._patches = Patches()
         self._branches = Branches(session, self._show_branches)
         self._widget: JournalWidget | None = None
-        self._lock = threading.Lock()
-        # What the engine has told and nobody has drawn. Guarded by the lock.
-        self._parts: list[JournalPart] = []
+        # What the engine has told and nobody has drawn, from its threads to the screen's.
+        self._parts: deque[JournalPart] = deque()
         self._unwatch: Callable[[], None] = lambda: None
 
     @property
@@ -101,8 +100,7 @@ class Shown:
 
     def catch_up(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
         """On the screen thread: draw it as it is now, whatever the engine has told so far."""
-        with self._lock:
-            self._parts.append(JournalPart(view=view, entries=entries, is_first=True))
+        self._parts.append(JournalPart(view=view, entries=entries, is_first=True))
         self._draw()
 
     def hear(self, message: object) -> None:
@@ -115,13 +113,11 @@ class Shown:
 
     def _changed(self, part: JournalPart) -> None:
         """On a thread of the engine's: only hands over."""
-        with self._lock:
-            self._parts.append(part)
+        self._parts.append(part)
         self._session.screen.draw(self, self._draw)
 
     def _draw(self) -> None:
-        with self._lock:
-            parts, self._parts = self._parts, []
+        parts = [self._parts.popleft() for _ in range(len(self._parts))]
         touched: set[int] = set()
         is_new = False
         for part in parts:

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from nbdurable.client.views import InvocationView
-from nbdurable.core.ids import InvocationId
+from support.notebook_runs import run
+
 from nbdurable.notebook.widgets.gantt import Gantt
 from nbdurable.runs.overview import Run, bars_of
-
-
-def run(key: str, began_ms: int, ended_ms: int | None) -> Run:
-    view = InvocationView(
-        id=InvocationId(f"inv_{key}"),
-        service="Notebook",
-        handler="run",
-        key=key,
-        status="running" if ended_ms is None else "completed",
-        attempt=1,
-        revision=1,
-        entry_count=1,
-        created_at_ms=began_ms,
-        modified_at_ms=began_ms,
-        completed_at_ms=ended_ms,
-        succeeded=ended_ms is not None,
-    )
-    return Run(view=view, request=None, output="", is_sent=True)
 
 
 def drawn(*runs: Run) -> Gantt:

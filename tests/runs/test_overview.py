@@ -6,30 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from support.notebook_runs import run
 
-from nbdurable.client.views import InvocationView
-from nbdurable.core.ids import InvocationId
-from nbdurable.runs.overview import Run, bars_of, frame_of, results_of
-from nbdurable.runs.request import RunRequest
-
-
-def run(key: str, began_ms: int, ended_ms: int | None, **more: Any) -> Run:
-    view = InvocationView(
-        id=InvocationId(f"inv_{key}"),
-        service="Notebook",
-        handler="run",
-        key=key,
-        status="running" if ended_ms is None else "completed",
-        attempt=1,
-        revision=1,
-        entry_count=1,
-        created_at_ms=began_ms,
-        modified_at_ms=began_ms,
-        completed_at_ms=ended_ms,
-        succeeded=ended_ms is not None,
-    )
-    request = RunRequest(notebook="fit.ipynb", parameters=more)
-    return Run(view=view, request=request, output=f"{key}.ipynb", is_sent=True)
+from nbdurable.runs.overview import bars_of, frame_of, results_of
 
 
 def output(*results: dict[str, Any]) -> str:
@@ -43,7 +22,11 @@ def output(*results: dict[str, Any]) -> str:
 
 def test_parameters_and_results_are_columns(tmp_path):
     (tmp_path / "a.ipynb").write_text(output({"text/plain": ["{'score': 0.5,\n", " 'n': 3}"]}))
-    found = frame_of([run("a", 0, 1500, rate=0.1), run("b", 500, None, rate=0.2)], tmp_path, 2500)
+    found = frame_of(
+        [run("a", 0, 1500, rate=0.1), run("b", 500, None, rate=0.2)],
+        tmp_path,
+        2500,
+    )
     assert list(found.index) == ["a", "b"]
     assert list(found.status) == ["succeeded", "running"]
     assert list(found.rate) == [0.1, 0.2]
