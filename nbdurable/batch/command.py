@@ -11,15 +11,20 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbdurable.batch.preflight import (
+    did_you_mean,
     parameter_faults,
     reads_as_here,
     syntax_faults,
     tag_faults,
 )
 from nbdurable.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from jupyter_client.kernelspec import KernelSpec
+    from nbformat import NotebookNode
 
 # The engine is what `nbdurable run` is, and the version its own.
 NOT_OURS = frozenset({"engine", "version"})
@@ -51,7 +56,7 @@ def papermill_options() -> list[Any]:
 def default_output(notebook: str) -> str:
     """`report.ipynb` goes to `report-out.ipynb`, beside it."""
     path = Path(notebook)
-    return str(path.with_name(f"{path.stem}-out{path.suffix}"))
+    return str(path.parent / f"{path.stem}-out{path.suffix}")
 
 
 def run_notebook(
@@ -78,7 +83,8 @@ def run_notebook(
     logging.basicConfig(level=flags["log_level"], format="%(message)s")
     parameters = parameters_of(notebook, output, flags)
     if checks:
-        check(notebook, parameters, flags["kernel"], flags["language"])
+        language = check(notebook, parameters, flags["kernel"], flags["language"])
+        flags = {**flags, "language": language}
     rest = {name: value for name, value in flags.items() if name not in _READ_HERE}
     if rest["progress_bar"] is None:
         rest["progress_bar"] = not rest["log_output"]
@@ -148,28 +154,73 @@ def parameters_of(notebook: str, output: str, flags: Mapping[str, Any]) -> dict[
 
 def check(
     notebook: str, parameters: Mapping[str, Any], kernel: str | None, language: str | None
-) -> None:
+) -> str:
     """Look at all of the notebook before a kernel starts.
+
+    Returns:
+        Its language: that of its kernel, where neither the notebook nor anybody says.
 
     Raises:
         NotebookRefusedError: With a line for everything that was found.
     """
-    from jupyter_client.kernelspec import KernelSpecManager
     from papermill.inspection import _infer_parameters
-    from papermill.iorw import load_notebook_node, local_file_io_cwd
-    from papermill.parameterize import add_builtin_parameters, parameterize_path
-    from papermill.utils import nb_kernel_name, nb_language
+    from papermill.utils import nb_language
 
-    # As papermill's inspection opens it, which says so each time.
-    with local_file_io_cwd():
-        node = load_notebook_node(parameterize_path(notebook, add_builtin_parameters(parameters)))
+    node = _read(notebook, parameters)
+    spec = _kernel_of(notebook, node, kernel)
+    try:
+        language = nb_language(node, language)
+    except ValueError:
+        language = spec.language
     faults = parameter_faults(_infer_parameters(node, kernel, language), parameters)
     faults += tag_faults(node.cells)
-    spec = KernelSpecManager().get_kernel_spec(nb_kernel_name(node, kernel))
-    if reads_as_here(spec.argv, nb_language(node, language)):
+    if reads_as_here(spec.argv, language):
         faults += syntax_faults(node.cells, notebook)
     if faults:
         found = "\n".join(f"  {fault}" for fault in faults)
         raise NotebookRefusedError(
             f"{notebook} was not started:\n{found}\nCorrect it, or run it as it is with --no-check."
         )
+    return language
+
+
+def _read(notebook: str, parameters: Mapping[str, Any]) -> NotebookNode:
+    from nbformat.reader import NotJSONError
+    from papermill.iorw import load_notebook_node, local_file_io_cwd
+    from papermill.parameterize import add_builtin_parameters, parameterize_path
+
+    path = parameterize_path(notebook, add_builtin_parameters(parameters))
+    try:
+        # As papermill's inspection opens it, which says so each time.
+        with local_file_io_cwd():
+            node: NotebookNode = load_notebook_node(path)
+            return node
+    except FileNotFoundError:
+        beside = [one.name for one in Path(path).parent.glob("*.ipynb")]
+        near = did_you_mean(Path(path).name, beside)
+        raise NotebookRefusedError(f"there is no notebook {path}{near}") from None
+    except IsADirectoryError:
+        raise NotebookRefusedError(f"{path} is a folder; name a notebook in it") from None
+    except NotJSONError as error:
+        raise NotebookRefusedError(f"{path} is no notebook: {error}") from None
+
+
+def _kernel_of(notebook: str, node: NotebookNode, kernel: str | None) -> KernelSpec:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from papermill.utils import nb_kernel_name
+
+    specs = KernelSpecManager()
+    known = sorted(specs.find_kernel_specs())
+    here = f"here are: {', '.join(known) or 'none; pip install ipykernel brings one'}"
+    try:
+        name = nb_kernel_name(node, kernel)
+    except ValueError:
+        raise NotebookRefusedError(
+            f"{notebook} names no kernel; say which with --kernel ({here})"
+        ) from None
+    try:
+        return specs.get_kernel_spec(name)
+    except NoSuchKernel:
+        raise NotebookRefusedError(
+            f"there is no kernel {name!r}; choose one with --kernel ({here})"
+        ) from None

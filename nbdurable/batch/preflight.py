@@ -75,14 +75,19 @@ def parameter_faults(declared: Iterable[Any], given: Mapping[str, object]) -> li
         if not known or name.startswith(_BUILTIN_PREFIX):
             continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            faults.append(f"the notebook has no parameter {name!r}; {hint}")
+            hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
+            faults.append(f"the notebook has no parameter {name!r}{hint}")
             continue
         said = str(known[name].inferred_type_name)
         if not _is_of(value, said):
             faults.append(f"parameter {name!r} is {said}, and {value!r} is {type(value).__name__}")
     return faults
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'trees'?`, or nothing when nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def reads_as_here(argv: Sequence[str], language: str) -> bool:

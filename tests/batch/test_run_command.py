@@ -63,6 +63,39 @@ def test_a_notebook_that_is_well_is_looked_at_without_a_word(folder, caplog):
     assert caplog.messages == []
 
 
+def test_a_notebook_that_is_not_there_is_said_with_the_nearest_that_is(folder):
+    write(folder, "1")
+    refused = nbdurable("run", "im.ipynb", *QUIET)
+    assert refused.exit_code == 2
+    assert "there is no notebook im.ipynb; did you mean 'in.ipynb'?" in refused.stderr
+    (folder / "notes.ipynb").write_text("remember the milk")
+    assert "notes.ipynb is no notebook" in nbdurable("run", "notes.ipynb", *QUIET).stderr
+    (folder / "old.ipynb").mkdir()
+    assert "is a folder; name a notebook in it" in nbdurable("run", "old.ipynb", *QUIET).stderr
+
+
+def test_a_kernel_that_is_not_there_is_said_with_those_that_are(folder):
+    write(folder, "1")
+    refused = nbdurable("run", "in.ipynb", "--kernel", "julia", *QUIET)
+    assert refused.exit_code == 2
+    assert "there is no kernel 'julia'; choose one with --kernel (here are: " in refused.stderr
+    assert "python3" in refused.stderr
+
+
+def test_a_notebook_that_names_no_kernel_runs_with_the_one_given(folder):
+    """Programs that write notebooks often leave it out."""
+    notebook = nbformat.read(write(folder, "x = 1", ("y = 2", "parameters"), "x + y"), 4)
+    notebook.metadata = {}
+    nbformat.write(notebook, "in.ipynb")
+    refused = nbdurable("run", "in.ipynb", *QUIET)
+    assert refused.exit_code == 2
+    assert "in.ipynb names no kernel; say which with --kernel" in refused.stderr
+    assert (
+        nbdurable("run", "in.ipynb", "--kernel", "python3", "-p", "y", "5", *QUIET).exit_code == 0
+    )
+    assert nbformat.read("in-out.ipynb", 4).cells[-1].outputs[0].data["text/plain"] == "6"
+
+
 def test_magics_awaits_and_cells_that_may_fail_are_no_faults():
     """What IPython runs is not to be refused for not being plain Python."""
     cells = [

@@ -151,13 +151,30 @@ def test_a_key_that_looks_like_a_later_run_of_another_is_one_of_its_own(folder, 
     assert marks(folder) == ["ran", "1.2", "ran", "1.0"]
 
 
-def test_a_notebook_that_never_starts_pauses_its_run_after_a_few_tries(folder, up):
+@pytest.fixture
+def broken_kernel(folder, monkeypatch):
+    spec = folder / "jupyter" / "kernels" / "broken" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["false"], "display_name": "Broken", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    return "broken"
+
+
+def test_a_notebook_that_never_starts_pauses_its_run_after_a_few_tries(folder, broken_kernel, up):
     write(folder, mark("a"))
-    send(up, "k", {"notebook": "report.ipynb", "kernel": "no-such-kernel"})
+    send(up, "k", {"notebook": "report.ipynb", "kernel": broken_kernel})
     until_status("k", "paused")
     shown = nbdurable("show", "Notebook/k").stdout
     assert "its process ended 3 times before a cell did" in shown
-    assert "no-such-kernel" in shown
+    assert "Kernel died" in shown
+
+
+def test_a_kernel_that_is_not_there_fails_its_run_with_those_that_are(folder, up):
+    """Another try would find it as little."""
+    write(folder, mark("a"))
+    send(up, "k", {"notebook": "report.ipynb", "kernel": "no-such-kernel"})
+    until_status("k", "completed")
+    assert "there is no kernel 'no-such-kernel'" in nbdurable("show", "Notebook/k").stdout
 
 
 def test_papermill_and_whoever_starts_runs_mean_the_same_workflow():
