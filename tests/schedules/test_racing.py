@@ -52,6 +52,10 @@ def start(tmp_path):
         racer.communicate()
 
 
+def fired(engine) -> int:
+    return sum(view.service == "Counter" for view in engine.client.invocations())
+
+
 @pytest.mark.kill
 def test_each_fire_runs_once_though_two_engines_race_for_it(tmp_path, start):
     """Kill -9 of the owner while the other waits for it: a fire may be due just then."""
@@ -73,6 +77,8 @@ def test_each_fire_runs_once_though_two_engines_race_for_it(tmp_path, start):
         another = start()
         racers[another.pid] = another
     with nbdurable.open_sync(tmp_path / "j", services=[counter]) as engine:
+        # Each taking over may be faster than the schedule's second.
+        until(lambda: fired(engine) >= 3, "it fires")
         tick = durable.schedules(engine=engine)[0]
         tick.pause()
         until(lambda: not tick.show()["running"] and not tick.show()["queued"], "they end")
@@ -86,4 +92,4 @@ def test_each_fire_runs_once_though_two_engines_race_for_it(tmp_path, start):
         assert seconds == list(range(seconds[0], seconds[0] + len(ran))), "one lost, or one twice"
         until(lambda: all(view.is_done for view in engine.client.invocations() if view in ran), "")
         state = engine.client.query("select value_utf8 from state where service_key = 'ada'")
-        assert int(state.rows[0][0]) == len(ran) >= 3
+        assert int(state.rows[0][0]) == len(ran)

@@ -32,6 +32,8 @@ def group(log: Log) -> list[Row]:
 
 
 def everything(store: DuckStore) -> tuple[object, ...]:
+    """With its snapshot at its end, as opening leaves it: it decides the order of what ended."""
+    store.extend_snapshot()
     return list(store.load()), list(store.load_state()), store.read_rows(1, 999)
 
 
