@@ -41,7 +41,8 @@ SPILLED_BYTES_MAX: Final = 384 * 1024 * 1024
 _SETTINGS: Final = {
     "memory_limit": MEMORY_LIMIT,
     "max_temp_directory_size": SPILL_LIMIT,
-    "threads": "2",
+    # A commit is four fifths of it CPU, and handing a part of that to another thread costs a tenth.
+    "threads": "1",
     # A checkpoint happens where we place it (absorb), or not at all: one that DuckDB places on its
     # own stalls a commit for up to 3 s, and one at closing would modify a journal that is refused.
     "wal_autocheckpoint": "1TiB",
