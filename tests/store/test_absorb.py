@@ -62,6 +62,30 @@ def test_commits_and_reads_go_on_while_base_is_checkpointed(
     assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
 
 
+def test_what_has_grown_is_absorbed_in_helpings_between_which_commits_go_on(tmp_path: Path):
+    """However much it is, no commit waits for all of it."""
+    store, log = DuckStore(tmp_path / "j", absorb_bytes=4_000), Log()
+    store.open()
+    store.append([log.set(str(number % 3), b"%d" % number * 90) for number in range(60)])
+    helpings = 0
+    while store.wants_absorb():
+        store.absorb_some()
+        store.append([log.set("last", b"%d" % helpings)])
+        helpings += 1
+        assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
+    assert helpings > 3
+    store.close()
+    store.open()
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
+    assert {row.name: row.lsn for row in store.load_state()} == {
+        "0": 58,
+        "1": 59,
+        "2": 60,
+        "last": log.last_lsn,
+    }
+    store.close()
+
+
 def test_a_log_of_base_is_kept_until_it_is_worth_a_checkpoint(tmp_path: Path):
     store, log = DuckStore(tmp_path / "j"), Log()
     store.open()
