@@ -15,7 +15,7 @@ from store_facts import ONE, Log
 from nbdurable.errors import StoreError
 from nbdurable.store import duck
 from nbdurable.store.absorb import Checkpointer, checkpoint
-from nbdurable.store.duck import DuckStore
+from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def test_commits_and_reads_go_on_while_base_is_checkpointed(
     append(store, log)
     store.absorb()
     began.wait()
-    append(store, log, 7)
+    append(store, log, 2 * ABSORB_LATE_FACTOR - 1)
     assert not store.wants_absorb()
     append(store, log)
     assert store.wants_absorb()
-    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
     may_end.set()
     store.absorb()
-    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
 
 
 def test_what_has_grown_is_absorbed_in_helpings_between_which_commits_go_on(tmp_path: Path):
@@ -136,7 +136,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from store_facts import Log
-from nbdurable.store.duck import DuckStore
+from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 store, log = DuckStore(Path(sys.argv[1])), Log()
 store.open()
 for _ in range(3):
