@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from nbdurable.client.picture import clock_time, handy_name, what_to_do
+from nbdurable.client.picture import clock_time, handy_name, is_held, what_to_do
 from nbdurable.client.views import InvocationView, first_line
 from nbdurable.core.builtin import OWN_SERVICES
 
@@ -61,9 +61,11 @@ def shown(path: Path) -> str:
 
 
 def _doing(view: InvocationView) -> str:
-    if view.open_promises:
+    if view.open_promises and view.status not in ("paused", "backing-off"):
         return "waits for " + ", ".join(f"'{promise}'" for promise in view.open_promises)
     match view.status:
+        case "paused" if is_held(view):
+            return "is paused by hand"
         case "paused" | "backing-off":
             reason = _cut(first_line(view.failure or "a failure"))
             return f"{'is paused' if view.status == 'paused' else 'retries'} after {reason}"
