@@ -76,6 +76,15 @@ def test_a_refusal_says_where_and_what():
         check_answer(question_of(Refund), {"amount": "ten", "reason": "late"})
 
 
+@pytest.mark.parametrize(
+    ("hint", "form"), [(Refund, '{"amount": …, "reason": …}'), (Model, '{"amount": …}')]
+)
+def test_a_yes_where_a_form_is_asked_for_is_told_what_to_write(hint: Any, form: str):
+    with pytest.raises(AnswerError) as refused:
+        check_answer(question_of(hint), True)
+    assert str(refused.value).endswith(f"must be object; it is true. Write JSON: {form}")
+
+
 def test_nothing_to_say_is_no_question():
     assert question_of(None) is None
     assert question_of(Any) is None
