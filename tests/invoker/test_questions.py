@@ -14,7 +14,7 @@ from support.running import durable, until
 
 from nbdurable import Service, Workflow
 from nbdurable import durable as sugar
-from nbdurable.client.answers import answer, check_answer, find_awaited, reject
+from nbdurable.client.answers import APPROVED, answer, check_answer, find_awaited, reject
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.core.values import Question
 from nbdurable.errors import AnswerError, ContextMisuseError, TerminalError
@@ -81,7 +81,7 @@ def test_a_refusal_says_where_and_what():
 )
 def test_a_yes_where_a_form_is_asked_for_is_told_what_to_write(hint: Any, form: str):
     with pytest.raises(AnswerError) as refused:
-        check_answer(question_of(hint), True)
+        check_answer(question_of(hint), APPROVED)
     assert str(refused.value).endswith(f"must be object; it is true. Write JSON: {form}")
 
 
