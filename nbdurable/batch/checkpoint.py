@@ -1,8 +1,8 @@
 """Save the variables of a notebook as one pickle, and bring them back in a new kernel.
 
 Owns: which names are a notebook's variables, the manifest, and what surrounds the variables –
-imported modules, random generators, working directory, `sys.path`. Runs inside the user's kernel
-and never imports the engine, the journal or IPython.
+imported modules, random generators, working directory, `sys.path`, loaded extensions. Runs inside
+the user's kernel and never imports the engine, the journal or IPython.
 
 A checkpoint is a folder of content-addressed blobs (`blobs.py`) and the name of one of them, the
 manifest: JSON that lists the parts of the pickle stream and its out-of-band buffers in order. An
@@ -141,6 +141,7 @@ def save(
         "cwd": _working_directory(),
         "sys_path": [str(entry) for entry in sys.path],
         "sources": _sources(pickled.source_names),
+        "extensions": _extensions(namespace),
     }
     digest = folder.put(json.dumps(manifest, separators=(",", ":")).encode())
     folder.sync()
@@ -204,6 +205,7 @@ def restore(namespace: dict[str, object], blobs: Path, manifest_digest: str) -> 
     lost = [Lost(**record) for record in manifest["tombstones"]] + missing
     placed = [each for each in lost if each.name not in namespace]
     namespace.update({each.name: Tombstone(each) for each in placed})
+    notes += _load_extensions(namespace, manifest.get("extensions", []))
     # Last, because importing and rebuilding may draw numbers.
     notes += _restore_generators(generators)
     return Restored(tuple(names), tuple(placed), tuple(notes))
@@ -278,6 +280,34 @@ def _extend_path(saved: list[str]) -> None:
     front = saved[: common[0]] if common else []
     sys.path[:0] = front
     sys.path += [entry for entry in saved[len(front) :] if entry not in known]
+
+
+# --- Extensions -------------------------------------------------------------------------------
+
+
+def _extensions(namespace: Mapping[str, object]) -> list[str]:
+    """What `%load_ext` has loaded: cells behind it use its magics."""
+    shell: Any = _shell_of(namespace)
+    return [] if shell is None else sorted(shell.extension_manager.loaded)
+
+
+def _load_extensions(namespace: Mapping[str, object], names: list[str]) -> list[str]:
+    shell: Any = _shell_of(namespace)
+    notes: list[str] = []
+    for name in names if shell is not None else ():
+        if name in shell.extension_manager.loaded:
+            continue
+        try:
+            shell.extension_manager.load_extension(name)
+        # A border: an extension is anybody's code.
+        except Exception as error:  # noqa: BLE001
+            notes.append(f"The extension {name} was not loaded: {type(error).__name__}: {error}.")
+    return notes
+
+
+def _shell_of(namespace: Mapping[str, object]) -> object:
+    get_shell = namespace.get("get_ipython")
+    return get_shell() if callable(get_shell) else None
 
 
 # --- Generators, directory, sources -----------------------------------------------------------

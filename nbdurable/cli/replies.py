@@ -21,6 +21,13 @@ from nbdurable.wiring import this_person
 # For whoever asks for somebody else, such as a server whose user has clicked.
 by_option = click.option("--by", metavar="NAME", help="Who answers; the user of this system.")
 
+comment_option = click.option(
+    "--comment",
+    default="",
+    envvar=answers.COMMENT_VARIABLE,
+    help="To be kept beside the answer.",
+)
+
 Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 
 
@@ -30,12 +37,7 @@ Reply = Callable[[EngineClient, Awaited], Awaitable[None]]
 @click.option(
     "--value", metavar="JSON", help="What the await returns; true. @FILE, or - for standard input."
 )
-@click.option(
-    "--comment",
-    default="",
-    envvar=answers.COMMENT_VARIABLE,
-    help="To be kept beside the answer.",
-)
+@comment_option
 @by_option
 @common
 def approve(
@@ -53,7 +55,6 @@ def approve(
     with no kernel alive: the run goes on when its code is next there.
     """
     answer = APPROVED if value is None else typed_value(given(value).decode(errors="replace"))
-
     who = _who(by, comment)
 
     async def reply(client: EngineClient, awaited: Awaited) -> None:
@@ -72,12 +73,14 @@ def approve(
 @click.option(
     "--message", default=REJECTED_MESSAGE, help="What the run is told; - for standard input."
 )
+@comment_option
 @by_option
 @common
 def reject(
     run: str | None,
     promise: str | None,
     message: str,
+    comment: str,
     by: str | None,
     journal: Path | None,
     as_json: bool,
@@ -85,14 +88,15 @@ def reject(
     """Answer what a run waits for with no: its await raises TerminalError."""
     if message == "-":
         message = given(message).decode(errors="replace")
+    who = _who(by, comment)
 
     def reply(client: EngineClient, awaited: Awaited) -> Awaitable[None]:
-        return answers.reject(client, awaited, message, _who(by))
+        return answers.reject(client, awaited, message, who)
 
     _reply(journal, run, promise, "rejected", reply, as_json=as_json)
 
 
-def _who(by: str | None, comment: str = "") -> Answered:
+def _who(by: str | None, comment: str) -> Answered:
     try:
         return answers.said_by(by or answers.at(this_person(), "terminal"), comment)
     except AnswerError as error:

@@ -91,7 +91,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
         state.last_lsn = lsn
     match fact:
         case EpochStarted():
-            _start_epoch(state, fact)
+            _start_epoch(state, at_ms, fact)
         case ServiceRegistered():
             service = state.services.get(fact.manifest.name)
             if service is None:
@@ -125,9 +125,10 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
         case StateEditQueued():
             _queue_edit(state, lsn, fact)
         case StateEdited():
-            _edit(state, lsn, fact)
+            _edit(state, lsn, at_ms, fact)
         case StateRestored():
-            _object(state, fact.object).state = dict(fact.entries)
+            obj = _object(state, fact.object)
+            obj.state, obj.written_at_ms = dict(fact.entries), fact.written_at_ms
         case InvocationCreated():
             _create(state, lsn, at_ms, fact)
         case InvocationPurged():
@@ -194,7 +195,7 @@ def _evolve_invocation(
             assert fact.entry_index == inv.entry_count, (fact, inv)
             inv.entry_count += 1
             inv.failure_count = 0
-            _append(state, inv, lsn, fact)
+            _append(state, inv, lsn, at_ms, fact)
         case NotificationAppended():
             assert fact.entry_index == inv.entry_count, (fact, inv)
             inv.entry_count += 1
@@ -295,9 +296,12 @@ def _without(loaded: dict[int, tuple[str, ...]], link: str) -> dict[int, tuple[s
     return {revision: links for revision, links in left.items() if links}
 
 
-def _start_epoch(state: EngineState, fact: EpochStarted) -> None:
+def _start_epoch(state: EngineState, at_ms: int, fact: EpochStarted) -> None:
     """Whatever ran, ran in a process that is gone: it is ready for its next attempt."""
     state.epoch = fact.epoch
+    for obj in state.objects.values():
+        # Of a write that nothing is known to have come after, it was before this at least.
+        obj.written_at_ms = obj.written_at_ms or at_ms
     state.slots.clear()
     for service in state.services.values():
         service.loaded.clear()
@@ -344,20 +348,24 @@ def _queue_edit(state: EngineState, lsn: int, fact: StateEditQueued) -> None:
     obj.edits[fact.edit_lsn].values[fact.name] = ref
 
 
-def _edit(state: EngineState, lsn: int, fact: StateEdited) -> None:
+def _edit(state: EngineState, lsn: int, at_ms: int, fact: StateEdited) -> None:
     obj = _object(state, fact.object)
     if obj.edits is not None:
         obj.edits.pop(fact.edit_lsn, None)
         obj.edits = obj.edits or None
-    _change_state(state, fact.object, lsn, fact.command)
+    _change_state(state, fact.object, lsn, at_ms, fact.command)
     _forget_if_empty(state, fact.object)
 
 
-def _change_state(state: EngineState, object_id: ObjectId, lsn: int, command: Command) -> None:
-    values = _object(state, object_id).state
+def _change_state(
+    state: EngineState, object_id: ObjectId, lsn: int, at_ms: int, command: Command
+) -> None:
+    obj = _object(state, object_id)
+    values = obj.state
     match command:
         case SetStateCommand():
             values[command.key] = msgspec.structs.replace(command.value, lsn=lsn)
+            obj.written_at_ms = at_ms
         case ClearStateCommand():
             values.pop(command.key, None)
         case ClearAllStateCommand():
@@ -383,7 +391,7 @@ def _leave_pause(inv: Invocation) -> None:
         inv.paused_by, inv.failure_count = None, 0
 
 
-def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) -> None:
+def _append(state: EngineState, inv: Invocation, lsn: int, at_ms: int, fact: EntryAppended) -> None:
     command: Command = fact.command
     completion_id = getattr(command, "completion_id", None)
     if completion_id is not None:
@@ -421,7 +429,7 @@ def _append(state: EngineState, inv: Invocation, lsn: int, fact: EntryAppended) 
                 held.promise_waiters.setdefault(command.key, {})[waiter] = None
         case SetStateCommand() | ClearStateCommand() | ClearAllStateCommand():
             if fact.object is not None:
-                _change_state(state, fact.object, lsn, command)
+                _change_state(state, fact.object, lsn, at_ms, command)
         case _:
             pass
 

@@ -142,6 +142,7 @@ class StateRestored(Fact, frozen=True, kw_only=True):
 
     object: ObjectId
     entries: dict[str, PayloadRef]
+    written_at_ms: int = 0
 
 
 # -- scope: an invocation ---------------------------------------------------------------------

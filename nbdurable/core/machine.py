@@ -10,8 +10,12 @@ Every rule is in `rules/`, one file per area; the table below says which.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+import msgspec
 
 from nbdurable.core.actions import AnyAction, SetTimer
 from nbdurable.core.draft import Decision, Draft
@@ -117,15 +121,21 @@ def fold(records: Iterable[Record], states: Iterable[StateRestored] | None = Non
     """The state that these facts made.
 
     A log that leaves out the journals of finished invocations does not say what they wrote into
-    their objects: then `states` does, for all objects.
+    their objects: then `states` does, for all objects. When they did is taken from the first fact
+    that is left from then on, so that nothing seems older than it is.
     """
     state = EngineState()
+    lsns, times_ms = array("q"), array("q")
     for record in records:
         evolve(state, record.lsn, record.at_ms, record.fact)
+        lsns.append(record.lsn)
+        times_ms.append(record.at_ms)
     if states is None:
         return state
     for obj in state.objects.values():
         obj.state.clear()
     for restored in states:
-        evolve(state, 0, 0, restored)
+        since = bisect_left(lsns, max(ref.lsn for ref in restored.entries.values()))
+        written_at_ms = times_ms[since] if since < len(times_ms) else 0
+        evolve(state, 0, 0, msgspec.structs.replace(restored, written_at_ms=written_at_ms))
     return state

@@ -80,6 +80,8 @@ class ServiceManifest(Value, frozen=True, kw_only=True):
     origin: str | None = None
     description: str | None = None
     metadata: Mapping[str, str] = {}
+    # Of a key that nobody has written to for so long the state is cleared; None: never.
+    state_retention_ms: int | None = None
 
     def handler(self, name: str) -> HandlerManifest | None:
         # A plain loop: every call asks six times, and a generator takes twice as long.

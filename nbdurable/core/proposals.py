@@ -162,7 +162,10 @@ class PurgeJournal(Proposal, frozen=True, kw_only=True):
 
 
 class CleanUp(Proposal, frozen=True, kw_only=True):
-    """Purge what has been kept for long enough; one commit of some hundred facts is no stall."""
+    """Purge what has been kept for long enough, state too.
+
+    One commit of some hundred facts is no stall.
+    """
 
     purges_max: int = 500
 

@@ -219,11 +219,14 @@ class ObjectState:
     """One key: who holds the lock, who queues for it, its state and its promises.
 
     `promise_waiters` keep the order in which they came, and so do `edits`, by the lsn of each.
+    `written_at_ms` is never before a value was last set, and may be later: what is recovered
+    remembers the write, not its time (see `fold`). So it is no part of what is compared.
     """
 
     holder: InvocationId | None = None
     inbox: deque[InvocationId] | None = None
     state: dict[str, PayloadRef] = field(default_factory=dict)
+    written_at_ms: int = field(default=0, compare=False)
     promises: dict[str, Result] | None = None
     # Of those that somebody has completed who is known.
     answered: dict[str, Answered] | None = None
@@ -232,14 +235,12 @@ class ObjectState:
 
     @property
     def is_empty(self) -> bool:
-        return not (
-            self.holder
-            or self.inbox
-            or self.state
-            or self.promises
-            or self.promise_waiters
-            or self.edits
-        )
+        return not (self.state or self.promises or self.is_in_use)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody holds it, or waits for it."""
+        return bool(self.holder or self.inbox or self.promise_waiters or self.edits)
 
     def promise(self, key: str) -> Result | None:
         return None if self.promises is None else self.promises.get(key)

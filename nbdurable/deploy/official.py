@@ -92,6 +92,11 @@ def _official_service(restate: Any, ours: Definition) -> Any:
         "object": restate.VirtualObject,
         "workflow": restate.Workflow,
     }
+    if getattr(ours, "state_retention", None) is not None:
+        raise DefinitionError(
+            f"{tag.name!r} has a state_retention, and Restate keeps state until it is cleared;"
+            " leave it out, and clear the state in a handler, sent with a delay"
+        )
     options = _SERVICE_OPTIONS if tag.kind == "service" else (*_SERVICE_OPTIONS, *_KEYED_OPTIONS)
     theirs = kinds[tag.kind](
         tag.name,

@@ -46,6 +46,9 @@ def manifest_of(
         origin=origin,
         description=tag.description,
         metadata=tag.metadata or {},
+        state_retention_ms=duration_ms(
+            f"state_retention of {tag.name!r}", getattr(definition, "state_retention", None)
+        ),
     )
 
 

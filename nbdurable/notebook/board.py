@@ -25,6 +25,7 @@ from nbdurable.client.picture import (
 from nbdurable.client.questions import Listed
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import NbdurableError
+from nbdurable.notebook.front_end import draws_widgets
 from nbdurable.notebook.places import Place
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.shown import Shown
@@ -104,7 +105,7 @@ class Board:
         table = self._table
         mime = {"text/html": table._repr_html_(), "text/plain": repr(table)}
         place = Place()
-        if getattr(self._session.shell, "kernel", None) is None or not table.views:
+        if not draws_widgets(self._session.shell) or not table.views:
             place.show(mime)
             return
         from nbdurable.notebook.widgets.board import BoardWidget

@@ -18,6 +18,7 @@ from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import clock_time
 from nbdurable.client.views import InvocationView, first_line
 from nbdurable.errors import DefinitionError, HttpError, NbdurableError
+from nbdurable.notebook.capture import shown_here
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
@@ -150,7 +151,8 @@ class BoundHandler:
     def _submit(self, value: Any, delay: timedelta | None, idempotency_key: str | None) -> Handle:
         client = self._session.client
         try:
-            sent = client.wait(self._send(client, value, delay, idempotency_key))
+            with shown_here(self._session.shell):
+                sent = client.wait(self._send(client, value, delay, idempotency_key))
             notice = client.wait(self._notice(sent)) if sent.existing else ""
         except HttpError as error:
             name = self._handler.service_tag.name

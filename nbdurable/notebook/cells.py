@@ -254,6 +254,8 @@ def _define(
     session: Session, cell: FunctionCell, functions: dict[str, Any], options: CellOptions
 ) -> Definition:
     given = options.of_definition()
+    if options.state_retention is not None and cell.kind != "object":
+        raise UsageError("--state-retention is for %%durable_object, whose state nothing else ends")
     match cell.kind:
         case "service":
             service = Service(cell.name, **given)
@@ -261,7 +263,7 @@ def _define(
                 service.handler()(_witnessed(session, fn))
             return service
         case "object":
-            virtual = VirtualObject(cell.name, **given)
+            virtual = VirtualObject(cell.name, state_retention=options.state_retention, **given)
             for name, fn in functions.items():
                 kind: Any = "shared" if name in cell.shared else "exclusive"
                 virtual.handler(kind=kind)(_witnessed(session, fn))

@@ -1,7 +1,6 @@
 """What a click on a run asks for, the same as the magic of that name does."""
 
 # An answer is any value.
-# An answer is any value.
 # ruff: noqa: ANN401
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from nbdurable.errors import NbdurableError
 from nbdurable.notebook.bound import BoundDefinition
 from nbdurable.notebook.meant import names_of_runs
 from nbdurable.notebook.session import Session
+from nbdurable.notebook.words import COMMENT
 
 Offer = Callable[[Session, Sequence[str]], list[str]]
 Matcher = Callable[[CompletionContext], SimpleMatcherResult]
@@ -36,6 +37,8 @@ _PRIORITY: Final = 1_000
 _MAGIC: Final = re.compile(r"\s*%{1,2}(?P<name>durable\w*)\s")
 _BEHIND_A_KEY: Final = re.compile(r"(?P<name>[^\W\d]\w*)\[[^\[\]]*\]\.(?P<begun>\w*)$")
 _OPTIONS: Final = {
+    "approve": [COMMENT],
+    "reject": [COMMENT],
     "ls": ["--all"],
     "export": ["--no-payloads"],
     "up": ["--detach", "--ingress", "--admin", "--no-token"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbdurable.client.picture import Picture
 from nbdurable.client.views import EntryView, InvocationView
+from nbdurable.notebook.front_end import draws_widgets
 from nbdurable.notebook.places import Place
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.shown import Shown
@@ -30,13 +31,19 @@ class LiveJournal:
         self._shown = Shown(session, view, entries, notice=notice, drawn=self._drawn)
         self._place = Place()
         self._widget: JournalWidget | None = None
+        # Of what nobody draws a widget of there is a picture, which is drawn when a cell ends.
+        self._is_picture = not draws_widgets(session.shell)
         self._matters = self._shown.matters()
         self._settled = view.headline
 
     def show(self) -> None:
         """Draw it here, and keep it up to date until the run is finished."""
         picture = self._shown.picture()
-        if self._shown.view.is_done or not _has_front_end(self._session):
+        if self._shown.view.is_done or not _has_kernel(self._session):
+            self._place.show(static_mime(picture))
+            return
+        self._session.live.append(self)
+        if self._is_picture:
             self._place.show(static_mime(picture))
             return
         from nbdurable.notebook.widgets.journal import JournalWidget
@@ -45,7 +52,6 @@ class LiveJournal:
         self._widget = JournalWidget(folder, self._shown.hear, place=self._place.name, **traits)
         self._place.show(static_mime(picture), self._widget.view_mime())
         self._shown.begin(self._widget)
-        self._session.live.append(self)
 
     def settle(self) -> bool:
         """At the end of a cell: have what the notebook is saved with be true; whether it is over.
@@ -54,7 +60,7 @@ class LiveJournal:
         only the cell that runs, and may have missed one that came between two.
         """
         client, place = self._session.client, (self, "settled")
-        if self._widget is None:
+        if self._widget is None and not self._is_picture:
             self._session.screen.draw(place, self._show_last)
             return True
         view = client.wait(client.invocation(self._shown.view.id))
@@ -66,7 +72,7 @@ class LiveJournal:
 
     def _show_now(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
         self._shown.catch_up(view, entries)
-        if self._widget is not None:
+        if self._widget is not None or self._is_picture:
             self._place.update(static_mime(self._shown.picture()))
 
     def _show_last(self) -> None:
@@ -92,6 +98,6 @@ def static_mime(picture: Picture) -> dict[str, Any]:
     return {"text/html": picture_html(picture), "text/plain": picture_text(picture)}
 
 
-def _has_front_end(session: Session) -> bool:
-    """A terminal has nothing to draw a widget with; a kernel may have."""
+def _has_kernel(session: Session) -> bool:
+    """A terminal draws nothing anew."""
     return getattr(session.shell, "kernel", None) is not None

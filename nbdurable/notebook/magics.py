@@ -5,8 +5,6 @@
 # ruff: noqa: ANN401 - what IPython hands to magics, and shows of them, is any value.
 from __future__ import annotations
 
-import io
-import shlex
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -31,7 +29,7 @@ from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import no_such
 from nbdurable.notebook.step_cells import StepCells
 from nbdurable.notebook.transforms import Transform
-from nbdurable.notebook.verbs import HELP, VERBS, WORDS_BEFORE_VALUE
+from nbdurable.notebook.verbs import HELP, VERBS
 from nbdurable.notebook.widgets.views_html import Columns
 
 # Not a verb like the others: what follows it is no list of words.
@@ -119,7 +117,7 @@ class DurableMagics(Magics):
                 from nbdurable.notebook.sql import answer
 
                 return answer(self.session, rest.strip(), cell)
-            return VERBS[verb](self.session, _words(rest, WORDS_BEFORE_VALUE.get(verb)))
+            return VERBS[verb](self.session, rest)
         except NbdurableError as error:
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
@@ -134,32 +132,3 @@ class DurableMagics(Magics):
             self.session.forget_dead_engine(error)
             raise UsageError(str(error)) from None
         print(told)  # noqa: T201 - a magic speaks to the cell.
-
-
-def _words(text: str, before_value: int | None) -> list[str]:
-    """As a shell splits them; what follows so many words is one value, taken as it stands."""
-    lexer = shlex.shlex(io.StringIO(text), posix=True, punctuation_chars="")
-    lexer.whitespace_split, lexer.commenters = True, ""
-    words: list[str] = []
-    try:
-        while before_value is None or len(words) < before_value:
-            word = lexer.get_token()
-            if word is None:
-                return words
-            words.append(word)
-    except ValueError as error:
-        raise UsageError(f"{error}: close the quotation mark") from None
-    rest = _rest(lexer).strip()
-    return [*words, _unquoted(rest)] if rest else words
-
-
-def _rest(lexer: shlex.shlex) -> str:
-    stream: Any = lexer.instream
-    text: str = stream.read()
-    return text
-
-
-def _unquoted(text: str) -> str:
-    """A value may be quoted as for a shell; JSON's own quotation marks are double."""
-    is_quoted = len(text) > 1 and text[0] == text[-1] == "'"
-    return text[1:-1] if is_quoted else text

@@ -29,6 +29,7 @@ _ARGUMENTS: Final = (
     argument("--pin", action="store_true", help="Unfinished runs keep the code they have."),
     *_OF_RUNS,
     argument("--private", action="store_true", help="Called by handlers only."),
+    argument("--state-retention", help="Of objects: unwritten state is cleared after, e.g. 30d."),
 )
 
 
@@ -40,6 +41,7 @@ class CellOptions:
     timeout: timedelta | None = None
     retention: timedelta | None = None
     private: bool = False
+    state_retention: timedelta | None = None
 
     def of_definition(self) -> dict[str, Any]:
         """As the constructors of definitions take them."""
@@ -158,7 +160,12 @@ def _with(arguments: Sequence[Any], magic: Any) -> Any:  # noqa: ANN401 - the sa
 def read_options(magic: Any, line: str) -> CellOptions:  # noqa: ANN401 - the same.
     """Raises UsageError, one line that says what to write."""
     args = words_of(magic, line)
-    return replace(_options_of(args), pin=args.pin, private=args.private)
+    return replace(
+        _options_of(args),
+        pin=args.pin,
+        private=args.private,
+        state_retention=_duration("--state-retention", args.state_retention),
+    )
 
 
 def _options_of(args: Namespace) -> CellOptions:

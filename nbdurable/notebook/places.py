@@ -26,22 +26,27 @@ Mime = dict[str, Any]
 
 
 class Place:
-    """Two outputs of one cell, to be drawn anew from any thread."""
+    """Mutable: two outputs of one cell, or one, to be drawn anew from any thread."""
 
     def __init__(self) -> None:
         self.name = f"nbdurable-{uuid4().hex}"
+        self._has_widget = False
 
     def show(self, picture: Mime, widget: Mime | None = None) -> None:
         """Here, in the cell that runs. Without a widget there is nothing but the picture."""
         if widget is None:
             display(picture, raw=True, display_id=self.name)
             return
+        self._has_widget = True
         display({**widget, **_NOTHING}, raw=True, display_id=self.name)
         display(self._below(picture), raw=True, display_id=self._name_below)
 
     def update(self, picture: Mime) -> None:
         """Of what is live, the picture that would be saved now."""
-        self._update(self._name_below, self._below(picture))
+        if self._has_widget:
+            self._update(self._name_below, self._below(picture))
+        else:
+            self._update(self.name, picture)
 
     def end(self, picture: Mime) -> None:
         """In place of the widget, for good."""

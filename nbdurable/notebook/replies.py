@@ -15,19 +15,24 @@ from nbdurable.notebook.meant import no_run
 from nbdurable.notebook.session import Session
 from nbdurable.notebook.spelling import near
 from nbdurable.notebook.widgets.views_html import Sentence
+from nbdurable.notebook.words import with_comment, words_of
 
 
-def approve(session: Session, words: list[str]) -> Sentence:
+def approve(session: Session, text: str) -> Sentence:
+    text, comment = with_comment("approve", text)
+    words = words_of(text, before_value=2)
     run, name, *rest = [*words[:2], None, None][:2] + words[2:]
     awaited = _find(session, run, name)
     value = APPROVED if not rest else typed_value(" ".join(map(str, rest)))
     done = "approved" if value is APPROVED else "answered"
-    answering = answers.answer(session.client, awaited, value, said_by(session.who))
+    answering = answers.answer(session.client, awaited, value, said_by(session.who, comment))
     return _replied(session, answering, done, awaited)
 
 
-def reject(session: Session, words: list[str]) -> Sentence:
+def reject(session: Session, text: str) -> Sentence:
     """The word after the run names what waits; where that has another name, all is reason."""
+    text, comment = with_comment("reject", text)
+    words = words_of(text)
     if not words:
         raise UsageError("write: %durable reject ID [PROMISE] [REASON]")
     run, *rest = words
@@ -43,7 +48,7 @@ def reject(session: Session, words: list[str]) -> Sentence:
                 " reason stands in quotation marks"
             ) from None
     message = " ".join(reason) or REJECTED_MESSAGE
-    rejecting = answers.reject(session.client, awaited, message, said_by(session.who))
+    rejecting = answers.reject(session.client, awaited, message, said_by(session.who, comment))
     return _replied(session, rejecting, "rejected", awaited, f": {message}")
 
 

@@ -78,6 +78,7 @@ def _options(manifest: ServiceManifest) -> CellOptions:
         timeout=_duration(first.abort_timeout_ms),
         retention=_duration(first.journal_retention_ms),
         private=first.ingress_private,
+        state_retention=_duration(manifest.state_retention_ms),
     )
 
 

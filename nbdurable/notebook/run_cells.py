@@ -24,6 +24,7 @@ from nbdurable.client.picture import clock_time, duration, handy_name, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import InvocationNotFoundError
 from nbdurable.notebook.bound import BoundKey
+from nbdurable.notebook.capture import shown_here
 from nbdurable.notebook.cells import Defined, define
 from nbdurable.notebook.handle import Handle
 from nbdurable.notebook.left import Left, read_left
@@ -92,7 +93,8 @@ def run_as_one(session: Session, options: RunOptions, line: str, body: str) -> R
         client.wait(client.purge(found.id))
         found = None
     run: Any = BoundKey(session, defined.definition, key).run
-    sent = client.wait(client.workflow_send(run, key, None))
+    with shown_here(session.shell):
+        sent = client.wait(client.workflow_send(run, key, None))
     view = client.wait(client.invocation(sent.invocation_id))
     if found is None:
         print(defined.told)  # noqa: T201 - a magic speaks to the cell.

@@ -1,6 +1,6 @@
 """`%durable VERB …`: what a person can ask and do. One function per verb, over the client only.
 
-Each takes the session and its words and returns one object that can be shown.
+Each takes the session and what follows it, and returns one object that can be shown.
 """
 
 # IPython annotates its shell in part.
@@ -30,9 +30,10 @@ from nbdurable.notebook.session import Session
 from nbdurable.notebook.up import up
 from nbdurable.notebook.upkeep import doctor, export, state
 from nbdurable.notebook.widgets.views_html import Sentence
+from nbdurable.notebook.words import words_of
 from nbdurable.sdk import DefaultSerde
 
-Verb = Callable[[Session, list[str]], Any]
+Verb = Callable[[Session, str], Any]
 
 # As many as a page shows without scrolling far.
 LISTED_MAX: Final = 30
@@ -42,6 +43,7 @@ HELP: Final = """\
 %durable show ID                           one run: its journal, live, with its buttons
 %durable approve [ID [PROMISE [VALUE]]]    answer what it waits for with yes, or with JSON
 %durable reject ID [PROMISE] [REASON]      or with no: its await raises TerminalError
+   … --comment "TEXT"                      of both: kept beside the answer
 %durable cancel ID                         its next await raises TerminalError; it may compensate
 %durable pause ID                          keep it from going on
 %durable resume ID [REVISION]              try again now what is paused or backs off
@@ -191,30 +193,31 @@ def nest(_session: Session, words: list[str]) -> Sentence:
     return Sentence("nest_asyncio2 is applied")
 
 
-# Where what follows is one value: it is taken as it stands, quotation marks and all.
-WORDS_BEFORE_VALUE: Final = {"approve": 2, "state": 2}
+def _of_words(does: Callable[[Session, list[str]], Any], before_value: int | None = None) -> Verb:
+    return lambda session, text: does(session, words_of(text, before_value))
+
 
 VERBS: Final[dict[str, Verb]] = {
-    "ls": ls,
-    "show": show,
+    "ls": _of_words(ls),
+    "show": _of_words(show),
     "approve": approve,
     "reject": reject,
-    "cancel": cancel,
-    "pause": pause,
-    "resume": resume,
-    "accept": accept,
-    "kill": kill,
-    "restart": restart,
-    "purge": purge,
-    "result": result,
-    "attach": attach,
-    "watch": watch,
-    "restore": restore,
-    "state": state,
-    "export": export,
-    "doctor": doctor,
-    "up": up,
-    "nest": nest,
+    "cancel": _of_words(cancel),
+    "pause": _of_words(pause),
+    "resume": _of_words(resume),
+    "accept": _of_words(accept),
+    "kill": _of_words(kill),
+    "restart": _of_words(restart),
+    "purge": _of_words(purge),
+    "result": _of_words(result),
+    "attach": _of_words(attach),
+    "watch": _of_words(watch),
+    "restore": _of_words(restore),
+    "state": _of_words(state, before_value=2),
+    "export": _of_words(export),
+    "doctor": _of_words(doctor),
+    "up": _of_words(up),
+    "nest": _of_words(nest),
 }
 
 

@@ -151,6 +151,8 @@ class KeyedDefinition(Definition):
         invocation_context_managers: Optional[
             list[Callable[[], AbstractAsyncContextManager[None]]]
         ] = None,
+        *,
+        state_retention: Optional[timedelta] = None,
     ) -> None:
         super().__init__(
             ServiceTag(self._kind, name, description, metadata),
@@ -165,6 +167,12 @@ class KeyedDefinition(Definition):
         check_state_preload_options(state_preload, enable_lazy_state)
         self.enable_lazy_state = enable_lazy_state
         self.state_preload = state_preload
+        if state_retention is not None and self._kind == "workflow":
+            raise DefinitionError(
+                f"the state of workflow {name!r} is kept for as long as its run; write:"
+                " main(workflow_retention=...) instead of state_retention"
+            )
+        self.state_retention = state_retention
 
 
 def by_name(services: Iterable[Definition]) -> dict[str, Definition]:

@@ -35,6 +35,8 @@ class VirtualObject(KeyedDefinition):
     Args:
         enable_lazy_state: Old spelling of `state_preload`, the other way round.
         state_preload: Which values an attempt is started with: all, none, or those named.
+        state_retention: After so long without a write a key's state is cleared, unless a call
+            holds the key or waits for it. None: never. Restate has no such option.
     """
 
     _kind = "object"

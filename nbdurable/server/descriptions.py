@@ -41,6 +41,7 @@ def service_of(deployment: Deployment, settings: Settings) -> dict[str, Any]:
             _handler(manifest, handler, settings, options) for handler in manifest.handlers
         ],
         **_told(manifest),
+        **_state_kept(manifest),
         "deployment_id": deployment.id,
         "revision": deployment.revision,
         "public": any(not handler.ingress_private for handler in manifest.handlers),
@@ -137,6 +138,12 @@ def _told(described: ServiceManifest | HandlerManifest) -> dict[str, Any]:
     if described.metadata:
         told["metadata"] = dict(described.metadata)
     return told
+
+
+def _state_kept(manifest: ServiceManifest) -> dict[str, Any]:
+    """Restate has no such option, so it is there only where somebody uses it."""
+    kept_ms = manifest.state_retention_ms
+    return {} if kept_ms is None else {"state_retention": show_duration(kept_ms)}
 
 
 def _options(

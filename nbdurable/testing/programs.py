@@ -98,6 +98,7 @@ NOW = 0.5
 STOPS = 0.3
 STEPS = ("async", "def", "slow", "flaky", "stubborn", "terminal")
 OPS_MAX = (8, 4, 3)
+STATE_RETENTION = timedelta(milliseconds=200)
 INACTIVITIES = tuple(timedelta(milliseconds=ms) for ms in (0, 1, 40, 60_000))
 
 
@@ -262,14 +263,20 @@ class StageError(Exception):
 class Cast:
     """Mutable: the stage it stands on. Made once, because definitions take longer than a program.
 
-    `services` are by inactivity timeout: the sooner handlers suspend, the more is replayed.
+    `services` are by inactivity timeout: the sooner handlers suspend, the more is replayed. Those
+    that are `forgetful` have their objects' state cleared soon after nobody writes to it.
     """
 
     def __init__(self) -> None:
         self.stage = Stage(Random(0))  # noqa: S311 - repeatable is the point.
         self.services = {inactivity: self._services(inactivity) for inactivity in INACTIVITIES}
+        self.forgetful = {
+            inactivity: self._services(inactivity, STATE_RETENTION) for inactivity in INACTIVITIES
+        }
 
-    def _services(self, inactivity: timedelta) -> list[Definition]:
+    def _services(
+        self, inactivity: timedelta, state_retention: timedelta | None = None
+    ) -> list[Definition]:
         options: Any = {
             "inactivity_timeout": inactivity,
             "invocation_retry_policy": InvocationRetryPolicy(
@@ -278,7 +285,10 @@ class Cast:
         }
         helper = Service("ServiceInterpreterHelper", **options)
         latch = Workflow("Latch", **options)
-        layers = [VirtualObject(layer_name(layer), **options) for layer in range(LAYER_COUNT)]
+        layers = [
+            VirtualObject(layer_name(layer), state_retention=state_retention, **options)
+            for layer in range(LAYER_COUNT)
+        ]
         called = _add_helpers(helper)
         called.update(_add_latch(latch))
         for layer, definition in enumerate(layers):

@@ -325,7 +325,8 @@ class Simulation:
 
     async def _load(self, process: Process) -> None:
         client, digest = LocalClient(process.engine, process.link), f"revision {self._revision}"
-        for definition in self._cast.services[self.weather.inactivity]:
+        cast = self._cast.forgetful if self.weather.forgets_state else self._cast.services
+        for definition in cast[self.weather.inactivity]:
             await client.register(definition, digest=digest)
 
     async def _edit(self) -> None:

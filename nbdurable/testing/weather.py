@@ -45,6 +45,11 @@ class Weather:
             self.settings.journal_retention_ms < DEFAULT_SETTINGS.journal_retention_ms
         )
 
+    @property
+    def forgets_state(self) -> bool:
+        """Whether objects do: in some of the lives in which nobody counts on results anyway."""
+        return self.forgets and self.settings.journal_retention_ms > 0
+
 
 def draw_weather(random: Random) -> Weather:
     def some(most: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from nbclient.exceptions import DeadKernelError
-from support.projects import Project, side
+from support.projects import Project, restored, side
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +42,30 @@ def test_a_kernel_that_is_killed_in_a_run_cell_repeats_no_step_of_it(project):
     done = project.run()
     assert project.ran() == ["first1", "second1"]
     assert done.cells[2].outputs[-1].data["text/plain"] == "'first and second of day 1'"
+
+
+def test_a_kernel_that_goes_on_has_the_magics_of_the_one_before(project):
+    """Whoever has loaded the extension once, in whatever cell, may use it in all cells behind."""
+    project.write("%load_ext nbdurable", "import os", DAY, RUN)
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    done = project.run()
+    assert project.ran() == ["first1", "second1"]
+    assert restored(done)[:3] == [True, True, True]
+    assert done.cells[3].outputs[-1].data["text/plain"] == "'first and second of day 1'"
+
+
+def test_an_extension_that_is_gone_is_said_and_the_run_goes_on(project, caplog):
+    """It may have been for a cell that has run."""
+    (project.folder / "passing.py").write_text("def load_ipython_extension(shell): ...")
+    dies = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
+    project.write("%load_ext passing", side("two"), f"{dies}\n{side('three')}")
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    (project.folder / "passing.py").unlink()
+    project.run()
+    assert project.ran() == ["two", "three"]
+    assert "The extension passing was not loaded: ModuleNotFoundError" in caplog.text
 
 
 def test_other_parameters_get_results_of_their_own(project):

@@ -45,6 +45,7 @@ def test_a_form_is_filled_in_and_the_handler_gets_its_type(lab):
     form = lab.page.get_by_role("form", name="refund of Refund/a/run")
     expect(form).to_contain_text("How much shall we refund?")
     expect(form).to_contain_text('"total": 80')
+    expect(form).to_contain_text("note (optional)")
     expect(lab.page.get_by_role("table", name="Journal entries")).to_contain_text(
         "order 7 came back"
     )
@@ -54,8 +55,11 @@ def test_a_form_is_filled_in_and_the_handler_gets_its_type(lab):
     # What is left out is said in the form, and nothing is sent.
     send.click()
     expect(form).to_contain_text("amount is a number")
-    field(lab, "reason").select_option("late")
     field(lab, "amount").fill("12.5")
+    send.click()
+    # The first of several is nobody's choice.
+    expect(form).to_contain_text("reason: choose one")
+    field(lab, "reason").select_option("late")
     # By keyboard, as those do who fill in many.
     field(lab, "amount").press("Enter")
     lab.wait_for_text("submit", "12.50 because it was late")

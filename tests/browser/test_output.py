@@ -53,6 +53,8 @@ def test_a_bar_moves_and_a_figure_is_drawn_once(lab):
     # As a terminal shows it: the last state of the bar, and not each that it had.
     expect(journal).to_contain_text("counting: 100%")
     assert journal.inner_text().count("counting:") == 1
+    # In the cell too: its first state is not left standing above the journal.
+    assert lab.text("submit").count("counting:   0%") == 0
     assert len(figures(lab)) == 1
     journal.scroll_into_view_if_needed()
     lab.shot("output-bar-and-figure")

@@ -32,6 +32,13 @@ def test_a_rejection_is_a_terminal_error_with_the_persons_words(reached: Path) -
     assert seen["journal"][-1]["failure"] == "[403] too dear"
 
 
+def test_a_rejection_has_a_comment_beside_what_the_run_is_told(reached: Path) -> None:
+    nbdurable("reject", "order-1", "--message", "too dear", "--comment", "ask again in May")
+    shown = json.loads(nbdurable("show", "order-1", "--json").stdout)["journal"][-1]
+    assert shown["failure"] == "[403] too dear"
+    assert shown["answered"]["comment"] == "ask again in May"
+
+
 def test_who_has_answered_and_why_is_kept(reached: Path) -> None:
     """Months later somebody asks who let the money go."""
     nbdurable("approve", "order-1", "--comment", "the boss agrees", "--by", "ada")

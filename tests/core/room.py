@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from nbdurable.core.actions import AnyAction
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.commands import AnyCommand
@@ -65,9 +67,10 @@ def greeter(**options: Any) -> ServiceManifest:
     return manifest("Greeter", "service", {"greet": None}, **options)
 
 
-def counter(**options: Any) -> ServiceManifest:
+def counter(state_retention_ms: int | None = None, **options: Any) -> ServiceManifest:
     handlers: dict[str, HandlerType | None] = {"add": "exclusive", "peek": "shared"}
-    return manifest("Counter", "virtual_object", handlers, **options)
+    made = manifest("Counter", "virtual_object", handlers, **options)
+    return msgspec.structs.replace(made, state_retention_ms=state_retention_ms)
 
 
 def payment(**options: Any) -> ServiceManifest:

@@ -6,6 +6,8 @@ at any time, ends in any way, and says so late; people press every button; proce
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -72,7 +74,7 @@ TARGETS = [
     GREET,
     *(make(key) for make in (add, peek, run_of, approve_of) for key in ("a", "b")),
 ]
-SERVICES = [greeter, counter, payment]
+SERVICES = [greeter, partial(counter, 7 * 24 * 3_600_000), payment]
 SIGNALS = st.integers(17, 19)
 KEYS = st.sampled_from(["x", "y"])
 PICK = st.integers(0, 1_000)

@@ -10,12 +10,13 @@ from nbdurable.core.attempt import ref_of
 from nbdurable.core.commands import (
     AwakeableCommand,
     CallCommand,
+    ClearAllStateCommand,
     OutputCommand,
     RunCommand,
     SetStateCommand,
     SleepCommand,
 )
-from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.facts import InvocationCreated, StateEdited
 from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.manifest import HandlerManifest
 from nbdurable.core.proposals import (
@@ -282,6 +283,71 @@ def test_it_is_restarted_from_an_entry_that_it_has(room: Room, from_entry: int, 
     if from_entry == 99:
         from_entry = room.inv(one).entry_count + 1
     assert code_of(restart(room, one, from_entry)[0]) == code
+
+
+# -- state ----------------------------------------------------------------------------------------
+
+ADA = add().object
+
+
+def counted() -> Room:
+    """A key whose state was written a moment ago, and is kept for a day."""
+    room = Room(counter(state_retention_ms=DAY_MS))
+    one = room.invoke(add())
+    room.append(one, SetStateCommand(key="count", value=ref_of(b"1")), b"1")
+    finish(room, one)
+    return room
+
+
+def test_state_that_nobody_writes_to_is_cleared_when_its_time_is_over():
+    room = counted()
+    room.now_ms += DAY_MS - 1
+    assert room.decide(CleanUp()) == Cleaned(purged_count=0, is_done=True)
+    room.now_ms += 1
+    assert room.decide(CleanUp()) == Cleaned(purged_count=1, is_done=True)
+    assert room.facts == [StateEdited(object=ADA, command=ClearAllStateCommand())]
+    assert ADA not in room.state.objects
+
+
+def test_a_write_gives_state_its_whole_time_again():
+    room = counted()
+    room.now_ms += DAY_MS - 1
+    two = room.invoke(add())
+    room.append(two, SetStateCommand(key="other", value=ref_of(b"2")), b"2")
+    finish(room, two)
+    room.now_ms += DAY_MS - 1
+    room.decide(CleanUp())
+    assert set(room.state.objects[ADA].state) == {"count", "other"}
+
+
+def test_state_of_a_key_in_use_stays_for_as_long_as_it_is():
+    room = counted()
+    holder = room.invoke(add())
+    room.now_ms += 2 * DAY_MS
+    room.decide(CleanUp())
+    assert set(room.state.objects[ADA].state) == {"count"}
+    finish(room, holder)
+    room.decide(CleanUp())
+    assert ADA not in room.state.objects
+
+
+def test_clearing_state_stops_before_it_stalls_everybody_as_well():
+    room = counted()
+    for key in ("bob", "cleo"):
+        one = room.invoke(add(key))
+        room.append(one, SetStateCommand(key="count", value=ref_of(b"1")), b"1")
+        finish(room, one)
+    room.now_ms += DAY_MS
+    assert room.decide(CleanUp(purges_max=2)) == Cleaned(purged_count=2, is_done=False)
+    assert room.decide(CleanUp(purges_max=2)) == Cleaned(purged_count=1, is_done=True)
+
+
+def test_how_long_state_is_kept_is_an_option_so_changing_it_is_a_revision():
+    room = counted()
+    room.load(counter(state_retention_ms=2 * DAY_MS))
+    assert room.state.services["Counter"].latest == 2
+    room.now_ms += DAY_MS
+    assert room.decide(CleanUp()) == Cleaned(purged_count=0, is_done=True)
 
 
 @pytest.mark.parametrize(

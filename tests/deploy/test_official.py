@@ -107,6 +107,17 @@ async def test_a_cluster_discovers_the_same_services_with_the_same_options():
     assert kinds == {"run": "WORKFLOW", "approve": "SHARED"}
 
 
+def test_an_option_that_a_cluster_lacks_is_refused():
+    """There nothing would ever clear the state, and nobody would be told."""
+    box = VirtualObject("Box", state_retention=timedelta(days=30))
+    box.handler("look")(an_async_look)
+    with pytest.raises(DefinitionError, match="'Box' has a state_retention"):
+        restate_app([box])
+
+
+async def an_async_look(ctx: Any) -> None: ...
+
+
 async def test_restate_app_is_the_official_application_itself():
     """One call, for whoever has no other use for the `App` between."""
     greeter = Service("Greeter")

@@ -229,3 +229,37 @@ async def test_a_handler_that_stands_still_is_cut_off_and_tried_again():
     async with engine_with(service, retry_policy=policy) as engine:
         assert await engine.client.service_call(report, None) == "rows"
     assert len(tries) == 2
+
+
+@pytest.mark.parametrize(
+    ("journals_days", "left"),
+    [
+        pytest.param(30, [["hat"], ["hat", "scarf"], ["scarf"]], id="as long as journals are kept"),
+        # What wrote the hat is forgotten on day 5, and it counts from the opening on that day.
+        pytest.param(1, [["hat"], ["hat", "scarf"], ["hat", "scarf"], ["scarf"]], id="then later"),
+    ],
+)
+async def test_a_journal_that_is_opened_again_knows_how_old_state_is(
+    tmp_path, journals_days: int, left: list[list[str]]
+):
+    """It never seems older than it is, and it ends, also when what wrote it is forgotten."""
+    clock = HandClock()
+    box = VirtualObject("Box", state_retention=10 * DAY, journal_retention=journals_days * DAY)
+
+    @box.handler()
+    async def put(ctx, what: str) -> None:
+        ctx.set("what", what)
+
+    found = []
+    for day in range(0, 5 * len(left), 5):
+        async with DurableEngine(tmp_path, [box], clock=clock) as engine:
+            await engine.client.clean_up()
+            if day in (0, 5):
+                await engine.client.object_call(put, f"box {day}", ["hat", "scarf"][day // 5])
+            keys = engine.engine.machine.state.objects
+            found.append([what for key, what in BOXES.items() if key in {of.key for of in keys}])
+        clock.pass_by(5 * 24 * 3_600_000)
+    assert found == left
+
+
+BOXES = {"box 0": "hat", "box 5": "scarf"}

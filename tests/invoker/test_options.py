@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from nbdurable import DefinitionError, EngineOptions, InvocationRetryPolicy, Service
+from nbdurable import (
+    DefinitionError,
+    EngineOptions,
+    InvocationRetryPolicy,
+    Service,
+    VirtualObject,
+    Workflow,
+)
 from nbdurable.core.settings import DEFAULT_SETTINGS
 from nbdurable.invoker.manifest import manifest_of
 from nbdurable.invoker.options import cleanup_interval_ms, settings_of
@@ -65,6 +72,15 @@ def test_so_is_a_retry_policy_of_a_handler(policy: dict[str, Any], says: str):
     with pytest.raises(DefinitionError) as raised:
         manifest_of(service)
     assert says in str(raised.value)
+
+
+def test_so_is_how_long_state_is_kept():
+    box = VirtualObject("Box", state_retention=NEGATIVE)
+    box.handler("look")(lambda ctx: None)
+    with pytest.raises(DefinitionError, match="state_retention of 'Box' is -1 day"):
+        manifest_of(box)
+    with pytest.raises(DefinitionError, match="workflow_retention"):
+        Workflow("Flow", state_retention=timedelta(days=1))
 
 
 def test_so_is_a_duration_of_a_handler():

@@ -85,6 +85,8 @@ class Kernel:
         env = {
             **os.environ,
             "IPYTHONDIR": str(folder / "ipython"),
+            # As a Jupyter server says whose kernel it is, which draws widgets.
+            "JPY_SESSION_NAME": str(folder / "notebook.ipynb"),
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         }
         env.pop("NBDURABLE_HOME", None)

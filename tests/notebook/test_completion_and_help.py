@@ -12,9 +12,10 @@ TABS = [
     ("x = 1\n%durable sh", ["show"]),
     ("%durable show Pay", ["Payment/order-456"]),
     ("%durable kill Payment/or", ["Payment/order-456"]),
-    ("%durable approve ", ["Payment/order-456"]),
-    ("%durable approve order-456 ", ["approved"]),
+    ("%durable approve ", ["Payment/order-456", "--comment"]),
+    ("%durable approve order-456 ", ["approved", "--comment"]),
     ("%durable reject Payment/order-456 ap", ["approved"]),
+    ("%durable reject order-456 approved --", ["--comment"]),
     ("%durable restore ", ["Greeter", "Counter", "Payment"]),
     ("%durable state Coun", ["Counter/user1"]),
     ("%durable state Counter/user1 ", ["total"]),
@@ -31,7 +32,7 @@ TABS = [
     ('Payment["order-456"].ap', ["approve"]),
 ]
 HELP = [
-    ("%durable", "Look at runs", "%durable approve [ID [PROMISE [VALUE]]]"),
+    ("%durable", "Look at runs", "%durable approve [ID [PROMISE [VALUE]]]", "--comment"),
     ("%%durable_service", "%%durable_service [--pin]", "--timeout TIMEOUT"),
     ("%%durable_object", "%%durable_object [--pin]", "one at a time per key"),
     ("%%durable_workflow", "%%durable_workflow [--pin]", "--retention RETENTION"),

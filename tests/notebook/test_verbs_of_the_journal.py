@@ -50,6 +50,25 @@ def test_an_answer_is_taken_as_it_stands(shell, typed):
     assert shell.run("await h") == "got {'n': [1, 2]}"
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ('approve a go {"say": "--comment none"} --comment "it\'s cheap"', "answered"),
+        ('approve --comment "it\'s cheap" a go', "approved"),
+        ('approve a --comment="it\'s cheap" go true', "approved"),
+        ('reject a go "too dear" --comment "it\'s cheap"', "rejected"),
+        ('reject a --comment "it\'s cheap"', "rejected"),
+    ],
+)
+def test_a_comment_is_kept_beside_the_answer(shell, line, answer):
+    """As what is typed beside the buttons is; the code that waits never sees it."""
+    waits(shell)
+    assert repr(shell.run(f"%durable {line}")).startswith(f"{answer} 'go' of Asking/a")
+    shell.run("await h")
+    assert "“it's cheap”" in repr(shell.run("%durable show a").journal)
+    assert "cheap" not in str(shell.run("%durable show a").journal.df()["value"].tolist())
+
+
 def test_what_is_no_json_says_how_a_text_is_written():
     with pytest.raises(AnswerError, match="did you mean '\"yes please\"'"):
         typed_value("yes please")

@@ -144,6 +144,7 @@ def test_kinds_have_restates_names(served: Served):
     assert kinds["PaymentWorkflow"] == ("Workflow", {"run": "Workflow", "approve": "Shared"})
     workflow = served.admin("GET", "/services/PaymentWorkflow").json
     assert workflow["workflow_completion_retention"] == "30d"
+    assert "state_retention" not in workflow
 
 
 def test_handlers_are_listed_and_described(served: Served):

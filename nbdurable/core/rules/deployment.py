@@ -163,10 +163,11 @@ def _known_revision(service: ServiceState | None, proposal: LoadCode) -> int | N
 
 
 def _same(known: ServiceManifest, offered: ServiceManifest) -> bool:
-    return (known.type, known.digest, known.handlers) == (
+    return (known.type, known.digest, known.handlers, known.state_retention_ms) == (
         offered.type,
         offered.digest,
         offered.handlers,
+        offered.state_retention_ms,
     )
 
 

@@ -1,12 +1,13 @@
-"""How long what has ended is kept: purges by hand, and the cleaner.
+"""How long what has ended is kept, and state that nobody writes to: by hand, and the cleaner.
 
 Source: restate-semantics.md, 1.7 (retention) and 1.5 (purge, purge-journal).
 """
 
 from __future__ import annotations
 
+from nbdurable.core.commands import ClearAllStateCommand
 from nbdurable.core.draft import Draft
-from nbdurable.core.facts import Completed, InvocationPurged, JournalPurged
+from nbdurable.core.facts import Completed, InvocationPurged, JournalPurged, StateEdited
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import (
     Answer,
@@ -17,6 +18,7 @@ from nbdurable.core.proposals import (
     PurgeJournal,
 )
 from nbdurable.core.rules.control import refuse_unended
+from nbdurable.core.values import ObjectId
 
 
 def purge_invocation(draft: Draft, proposal: PurgeInvocation) -> Answer:
@@ -48,6 +50,11 @@ def clean_up(draft: Draft, proposal: CleanUp) -> Answer:
         elif not inv.journal_purged and _is_over(inv.journal_retention_ms, age_ms):
             draft.record(JournalPurged(invocation_id=inv.id))
             purged_count += 1
+    for object_id in _forgotten(draft):
+        if purged_count == proposal.purges_max:
+            return Cleaned(purged_count=purged_count, is_done=False)
+        draft.record(StateEdited(object=object_id, command=ClearAllStateCommand()))
+        purged_count += 1
     return Cleaned(purged_count=purged_count, is_done=True)
 
 
@@ -56,6 +63,24 @@ def expire(draft: Draft, invocation_id: InvocationId) -> None:
     inv = draft.state.completed.get(invocation_id)
     if inv is not None and inv.completion_retention_ms == 0:
         _purge(draft, inv)
+
+
+def _forgotten(draft: Draft) -> list[ObjectId]:
+    """Keys whose state nobody has written to for as long as their service keeps it, or uses now."""
+    kept_ms = {
+        name: service.manifest.state_retention_ms
+        for name, service in draft.state.services.items()
+        if service.manifest.state_retention_ms is not None
+    }
+    if not kept_ms:
+        return []
+    return [
+        object_id
+        for object_id, obj in draft.state.objects.items()
+        if obj.state
+        and not obj.is_in_use
+        and _is_over(kept_ms.get(object_id.service), draft.now_ms - obj.written_at_ms)
+    ]
 
 
 def _purge(draft: Draft, inv: Completed) -> None:

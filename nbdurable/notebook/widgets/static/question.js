@@ -27,7 +27,7 @@ const isYesOrNo = (schema) => schema === null || schema.type === "boolean";
 // what a person should correct.
 function field(schema, root, label) {
   const found = resolved(schema, root);
-  if (found.enum) return choice(found.enum, found.default, label);
+  if (found.enum) return choice(found, label);
   switch (found.type) {
     case "boolean": {
       const input = element("input", "nbd-input");
@@ -46,15 +46,26 @@ function field(schema, root, label) {
   return jsonField(found, label);
 }
 
-function choice(values, preset, label) {
+function choice({ enum: values, default: preset, isOptional }, label) {
   const select = element("select", "nbd-input");
+  // What nobody has chosen is no answer.
+  const isOpen = !values.includes(preset);
+  if (isOpen) element("option", "", select).textContent = "choose…";
   for (const value of values) {
     const option = element("option", "", select);
     option.textContent = String(value);
     option.selected = value === preset;
   }
   select.setAttribute("aria-label", label);
-  return { element: select, read: () => values[select.selectedIndex] };
+  return {
+    element: select,
+    read() {
+      const chosen = select.selectedIndex - (isOpen ? 1 : 0);
+      if (chosen >= 0) return values[chosen];
+      if (isOptional) return null;
+      throw new Error(`${label}: choose one`);
+    },
+  };
 }
 
 function numberField(schema, label) {
@@ -108,7 +119,8 @@ function objectField(schema, root) {
   const fields = Object.entries(schema.properties).map(([name, of]) => {
     const line = element("label", "nbd-field", box);
     const label = element("span", "nbd-label", line);
-    label.textContent = resolved(of, root).title ?? name;
+    const { title, isOptional } = resolved(of, root);
+    label.textContent = (title ?? name) + (isOptional ? " (optional)" : "");
     const inner = field(of, root, name);
     line.append(inner.element);
     return { name, inner };
