@@ -162,14 +162,18 @@ def gantt(
     sweep: str | None = None,
     engine: OpenableEngine | SyncDurableEngine | None = None,
 ) -> Gantt:
-    """When each notebook run was there, drawn: all, or those of a notebook or of a sweep."""
+    """When each notebook run was there, drawn: all, or those of a notebook or of a sweep.
+
+    While a run was queued its bar is grey, or thin.
+    """
     from nbdurable.notebook.widgets.gantt import Gantt
-    from nbdurable.runs.overview import bars_of, runs_of
+    from nbdurable.runs.overview import bars_of, runs_of, starts_of
 
     client = _client_of(engine, "durable.gantt()")
     now_ms = client.now_ms()
     found = client.wait(runs_of(client, notebook=notebook, sweep=sweep))
-    return Gantt(tuple(bars_of(found, now_ms)), now_ms)
+    starts_ms = client.wait(starts_of(client))
+    return Gantt(tuple(bars_of(found, now_ms, starts_ms)), now_ms)
 
 
 def schedule(

@@ -118,6 +118,8 @@ def command(message: dict[str, Any], root: Path, who: str) -> Command | None:
             return Command(["reject", *said])
         case {"type": "reject", "id": str(), "message": str(reason)}:
             return Command(["reject", "--message", "-", *said], reason)
+        case {"type": "deed", "name": "restart", "from_entry": int(entry)}:
+            return Command(["restart", f"--from-entry={entry}", *of])
         case {"type": "deed", "name": "pause" | "resume" | "restart" as name}:
             return Command([name, *of])
         case {"type": "deed", "name": "cancel" | "kill" as name}:

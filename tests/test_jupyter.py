@@ -203,6 +203,8 @@ def test_each_click_is_one_command(journal: Path, tmp_path: Path) -> None:
     for name, words in asked.items():
         click = {**where, "type": "deed", "name": name}
         assert command(click, tmp_path, WHO) == Command([name, *words, *of])
+    anew = {**where, "type": "deed", "name": "restart", "from_entry": 7}
+    assert command(anew, tmp_path, WHO) == Command(["restart", "--from-entry=7", *of])
 
 
 @pytest.mark.parametrize(

@@ -324,8 +324,15 @@ class _Call:
         papermill = self._manager.nb.metadata.papermill
         paths = [papermill.get("input_path"), papermill.get("output_path")]
         said = dict(papermill)
-        if all(isinstance(path, str) and is_local(path) for path in paths):
-            notebook, output = (_placed(path, self._engine.path.parent) for path in paths)
+        home = self._engine.path.parent
+        notebook, output = (
+            _placed(path, home) if isinstance(path, str) and is_local(path) else None
+            for path in paths
+        )
+        if notebook is not None:
+            # Also where nobody else can go on with it, it is found by its notebook.
+            said["input_path"] = notebook
+        if notebook is not None and output is not None:
             said["nbdurable"] = {
                 "notebook": notebook,
                 "output": output,
@@ -441,8 +448,12 @@ def _place(path: object, home: Path) -> str:
 
 def _placed(path: str, home: Path) -> str:
     """A path as whoever stands in the project's folder writes it."""
-    place = (launch_folder() / path).absolute()
-    return str(place.relative_to(home) if place.is_relative_to(home) else place)
+    place = Path(os.path.normpath((launch_folder() / path).absolute()))
+    # As it is written first: a link within the project may lead to a file elsewhere.
+    for there, folder in ((place, home), (place.resolve(), home.resolve())):
+        if there.is_relative_to(folder):
+            return str(there.relative_to(folder))
+    return str(place)
 
 
 def _ordinal(base_id: str, key: str | None) -> int:

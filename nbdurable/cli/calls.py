@@ -21,6 +21,7 @@ from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import readable, status_of
 from nbdurable.client.views import InvocationView
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.core.manifest import HandlerManifest
 from nbdurable.errors import HttpError, TerminalError
 from nbdurable.sdk.serde import BytesSerde
@@ -96,7 +97,9 @@ def call(
         view = await at_hand.client.invocation(sent.invocation_id)
         if not view.is_done and not view.is_code_loaded:
             why = f"{view.id} waits for its code: {view.how_to_load}"
-            return _without_result(view, why, as_json=as_json)
+            if not _comes_by_itself(view, at_hand):
+                return _without_result(view, why, as_json=as_json)
+            click.echo(why, err=True)
         return await _wait(at_hand.client, sent.invocation_id, timeout, as_json=as_json)
 
     _exit(journal, work)
@@ -167,7 +170,9 @@ def attach(
         if not view.is_done and (now or not view.is_code_loaded):
             why = status_of(view) if view.is_code_loaded else view.how_to_load
             said = f"{view.target} has no result yet: {why}"
-            return _without_result(view, said, as_json=as_json)
+            if now or not _comes_by_itself(view, at_hand):
+                return _without_result(view, said, as_json=as_json)
+            click.echo(said, err=True)
         return await _wait(client, view.id, timeout, as_json=as_json)
 
     _exit(journal, work)
@@ -180,6 +185,11 @@ def _exit(journal: Path | None, work: Callable[[Reached], Awaitable[int]]) -> No
         click.echo(_DETACHED, err=True)
         code = WAITING
     raise SystemExit(code)
+
+
+def _comes_by_itself(view: InvocationView, at_hand: Reached) -> bool:
+    """Whether a process may yet be started that has its code: notebook runs each have their own."""
+    return view.service == NOTEBOOK_SERVICE and at_hand.owner is not None
 
 
 async def _wait(

@@ -10,7 +10,7 @@ import asyncio
 import platform
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -21,12 +21,16 @@ from nbdurable import __version__
 from nbdurable.cli.asking import destructive
 from nbdurable.cli.exits import NOT_FOUND, Refusal
 from nbdurable.cli.finding import Finding, exact_time, show_findings
-from nbdurable.cli.owner import Reached, is_journal, reached
+from nbdurable.cli.owner import is_journal, reached
 from nbdurable.cli.repairing import repair
 from nbdurable.cli.words import common
 from nbdurable.client.picture import clock_time
+from nbdurable.client.questions import NewestInvocations
+from nbdurable.client.views import InvocationView
+from nbdurable.core.proposals import StartEpoch
 from nbdurable.engine.clock import WallClock
-from nbdurable.errors import JournalDamagedError, NbdurableError, SettingsError, StoreError
+from nbdurable.errors import JournalHeldError, NbdurableError, SettingsError, StoreError
+from nbdurable.server.address import ServedAt
 from nbdurable.settings.model import (
     Settings,
     default_settings,
@@ -79,7 +83,7 @@ def doctor(
     elif not is_repair:
         findings = [_versions(), _set(wrong), *_of_the_folder(path)]
         if is_journal(path):
-            findings += asyncio.run(_of_the_journal(settings))
+            findings += _of_the_journal(settings)
     if is_repair:
         findings += repair(path, WallClock().now_ms(), dry_run=dry_run, yes=yes, as_json=as_json)
     show_findings(findings, as_json=as_json)
@@ -131,43 +135,54 @@ def _of_the_folder(path: Path) -> Iterator[Finding]:
         yield Finding("privacy", "well", "only its owner can read it")
 
 
-async def _of_the_journal(settings: Settings) -> list[Finding]:
-    """What whoever has it says, or what is found by opening it."""
+def _of_the_journal(settings: Settings) -> list[Finding]:
+    """What is found by reading all of it; or what whoever has it says."""
     path = journal_path(settings.home)
-    found = list(_payloads(path))
+    try:
+        return list(_at_rest(path))
+    except JournalHeldError:
+        return asyncio.run(_of_its_owner(settings))
+    except NbdurableError as error:
+        return [Finding("opening", "ill", str(error))]
+
+
+def _at_rest(path: Path) -> Iterator[Finding]:
+    """Nobody has it open, and nobody does so for this."""
+    now_ms = WallClock().now_ms()
+    found, machine = repairs.look(path, now_ms)
+    mending = f"nbdurable doctor --repair --dry-run --journal {path}"
+    for harm in found.harms:
+        yield Finding("opening", "ill", harm, mending)
+    if found.lost_files:
+        count, first = len(found.lost_files), min(found.lost_files)
+        says = f"of {found.file_count} large payloads {count} are missing or harmed, e.g. {first}"
+        yield Finding("payloads", "ill", says, mending)
+    elif not found.harms:
+        yield Finding("payloads", "well", f"all {found.file_count} large payloads are there")
+    if machine is not None:
+        todo = "what is due by itself waits until something is; nbdurable up --app …"
+        yield Finding("owner", "note", "no process has it open, and all of it can be read", todo)
+        # As it will be for whoever opens it: what was running is not.
+        machine.decide(StartEpoch(owner="nbdurable doctor", version=__version__), now_ms)
+        known = NewestInvocations(count_max=0).of(machine.state)
+        unfinished = NewestInvocations(statuses=("unfinished",)).of(machine.state)
+        yield from _runs(known.found_count, unfinished.views)
+
+
+async def _of_its_owner(settings: Settings) -> list[Finding]:
     try:
         async with reached(settings) as at_hand:
-            found.append(_owner(at_hand))
-            found += await _runs(at_hand)
+            known = await at_hand.client.newest_invocations(0)
+            unfinished = await at_hand.client.newest_invocations(statuses=["unfinished"])
+            owner = [] if at_hand.owner is None else [_owner(at_hand.owner)]
+            return [*owner, *_runs(known.found_count, unfinished.views)]
     except Refusal as refusal:
-        found.append(Finding("owner", "ill", refusal.message))
-    except JournalDamagedError as error:
-        todo = f"nbdurable doctor --repair --dry-run --journal {path}"
-        found.append(Finding("opening", "ill", str(error), todo))
+        return [Finding("owner", "ill", refusal.message)]
     except NbdurableError as error:
-        found.append(Finding("opening", "ill", str(error)))
-    return found
+        return [Finding("opening", "ill", str(error))]
 
 
-def _payloads(path: Path) -> Iterator[Finding]:
-    """Before anybody opens it; what is wrong beyond that is for whoever opens it to say."""
-    try:
-        named_count, missing = repairs.missing_files(path, WallClock().now_ms())
-    except NbdurableError:
-        return
-    if missing:
-        says = f"of {named_count} large payloads {len(missing)} are missing, e.g. {missing[0]}"
-        todo = f"nbdurable doctor --repair --dry-run --journal {path}"
-        yield Finding("payloads", "ill", says, todo)
-    else:
-        yield Finding("payloads", "well", f"all {named_count} large payloads are there")
-
-
-def _owner(at_hand: Reached) -> Finding:
-    owner = at_hand.owner
-    if owner is None:
-        todo = "what is due by itself waits until something is; nbdurable up --app …"
-        return Finding("owner", "note", "no process has it open, and it opens well", todo)
+def _owner(owner: ServedAt) -> Finding:
     since = clock_time(owner.started_at_ms)
     says = f"{owner.who} since {since}, nbdurable {owner.version}, at {owner.admin}"
     if owner.version != __version__:
@@ -175,14 +190,10 @@ def _owner(at_hand: Reached) -> Finding:
     return Finding("owner", "well", says)
 
 
-async def _runs(at_hand: Reached) -> list[Finding]:
-    known = await at_hand.client.newest_invocations(0)
-    unfinished = (await at_hand.client.newest_invocations(statuses=["unfinished"])).views
+def _runs(known_count: int, unfinished: Sequence[InvocationView]) -> list[Finding]:
     counted = Counter(view.status for view in unfinished)
     says = ", ".join(f"{count} {status}" for status, count in counted.most_common())
-    findings = [
-        Finding("runs", "well", f"{known.found_count}, of which {len(unfinished)} are not over")
-    ]
+    findings = [Finding("runs", "well", f"{known_count}, of which {len(unfinished)} are not over")]
     if says:
         findings[0] = findings[0]._replace(says=f"{findings[0].says}: {says}")
     paused = [view for view in unfinished if view.status == "paused"]

@@ -15,7 +15,7 @@ from nbdurable.cli.words import common, journal_option, write_json, write_table
 from nbdurable.client.picture import clock_time, duration
 from nbdurable.client.views import EntryView, first_line
 from nbdurable.runs import lock
-from nbdurable.runs.overview import Run, bars_of, run_of, runs_of
+from nbdurable.runs.overview import Run, bars_of, drawn, run_of, runs_of, starts_of
 from nbdurable.runs.process import log_of, run_here
 from nbdurable.sharing.starting import start_owner
 
@@ -72,21 +72,22 @@ def ls(notebook: str | None, sweep: str | None, journal: Path | None, as_json: b
 @_sweep
 @common
 def gantt(notebook: str | None, sweep: str | None, journal: Path | None, as_json: bool) -> None:
-    """Draw when each run was there, oldest first."""
-    found, now_ms = ask(journal, lambda at_hand: _found(at_hand, notebook, sweep))
+    """Draw when each run was there, oldest first: thin while it was queued."""
+
+    async def look(at_hand: Reached) -> tuple[list[Run], int, dict[str, int]]:
+        return *await _found(at_hand, notebook, sweep), await starts_of(at_hand.client)
+
+    found, now_ms, starts_ms = ask(journal, look)
     if as_json:
         write_json([_view(run, now_ms) for run in found])
         return
     rows = []
-    for bar in bars_of(found, now_ms):
-        first = min(int(bar.begins * _BAR_COLUMNS), _BAR_COLUMNS - 1)
-        length = max(round((bar.ends - bar.begins) * _BAR_COLUMNS), 1)
-        drawn = " " * first + "━" * min(length, _BAR_COLUMNS - first)
+    for bar in bars_of(found, now_ms, starts_ms):
+        before, queued, ran = drawn(bar, _BAR_COLUMNS)
+        after = " " * (_BAR_COLUMNS - len(before + queued + ran))
         colour = _COLOURS.get(bar.run.status, "")
-        took = duration(bar.run.took_ms(now_ms))
-        rows.append(
-            (bar.run.key, Text(drawn.ljust(_BAR_COLUMNS), style=colour), bar.run.status, took)
-        )
+        line = Text.assemble(before, (queued, "dim"), (ran, colour), after)
+        rows.append((bar.run.key, line, bar.run.status, duration(bar.run.took_ms(now_ms))))
     write_table(("RUN", "WHEN", "STATUS", "TOOK"), rows)
 
 

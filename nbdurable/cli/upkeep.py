@@ -13,7 +13,9 @@ from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import DurationType, common, write_json, write_table
 from nbdurable.client.picture import short_id, status_of
 from nbdurable.client.views import InvocationView
+from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.invoker.payloads import ms_of
+from nbdurable.runs.lock import forget_gone
 from nbdurable.settings.model import found_settings, read_settings, unknown_variables
 from nbdurable.store.disk import disk_use, shown_bytes
 from nbdurable.wiring import journal_path
@@ -33,7 +35,8 @@ def gc(
     """Forget what has been kept for as long as it should be; say what the journal takes.
 
     The owner of a journal does so by itself, every `cleanup_interval`. With --older-than 7d also
-    finished runs that would be kept for longer, with their results.
+    finished runs that would be kept for longer, with their results. Logs of notebook runs that are
+    gone go as well.
     """
     path = journal_path(read_settings({"home": journal}).home)
 
@@ -47,7 +50,10 @@ def gc(
     async def forget(at_hand: Reached) -> int:
         # Together, so that many take one commit.
         await asyncio.gather(*(at_hand.client.purge(view.id) for view in old))
-        return len(old) + await at_hand.client.clean_up()
+        purged_count = len(old) + await at_hand.client.clean_up()
+        left = await at_hand.client.calls_of(NOTEBOOK_SERVICE)
+        forget_gone(at_hand.path, [view.key or "" for view, _ in left])
+        return purged_count
 
     old = ask(journal, look)
     deeds = [f"forget {view.target} ({short_id(view.id)}, {status_of(view)})" for view in old]

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -47,6 +47,11 @@ from nbdurable.invoker.frames import (
 )
 
 T = TypeVar("T")
+
+_LOST: Final = (
+    "the process that owns the journal ended before it answered; what was asked of it may have"
+    " happened or not. Look, and ask again if it has not"
+)
 
 _AnyAnswer = Done | Invoked | Loaded | Cleaned | Refused | Stale
 
@@ -131,10 +136,7 @@ class LinkedAccess:
     def lost(self) -> None:
         """Nothing is answered any more."""
         with self._lock:
-            self._lost = LinkLostError(
-                "the process that owns the journal ended before it answered; what was asked of it"
-                " may have happened or not. Look, and ask again if it has not"
-            )
+            self._lost = LinkLostError(_LOST)
             waiting, self._waiting = list(self._waiting.values()), {}
         for one in waiting:
             one.failed(self._lost)
@@ -179,7 +181,7 @@ def _error_of(raised: Raised) -> Exception:
         return KeyError(raised.message)
     if raised.name == EngineClosedError.__name__:
         # Theirs, and not that of whoever asks: the next owner's may answer.
-        return LinkLostError(raised.message)
+        return LinkLostError(_LOST)
     if raised.name == HttpError.__name__:
         return HttpError(raised.status, raised.message)
     kind = getattr(errors, raised.name, None)

@@ -169,9 +169,16 @@ def is_stuck(view: InvocationView) -> bool:
     return view.status in ("paused", "backing-off") and view.is_code_loaded
 
 
+def is_held(view: InvocationView) -> bool:
+    """Paused by a person: nothing is wrong with it."""
+    return view.status == "paused" and view.paused_by == "user"
+
+
 def tone_of(view: InvocationView) -> Tone:
     if view.is_done:
         return "ok" if view.succeeded else "bad"
+    if is_held(view):
+        return "waits"
     if is_stuck(view):
         return "bad"
     if view.open_promises or view.open_awakeables or view.is_asleep or not view.is_code_loaded:
@@ -193,7 +200,7 @@ def status_of(view: InvocationView) -> str:
         return "waits for an answer"
     if view.is_asleep and view.wakes_at_ms is not None and view.status in ("running", "suspended"):
         return f"sleeps until {clock_time(view.wakes_at_ms)}"
-    return view.status.replace("-", " ")
+    return "paused by hand" if is_held(view) else view.status.replace("-", " ")
 
 
 def wakes_by(view: InvocationView) -> str:
@@ -226,6 +233,8 @@ def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
         return view.how_to_load
     if (view.open_promises or view.open_awakeables) and not is_stuck(view):
         return f"{surface.command} approve {name}"
+    if is_held(view):
+        return f"{surface.command} resume {name}"
     if view.status == "paused" and view.mismatch is not None:
         accept = f", or {surface.accept.format(name)}" if view.mismatch == "acceptable" else ""
         return f"undo the change of {view.service}{accept}, or {surface.command} kill {name}"
@@ -310,6 +319,8 @@ def failure_of(view: InvocationView) -> str:
     """The failure that still matters: a run that has got over one is not failing."""
     if view.is_done:
         return "" if view.succeeded else _cut(view.failure or "")
+    if is_held(view):
+        return ""
     if view.status == "paused":
         return _cut(view.failure or "paused by hand")
     if view.status == "backing-off":

@@ -119,7 +119,9 @@ class NewestInvocations(Question[Listed], frozen=True, kw_only=True):
     asks: bool = False
 
     def answer(self, engine: Engine) -> Listed:
-        state = engine.machine.state
+        return self.of(engine.machine.state)
+
+    def of(self, state: EngineState) -> Listed:
         found = [inv for inv in _known(state) if self._wants(inv)]
         return _listed(state, found, self.count_max)
 

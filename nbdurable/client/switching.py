@@ -21,6 +21,7 @@ from nbdurable.client.questions import Question
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import (
     Answer,
+    CancelInvocation,
     CleanUp,
     Invoke,
     KillInvocation,
@@ -65,11 +66,16 @@ class Reach(Protocol):
 
 
 class _Wish:
-    """Mutable: one thing that was asked and is not answered yet, whoever is to answer it."""
+    """Mutable: one thing that was asked and is not answered yet, whoever is to answer it.
 
-    def __init__(self, ask: Callable[[Reach], Future[Any]], *, is_repeatable: bool) -> None:
+    Args:
+        proposal: What was to be done; None when somebody only looks.
+    """
+
+    def __init__(self, ask: Callable[[Reach], Future[Any]], proposal: Proposal | None) -> None:
         self.ask = ask
-        self.is_repeatable = is_repeatable
+        self.proposal = proposal
+        self.is_repeatable = proposal is None or isinstance(proposal, _REPEATABLE)
         self.reply: Future[Any] = Future()
         self.asked: Future[Any] | None = None
 
@@ -108,26 +114,24 @@ class SwitchingAccess:
             raise self._closed
 
     def propose(self, proposal: Proposal) -> Future[Answer]:
-        reply = self._wish(
-            lambda reach: reach.propose(proposal), is_repeatable=isinstance(proposal, _REPEATABLE)
-        )
+        reply = self._wish(lambda reach: reach.propose(proposal), proposal)
         if isinstance(proposal, LoadCode):
             reply.add_done_callback(lambda done: self._loaded(proposal, done))
         return reply
 
     def ask(self, question: Question[T]) -> Future[T]:
-        return self._wish(lambda reach: reach.ask(question), is_repeatable=True)
+        return self._wish(lambda reach: reach.ask(question))
 
     async def query(self, sql: str, parameters: Parameters | None, limits: AnswerLimits) -> Found:
         def asked_of(reach: Reach) -> Future[Found]:
             asking = reach.query(sql, parameters, limits)
             return asyncio.run_coroutine_threadsafe(asking, self._loop)
 
-        found: Found = await asyncio.wrap_future(self._wish(asked_of, is_repeatable=True))
+        found: Found = await asyncio.wrap_future(self._wish(asked_of))
         return found
 
     def attach(self, invocation_id: InvocationId) -> Future[Outcome]:
-        return self._wish(lambda reach: reach.attach(invocation_id), is_repeatable=True)
+        return self._wish(lambda reach: reach.attach(invocation_id))
 
     def watch(self, question: Question[T], listener: Callable[[T], None]) -> Callable[[], None]:
         self.check_alive()
@@ -180,8 +184,10 @@ class SwitchingAccess:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _wish(self, ask: Callable[[Reach], Future[Any]], *, is_repeatable: bool) -> Future[Any]:
-        wish = _Wish(ask, is_repeatable=is_repeatable)
+    def _wish(
+        self, ask: Callable[[Reach], Future[Any]], proposal: Proposal | None = None
+    ) -> Future[Any]:
+        wish = _Wish(ask, proposal)
         wish.reply.add_done_callback(lambda reply: self._given_up(wish, reply))
         # Before the lock as well, which a thread may hold that is not in this forked child.
         self.check_alive()
@@ -214,6 +220,8 @@ class SwitchingAccess:
                     self._ask(wish, self._reach)
                 return
             del self._wishes[wish]
+        if isinstance(error, LinkLostError) and isinstance(wish.proposal, CancelInvocation):
+            error = _cancelled_or_not(wish.proposal.invocation_id)
         if error is not None:
             _fail(wish.reply, error)
         elif wish.reply.set_running_or_notify_cancel():
@@ -247,6 +255,15 @@ class SwitchingAccess:
         ended()
         if watched not in self._watched:
             end()
+
+
+def _cancelled_or_not(invocation_id: InvocationId) -> LinkLostError:
+    return LinkLostError(
+        f"the process that owns the journal ended before it answered; {invocation_id} may be"
+        " cancelled or not, and was not cancelled again, because a second time would cut off what"
+        f" the first undoes. Its journal says Cancel if it is (nbdurable show {invocation_id});"
+        " cancel it once more if it does not"
+    )
 
 
 def _fail(reply: Future[Any], error: BaseException) -> None:

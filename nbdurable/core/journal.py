@@ -50,3 +50,6 @@ class AttemptStart(NamedTuple):
     limit_key: str | None = None
     # None: it may stand still for as long as it likes.
     abort_timeout_ms: int | None = None
+    # Service and handler of each workflow's run that the engine knows: one that is called by name
+    # has the id of its key, whichever process has its code.
+    runs: tuple[tuple[str, str], ...] = ()

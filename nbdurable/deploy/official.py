@@ -237,10 +237,14 @@ class BridgedContext:
 
     # -- for the combinators ------------------------------------------------------------------
 
-    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
+    async def await_some(
+        self, futures: list[DurableFuture[Any]]
+    ) -> tuple[list[DurableFuture[Any]], list[DurableFuture[Any]]]:
         ours = _bridged_ones(futures)
         while not any([await future.is_settled() for future in ours]):
             await self.await_leaves([leaf for future in ours for leaf in future.open_leaves()])
+        completed = [future for future in futures if future.is_completed()]
+        return completed, [future for future in futures if future not in completed]
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         ours = _bridged_ones(futures)
@@ -257,13 +261,9 @@ class BridgedContext:
         self, futures: list[DurableFuture[Any]]
     ) -> AsyncIterator[DurableFuture[Any]]:
         while futures:
-            await self.await_any(futures)
-            for future in (completed := [one for one in futures if one.is_completed()]):
+            completed, futures = await self.await_some(futures)
+            for future in completed:
                 yield future
-            futures = [future for future in futures if future not in completed]
-
-    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
-        return [future.is_completed() for future in futures]
 
     def combine(self, combination: Combination, futures: list[DurableFuture[Any]]) -> Combined:
         return Combined(self, combination, tuple(_bridged_ones(futures)))

@@ -29,7 +29,7 @@ from nbdurable.core.actions import (
     StartAttempt,
 )
 from nbdurable.core.draft import Decision
-from nbdurable.core.facts import InvocationCreated
+from nbdurable.core.facts import InvocationCreated, LinkClosed
 from nbdurable.core.ids import InvocationId, random_invocation_id
 from nbdurable.core.machine import EngineMachine
 from nbdurable.core.manifest import ServiceManifest
@@ -411,11 +411,20 @@ class Engine:
             for action in decision.actions:
                 self._act(action)
             letter.answer(decision.answer)
+        if any(isinstance(record.fact, LinkClosed) for record in records):
+            self._forget_what_nobody_runs()
         self.feed.publish(records)
         if self._failures is not None:
             self._failures.say(records, self.machine.state)
         if records:
             self._tell_observers(records, commit_s)
+
+    def _forget_what_nobody_runs(self) -> None:
+        """Journals are kept at hand for attempts, and of these there is none before code comes."""
+        state = self.machine.state
+        for inv in state.live():
+            if not state.links_for(inv):
+                self.vault.forget(inv.id)
 
     def _tell_observers(self, records: list[Record], commit_s: float) -> None:
         for observer in self._observers:

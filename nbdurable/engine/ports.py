@@ -63,10 +63,13 @@ class Store(Protocol):
         """
 
     def wants_absorb(self) -> bool:
-        """Whether enough was appended that `absorb` should be called soon."""
+        """Whether enough was appended that `absorb_some` should be called soon."""
 
     def absorb(self) -> None:
         """Fold what was appended into the projections. May take a second; never loses a row."""
+
+    def absorb_some(self) -> None:
+        """As much of that as a commit can wait for. `wants_absorb` says whether there is more."""
 
     def wants_snapshot(self) -> bool:
         """Whether `extend_snapshot` has something to do."""

@@ -62,6 +62,17 @@ def attempt_start(state: EngineState, inv: Invocation, vault: Vault) -> AttemptS
         copied_count=copied_count,
         accepted=inv.accepted,
         limit_key=inv.limit_key,
+        runs=_runs_of(state),
+    )
+
+
+def _runs_of(state: EngineState) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, handler.name)
+        for name, service in state.services.items()
+        if service.manifest.type == "workflow"
+        for handler in service.manifest.handlers
+        if handler.type == "workflow"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from nbdurable.core.records import Row
@@ -36,29 +36,28 @@ class WriteSide:
             raise self._failed
         self._store.append(rows)
 
-    def absorb_if_wanted(self) -> None:
-        """Once the commit was answered, so that no caller waits for it."""
-        self._absorb(only_if_wanted=True)
+    def absorb_if_wanted(self) -> bool:
+        """Once the commit was answered, so that no caller waits for it. Whether it was wanted."""
+        if self._failed is not None or not self._store.wants_absorb():
+            return False
+        self._do(self._store.absorb_some)
+        return True
 
     def tidy(self) -> None:
         """While nobody wants anything. After a failure, nothing more."""
         if self._failed is None:
-            self._absorb(only_if_wanted=False)
-
-    def _absorb(self, *, only_if_wanted: bool) -> None:
-        try:
-            if not only_if_wanted or self._store.wants_absorb():
-                self._store.absorb()
-        except Exception as error:  # noqa: BLE001 - border: told to the next commit.
-            self._failed = error
+            self._do(self._store.absorb)
 
     def has_leisure_work(self) -> bool:
         return self._failed is None and self._store.wants_snapshot()
 
     def do_leisure_work(self) -> None:
         """Some 10 ms of it."""
+        self._do(self._store.extend_snapshot)
+
+    def _do(self, work: Callable[[], None]) -> None:
         try:
-            self._store.extend_snapshot()
+            work()
         except Exception as error:  # noqa: BLE001 - border: told to the next commit.
             self._failed = error
 
@@ -93,7 +92,8 @@ class WriterThread:
                 self._answer(done, error)
                 continue
             self._answer(done, None)
-            self._side.absorb_if_wanted()
+            while self._side.absorb_if_wanted() and self._orders.empty():
+                pass
 
     def _next_order(self) -> tuple[Sequence[Row], asyncio.Future[None]] | None:
         patience_s = _CALM_S

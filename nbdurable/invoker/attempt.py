@@ -250,7 +250,9 @@ class Attempt:
 
     def is_run(self, target: Target) -> bool:
         """Whether a handler known by name only is a workflow's run."""
-        return self._host.is_run(target)
+        known = (target.service, target.handler) in self.start.runs
+        # Offered here, it may have been registered since this attempt began.
+        return known or self._host.is_run(target)
 
     def check_open(self) -> Generator[Any, None, None]:
         """Whoever awaits is the handler, and its attempt goes on.

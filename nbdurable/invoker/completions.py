@@ -1,4 +1,4 @@
-"""Several futures, each once it is completed: what `async for` over `as_completed` waits for.
+"""Several futures, each once it is completed: what `as_completed` and `wait_completed` wait for.
 
 Waiting for the first of those left, again and again, would look through all of them each time.
 Here what is left is watched as a whole, and a wait looks at what has settled in it.
@@ -18,13 +18,13 @@ async def one_by_one(
     attempt: Attempt, futures: tuple[OwnFuture[Any], ...]
 ) -> AsyncIterator[OwnFuture[Any]]:
     """Those that are completed whenever the next is asked for come in the order given."""
-    left = _Left(attempt, futures)
+    left = Left(attempt, futures)
     while completed := await left.completed():
         for future in completed:
             yield future
 
 
-class _Left:
+class Left:
     """Mutable: the futures that have not been handed out, by place: one given twice comes twice."""
 
     def __init__(self, attempt: Attempt, futures: tuple[OwnFuture[Any], ...]) -> None:
@@ -32,8 +32,14 @@ class _Left:
         self._open = dict(enumerate(futures))
         self._stream: Stream | None = None
 
+    @property
+    def futures(self) -> list[OwnFuture[Any]]:
+        """In the order given."""
+        return list(self._open.values())
+
     async def completed(self) -> list[OwnFuture[Any]]:
         """Wait for at least one; none when none is left."""
+        await _Opening(self._attempt)
         stream = self._stream
         if stream is None:
             completed = self._attempt.guard(lambda: self._settled(list(self._open)))
@@ -60,6 +66,16 @@ class _Left:
 
     def _rest(self) -> FutureTree:
         return node(FirstCompleted, tuple(future.tree() for future in self._open.values()))
+
+
+class _Opening:
+    """Awaits nothing, and is refused where any await would be."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._attempt.check_open()
 
 
 class _Touch:

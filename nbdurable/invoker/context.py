@@ -20,7 +20,7 @@ from nbdurable.errors import ArgumentError, ContextKindError
 from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
-from nbdurable.invoker.completions import one_by_one
+from nbdurable.invoker.completions import Left, one_by_one
 from nbdurable.invoker.futures import (
     AttemptFinished,
     Future,
@@ -96,6 +96,8 @@ class Invoked(Context):
         self.extension_data: dict[str, Any] = {}
         self._calls = Calls(self)
         self._seeded: Random | None = None
+        # Of the last `wait_completed`, since the next one mostly waits for these.
+        self._left: Left | None = None
 
     # -- the invocation itself ----------------------------------------------------------------
 
@@ -350,18 +352,20 @@ class Invoked(Context):
 
     # -- for the combinators ------------------------------------------------------------------
 
-    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
-        await _Settling(self.combine("race", futures))
+    async def await_some(
+        self, futures: list[DurableFuture[Any]]
+    ) -> tuple[list[OwnFuture[Any]], list[OwnFuture[Any]]]:
+        ours = _own(futures)
+        left = self._left
+        if left is None or left.futures != list(ours):
+            left = self._left = Left(self.attempt, ours)
+        return await left.completed(), left.futures
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         await _Settling(self.combine("all_settled", futures))
 
     def as_completed(self, futures: list[DurableFuture[Any]]) -> AsyncIterator[OwnFuture[Any]]:
         return one_by_one(self.attempt, _own(futures))
-
-    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
-        ours = _own(futures)
-        return self.attempt.guard(lambda: [future.settling() is not None for future in ours])
 
     def combine(self, combination: Combination, futures: list[DurableFuture[Any]]) -> Combined:
         return Combined(self, combination, _own(futures))
@@ -537,7 +541,8 @@ class WorkflowInvoked(ObjectInvoked, WorkflowSharedInvoked, WorkflowContext):
         self.attempt.stays = True
         try:
             if futures:
-                await self.await_any(typing.cast("list[DurableFuture[Any]]", futures))
+                ours = typing.cast("list[DurableFuture[Any]]", futures)
+                await _Settling(self.combine("race", ours))
             else:
                 await _Nothing(self.attempt)
         finally:
@@ -571,4 +576,5 @@ class _Settling:
 
 
 def _own(futures: list[DurableFuture[Any]]) -> tuple[OwnFuture[Any], ...]:
-    return tuple(future for future in futures if isinstance(future, OwnFuture))
+    """The combinators have refused all others."""
+    return tuple(typing.cast("list[OwnFuture[Any]]", futures))

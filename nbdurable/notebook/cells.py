@@ -314,7 +314,8 @@ def _runs_of(views: list[InvocationView], service: str) -> list[InvocationView]:
 
 
 def _has_failed(view: InvocationView) -> bool:
-    return view.status in ("backing-off", "paused")
+    is_retried = view.status == "running" and view.failure_count > 0
+    return is_retried or view.status in ("backing-off", "paused")
 
 
 def _runs(views: list[InvocationView], how: str = "") -> str:

@@ -60,14 +60,15 @@ class Clicks:
                 rejecting = reject(self._client, asked, why or REJECTED_MESSAGE, said_by(self._who))
                 return Doing(rejecting, f"rejected '{asked.name}'")
             case {"type": "deed", "name": str(name), "at_ms": int(at_ms)}:
-                return self._deed(name, heard_at_ms - at_ms)
+                from_entry = message.get("from_entry", 1)
+                return self._deed(name, heard_at_ms - at_ms, from_entry)
             case _:
                 return None
 
     async def _answer(self, asked: Awaited, value: Any, comment: str) -> None:
         await answer(self._client, asked, value, said_by(self._who, comment))
 
-    def _deed(self, name: str, late_ms: int) -> Doing | str | None:
+    def _deed(self, name: str, late_ms: int, from_entry: Any) -> Doing | str | None:
         """A late one the Jupyter server may have done, and somebody undone."""
         client, run = self._client, self._drawing.view.id
         if late_ms > LATE_MS and name in _NOT_TWICE:
@@ -86,7 +87,10 @@ class Clicks:
             case "kill":
                 return Doing(client.kill(run), "killed")
             case "restart":
-                return Doing(client.restart_as_new(run), "it runs anew, as a new run: %durable ls")
+                return Doing(
+                    client.restart_as_new(run, from_entry),
+                    "it runs anew, as a new run: %durable ls",
+                )
             case _:
                 return None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.drawing import picture_of
-from nbdurable.client.picture import handy_name, short_id, status_of
+from nbdurable.client.picture import handy_name, is_held, short_id, status_of
 from nbdurable.client.views import InvocationView
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import (
@@ -169,7 +169,10 @@ class Handle:
         return rendered(error, [f"detached; run {name} goes on; %durable show {name}"])
 
     def _paused(self, view: InvocationView) -> str:
-        why = cell_names(self._session.shell, view.failure or "it was paused by hand")
+        if is_held(view):
+            resume = f"%durable resume {handy_name(view)}"
+            return f"{self._target} is paused by hand; it goes on with {resume}"
+        why = cell_names(self._session.shell, view.failure or "nobody has said why")
         if view.service == NOTEBOOK_SERVICE:
             return (
                 f"{self._target} is paused: {why}\n"

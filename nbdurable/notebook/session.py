@@ -211,5 +211,5 @@ class Session:
         if holder is not None:
             print(joined(engine.path, holder.program, holder.pid))  # noqa: T201 - the same.
         views = engine.client.wait(engine.client.invocations())
-        for line in greeting(engine.path, views):
+        for line in greeting(engine.path, views, engine.client.now_ms()):
             print(line)  # noqa: T201 - a magic speaks to the cell.

@@ -4,7 +4,7 @@ A page says, each with a type:
 
     answer  id, value       a question's answer; a `comment` is kept beside it
     reject  id, message     its rejection, with a reason
-    deed    name, at_ms     one of the picture's deeds
+    deed    name, at_ms     one of the picture's deeds; to restart, perhaps `from_entry`
     earlier re, before      rows before this one; with `words`, of all rows those with these in them
     value   re, run, index  all that an entry holds
     open, close  run        show a run below the row that called it

@@ -21,7 +21,9 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
+    ProxyTracerProvider,
     Span,
     SpanContext,
     SpanKind,
@@ -81,6 +83,7 @@ class Telemetry:
         meters: MeterProvider | None = None,
     ) -> None:
         self._tracer = trace.get_tracer("nbdurable", version, tracers)
+        self._has_tracers = self._is_traced = tracers is not None
         meter = metrics.get_meter("nbdurable", version, meters)
         self._open: dict[InvocationId, _Open] = {}
         self._facts = meter.create_counter("nbdurable.facts", "{fact}", "Facts committed.")
@@ -100,11 +103,9 @@ class Telemetry:
         self._facts.add(len(records))
         self._commits.record(commit_s)
         self._tell_live(len(state.invocations))
-        began_ns = records[0].at_ms * _NS_PER_MS
-        commit = self._tracer.start_span(
-            "commit", Context(), attributes={"nbdurable.facts": len(records)}, start_time=began_ns
-        )
-        commit.end(began_ns + int(commit_s * _NS_PER_S))
+        self._is_traced = self._has_tracers or _is_tracing_set_up()
+        if self._is_traced:
+            self._tell_commit(records, commit_s)
         for _, at_ms, fact, _ in records:
             at_ns = at_ms * _NS_PER_MS
             match fact:
@@ -140,6 +141,13 @@ class Telemetry:
         self._open.clear()
         self._tell_live(0)
 
+    def _tell_commit(self, records: Sequence[Record], commit_s: float) -> None:
+        began_ns = records[0].at_ms * _NS_PER_MS
+        commit = self._tracer.start_span(
+            "commit", Context(), attributes={"nbdurable.facts": len(records)}, start_time=began_ns
+        )
+        commit.end(began_ns + int(commit_s * _NS_PER_S))
+
     def _tell_live(self, live_count: int) -> None:
         if live_count != self._live_count:
             self._live.add(live_count - self._live_count)
@@ -148,6 +156,9 @@ class Telemetry:
     # -- invocations ------------------------------------------------------------------------------
 
     def _begin(self, created: InvocationCreated, at_ns: int) -> None:
+        if not self._is_traced:
+            self._open[created.invocation_id] = _Open(INVALID_SPAN, created.target)
+            return
         parent = propagate.extract(created.headers)
         caller = None if created.caller is None else self._open.get(created.caller.invocation_id)
         if caller is not None and not _has_span(parent):
@@ -208,6 +219,8 @@ class Telemetry:
     # -- attempts and steps -----------------------------------------------------------------------
 
     def _attempt(self, started: AttemptStarted, state: EngineState, at_ns: int) -> None:
+        if not self._is_traced:
+            return
         one = self._open.get(started.invocation_id)
         if one is None:
             inv = state.find(started.invocation_id)
@@ -273,6 +286,11 @@ class Telemetry:
         run = None if one is None else one.runs.get(completion_id)
         if run is not None:
             run.add_event("failed", {"exception.message": error.message}, at_ns)
+
+
+def _is_tracing_set_up() -> bool:
+    """The API alone, which many libraries bring along, would make spans that nobody receives."""
+    return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
 def _has_span(context: Context) -> bool:

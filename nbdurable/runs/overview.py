@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 # The tag of cells whose last value is what the run has found.
 RESULTS_TAG: Final = "results"
+# What it was sent is the entry before its first cell's.
+_STARTS: Final = """
+    select invocation.id, epoch_ms(min(journal.appended_at))
+    from sys_invocation as invocation inner join sys_journal as journal using (id)
+    where invocation.target like ? and journal.index > 0
+    group by invocation.id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,24 +150,47 @@ def _named(data: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """When a run was there, as parts of the whole time that is drawn."""
+    """When a run was there, as parts of the whole time that is drawn.
+
+    Until `starts` it was queued. Of one whose journal is purged nobody knows for how long.
+    """
 
     run: Run
     begins: float
+    starts: float
     ends: float
 
 
-def bars_of(runs: Sequence[Run], now_ms: int) -> list[Bar]:
+async def starts_of(client: EngineClient) -> dict[str, int]:
+    """By invocation, when the first cell of each run began that has begun. Units: milliseconds."""
+    found = await client.query(_STARTS, [f"{NOTEBOOK_SERVICE}/%"])
+    return dict(found.rows)
+
+
+def bars_of(runs: Sequence[Run], now_ms: int, starts_ms: Mapping[str, int]) -> list[Bar]:
     """Where each run lies between the first beginning and the last end, from 0 to 1."""
     if not runs:
         return []
-    spans = [(run.view.created_at_ms, run.until_ms(now_ms)) for run in runs]
-    first = min(begin for begin, _ in spans)
-    whole = max(max(end for _, end in spans) - first, 1)
+    spans = []
+    for run in runs:
+        begin, end = run.view.created_at_ms, run.until_ms(now_ms)
+        never = end if run.status == "queued" else begin
+        spans.append((begin, min(max(starts_ms.get(run.view.id, never), begin), end), end))
+    first = min(begin for begin, _, _ in spans)
+    whole = max(max(end for _, _, end in spans) - first, 1)
     return [
-        Bar(run, (begin - first) / whole, (end - first) / whole)
-        for run, (begin, end) in zip(runs, spans, strict=True)
+        Bar(run, *((at - first) / whole for at in span))
+        for run, span in zip(runs, spans, strict=True)
     ]
+
+
+def drawn(bar: Bar, columns: int) -> tuple[str, str, str]:
+    """A bar as text: what is before it, where it was queued, where it ran."""
+    first = min(int(bar.begins * columns), columns - 1)
+    queued = round((bar.starts - bar.begins) * columns)
+    ran = max(round((bar.ends - bar.begins) * columns) - queued, 1)
+    queued = min(queued, columns - first - 1)
+    return " " * first, "─" * queued, "━" * min(ran, columns - first - queued)
 
 
 def _run(view: InvocationView, argument: bytes | None) -> Run:

@@ -7,6 +7,7 @@ of that; use these.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import AsyncIterator
 from typing import Any, List, Tuple
 
@@ -14,7 +15,6 @@ from nbdurable.errors import DefinitionError, TerminalError
 from nbdurable.sdk.future import (
     DurableFuture,
     DurablePromise,
-    FutureContext,
     RestateDurableFuture,
 )
 
@@ -67,30 +67,23 @@ async def wait_completed(
     ours = own_futures(args)
     if not ours:
         return [], []
-    context = ours[0].context
-    await context.await_any(ours)
-    is_completed = context.completed(ours)
-    completed = [future for future, is_so in zip(ours, is_completed, strict=True) if is_so]
-    waiting = [future for future, is_so in zip(ours, is_completed, strict=True) if not is_so]
-    assert completed, "await_any returned before anything had completed"
+    completed, waiting = await ours[0].context.await_some(ours)
+    assert completed, "await_some returned before anything had completed"
     return list(completed), list(waiting)
 
 
 def own_futures(futures: tuple[RestateDurableFuture[Any], ...]) -> list[DurableFuture[Any]]:
     """Refuse what replay could not repeat: futures of others, or of two contexts."""
-    ours: list[DurableFuture[Any]] = []
-    context: FutureContext | None = None
-    for future in futures:
-        if not isinstance(future, DurableFuture):
-            raise TerminalError(_foreign(future))
-        if context is None:
-            context = future.context
-        elif context is not future.context:
-            raise TerminalError(
-                "These futures belong to different invocations, and only futures of one ctx can "
-                "be awaited together. Make all of them with the ctx this handler was given."
-            )
-        ours.append(future)
+    # Each kind is looked at once: a loop over `wait_completed` brings a thousand of one kind along.
+    foreign = {kind for kind in set(map(type, futures)) if not issubclass(kind, DurableFuture)}
+    if foreign:
+        raise TerminalError(_foreign(next(one for one in futures if type(one) in foreign)))
+    ours = typing.cast("list[DurableFuture[Any]]", list(futures))
+    if any(future.context is not ours[0].context for future in ours):
+        raise TerminalError(
+            "These futures belong to different invocations, and only futures of one ctx can "
+            "be awaited together. Make all of them with the ctx this handler was given."
+        )
     return ours
 
 

@@ -7,7 +7,7 @@ with `FutureContext` it is all the combinators know, so that they need not know 
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Literal, Optional, Protocol, TypeAlias, TypeVar
 
@@ -111,17 +111,16 @@ class FutureContext(Protocol):
     because a future failed: a failed future is a completed one.
     """
 
-    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
-        """Return when at least one of these is completed; never called with none."""
+    async def await_some(
+        self, futures: list[DurableFuture[Any]]
+    ) -> tuple[Sequence[DurableFuture[Any]], Sequence[DurableFuture[Any]]]:
+        """Those that are completed, at least one, and the others; never called with none."""
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         """Return when every one of these is completed; never called with none."""
 
     def as_completed(self, futures: list[DurableFuture[Any]]) -> AsyncIterator[DurableFuture[Any]]:
         """Each of these once it is completed; never called with none."""
-
-    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
-        """Which of these are completed, in the order given."""
 
     def combine(
         self, combination: Combination, futures: list[DurableFuture[Any]]

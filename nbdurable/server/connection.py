@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import struct
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -36,6 +37,14 @@ CONNECTIONS_MAX: Final = 2_048
 CONNECTIONS_MIN: Final = 64
 
 _LOOK_EVERY_S: Final = 1.0
+
+# What a client begins with that takes HTTP/2 for granted, and what it is answered in its own words:
+# no settings, and GOAWAY for HTTP_1_1_REQUIRED.
+# Source: RFC 9113, sections 3.4, 6.5, 6.8 and 7.
+_HTTP_2: Final = b"PRI * HTTP/2.0\r\n"
+_WHY_GO: Final = b"HTTP/1.1 is spoken here, and no HTTP/2; ask again with that"
+_SETTINGS: Final = struct.pack(">HBBBI", 0, 0, 4, 0, 0)
+_GO_AWAY: Final = struct.pack(">HBBBIII", 0, 8 + len(_WHY_GO), 7, 0, 0, 0, 0xD) + _WHY_GO
 
 # What uvicorn warns of is the doing of whoever connects, token or not, and they are told. Whoever
 # wants to read it too sets the level of this logger.
@@ -173,6 +182,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._data_at = self.loop.time()
+        if self._last_cycle() is None and data.startswith(_HTTP_2):
+            self.transport.write(_SETTINGS + _GO_AWAY)
+            self.transport.close()
+            return
         super().data_received(data)
         if self._head_since is not None:
             # Only what was read and still is no whole head; a body may be longer.

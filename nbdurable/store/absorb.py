@@ -113,11 +113,16 @@ def fold_in_parts(writer: duckdb.DuckDBPyConnection, last_lsn: int, log_bytes: i
     # What only a log has is in memory as well, and what is in a database need not be.
     checkpoint(writer, "hot")
     _, _, absorbed = one(writer, "base_meta")
+    for upto in (*range(absorbed + PART_FACTS, last_lsn, PART_FACTS), last_lsn):
+        fold_part(writer, upto)
+        checkpoint(writer, "base")
+
+
+def fold_part(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
+    """As `fold_into_base`, where hot has facts past `last_lsn`."""
+    writer.execute(QUERIES["absorb_upto"].format(last_lsn=last_lsn))
     try:
-        for upto in (*range(absorbed + PART_FACTS, last_lsn, PART_FACTS), last_lsn):
-            writer.execute(QUERIES["absorb_upto"].format(last_lsn=upto))
-            fold_into_base(writer, upto)
-            checkpoint(writer, "base")
+        fold_into_base(writer, last_lsn)
     finally:
         writer.execute(QUERIES["absorb_all"])
 

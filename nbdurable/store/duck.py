@@ -22,12 +22,14 @@ from nbdurable.engine.ports import StateRow
 from nbdurable.errors import DiskFullError, StoreError
 from nbdurable.store import files
 from nbdurable.store.absorb import (
+    LOG_BYTES_MAX,
     Checkpointer,
     Switch,
     checkpoint,
     empty_hot,
     extend_snapshot,
     fold_in_parts,
+    fold_part,
     one,
 )
 from nbdurable.store.blobs import Blobs
@@ -48,8 +50,9 @@ ABSORB_BYTES: Final = 4 * 1024 * 1024
 # A checkpoint of base takes 0.1 to 0.5 s however little there is to it, since it writes the last
 # row group again; nobody but the next absorb waits for it. A kill leaves so much to replay.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
-# Hot may grow to so many times the above while a checkpoint of base goes on.
-ABSORB_LATE_FACTOR: Final = 4
+# Hot may grow to so many times the above while a checkpoint of base goes on. It is worked off in
+# helpings of the above, one after each commit, so that none waits for all of it.
+ABSORB_LATE_FACTOR: Final = 6
 # Replaying a log costs 30 to 130 us per commit whatever its size: 5,000 are 0.15 to 0.65 s.
 ABSORB_COMMITS: Final = 5_000
 # Before a disk that was full is written to again: less would be full again in a moment, and each
@@ -116,6 +119,8 @@ class DuckStore:
         self.history = History(self.folder, self._switch, self._attached)
         self._last_lsn = 0
         self._absorbed_lsn = 0
+        # Hot has what lies past it: copies of what base has too, and then what it has alone.
+        self._emptied_lsn = 0
         self._snapshot_lsn: int | None = None
         self._commit_count = 0
         self._wal_bytes = 0
@@ -201,47 +206,66 @@ class DuckStore:
             self._appender.flush()
 
     def wants_absorb(self) -> bool:
-        grown_bytes = self._wal_bytes - self._wal_bytes_kept
         # Base is being written to while its checkpoint goes on: absorbing would wait for that.
         late = ABSORB_LATE_FACTOR if self._checkpointer.is_busy else 1
         return (
-            grown_bytes >= self._absorb_bytes * late
+            self._grown_bytes() >= self._absorb_bytes * late
             or self._commit_count >= self._absorb_commits * late
         )
 
     def absorb(self) -> None:
+        self._absorb_upto(self._last_lsn)
+
+    def absorb_some(self) -> None:
+        fact_bytes = self._grown_bytes() / max(1, self._last_lsn - self._emptied_lsn)
+        left_bytes = fact_bytes * (self._last_lsn - self._absorbed_lsn)
+        # What is too much for one transaction is one group, absorbed in parts of its own.
+        if 2 * self._absorb_bytes < left_bytes <= LOG_BYTES_MAX:
+            helping = max(1, int(self._absorb_bytes / fact_bytes))
+            self._absorb_upto(self._absorbed_lsn + helping)
+        else:
+            self.absorb()
+
+    def _absorb_upto(self, upto: int) -> None:
         writer, watch = self._usable()
         with self._writing("absorbing facts"):
             try:
-                self._absorb(writer, watch)
+                self._absorb(writer, watch, upto)
             except duckdb.Error as error:
                 if not wants_memory(error):
                     raise
                 with self.history.emptied("memory"):
                     with suppress(duckdb.TransactionException):
                         writer.execute(QUERIES["end_read"])
-                    self._absorb(writer, watch)
-            self._sweep_blobs(writer)
-            self._checkpoint_if_long()
+                    self._absorb(writer, watch, upto)
+            if upto == self._last_lsn:
+                self._sweep_blobs(writer)
+                self._checkpoint_if_long()
 
-    def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch) -> None:
+    def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch, upto: int) -> None:
         self._checkpointer.wait()
         watch.check()
         rows, first, last = one(writer, "hot_bounds")
         if rows == 0:
             return
         _, _, absorbed = one(writer, "base_meta")
-        # Recovery alone may meet copies of what base has.
+        # Recovery, and what absorbs helping by helping, may meet copies of what base has.
         assert last == self._last_lsn
         assert last == absorbed or (first <= absorbed + 1 and rows == last - first + 1)
-        if last > absorbed:
+        if upto > absorbed:
             self._probe("absorb")
-            log = files.wal_of(self.folder / HOT_FILE)
-            fold_in_parts(writer, last, log.stat().st_size if log.exists() else 0)
-            self._absorbed_lsn = last
+            if upto < last:
+                fold_part(writer, upto)
+            else:
+                log = files.wal_of(self.folder / HOT_FILE)
+                log_bytes = log.stat().st_size if log.exists() else 0
+                fold_in_parts(writer, last, log_bytes * (last - absorbed) // rows)
+            self._absorbed_lsn = upto
             self._probe("absorb: committed to base")
-            # The name of a new log must be durable before the facts in it are in no other file.
-            sync_folder(self.folder)
+        if upto < last:
+            return
+        # The name of a new log must be durable before the facts in it are in no other file.
+        sync_folder(self.folder)
         watch.expect_new_wal()
         with self._switch.turning():
             empty_hot(writer)
@@ -249,6 +273,9 @@ class DuckStore:
         watch.check()
         files.make_private(self.folder)
         self._probe("absorbed")
+
+    def _grown_bytes(self) -> int:
+        return self._wal_bytes - self._wal_bytes_kept
 
     def wants_snapshot(self) -> bool:
         return self._snapshot_lsn is None or self._snapshot_lsn < self._absorbed_lsn
@@ -470,6 +497,7 @@ class DuckStore:
         wal = files.wal_of(self.folder / HOT_FILE)
         watch.expect_new_wal()
         self._commit_count = 0
+        self._emptied_lsn = self._last_lsn
         self._wal_bytes = self._wal_bytes_kept = wal.stat().st_size if wal.exists() else 0
 
     # -- borders ------------------------------------------------------------------------------

@@ -117,6 +117,9 @@ class MemoryStore:
     def wants_absorb(self) -> bool:
         return self._commit_count >= self._absorb_commits
 
+    def absorb_some(self) -> None:
+        self.absorb()
+
     def absorb(self) -> None:
         self._check_usable()
         for row in self._between(self.absorbed_lsn + 1, self._last_lsn):

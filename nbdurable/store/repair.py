@@ -22,6 +22,7 @@ from typing import Final
 import duckdb
 
 from nbdurable.core.ids import digest_of
+from nbdurable.core.machine import EngineMachine
 from nbdurable.engine.recovery import recover
 from nbdurable.errors import JournalDamagedError
 from nbdurable.store import files
@@ -29,7 +30,13 @@ from nbdurable.store.absorb import one
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.files import BASE_FILE, BLOBS_FOLDER, FORMAT_FILE, HOT_FILE, Format, wal_of
 from nbdurable.store.instance import MEMORY_LIMIT, Instance, create_databases
-from nbdurable.store.lock import OwnerLock, sync_folder, write_private
+from nbdurable.store.lock import (
+    LOCK_FILE,
+    OWNER_FILE,
+    OwnerLock,
+    sync_folder,
+    write_private,
+)
 from nbdurable.store.mark import lower_mark, read_mark
 from nbdurable.store.migrate import fill_snapshot
 from nbdurable.store.rescue import ASIDE, copy_files
@@ -66,6 +73,7 @@ class Examined:
         harms: What is wrong with its databases, a sentence each; empty when they are whole.
         kept: None when nothing need be made anew, or nothing can.
         acknowledged: The last lsn that somebody was told of; 0 when nobody knows.
+        file_count: Of the large payloads that are named, by facts or by the state.
         lost_files: Of large payloads, and whose they are; None for those of no invocation.
         found_files: Of those, the ones that an earlier copy has, and where.
     """
@@ -73,6 +81,7 @@ class Examined:
     harms: list[str] = field(default_factory=list)
     kept: Kept | None = None
     acknowledged: int = 0
+    file_count: int = 0
     lost_files: dict[str, str | None] = field(default_factory=dict)
     found_files: dict[str, Path] = field(default_factory=dict)
 
@@ -102,19 +111,28 @@ def examine(folder: Path, now_ms: int) -> Examined:
         return _examine(folder, scratch)[0]
 
 
-def missing_files(folder: Path, now_ms: int) -> tuple[int, list[str]]:
-    """How many files of large payloads are named, and which of them are not there.
+def look(folder: Path, now_ms: int) -> tuple[Examined, EngineMachine | None]:
+    """The same, and what its facts fold to; None where that cannot be said.
+
+    Folded in a copy that is gone afterwards, since to open a journal is to absorb its log.
 
     Raises:
         JournalHeldError: Somebody has it open.
-        StoreError: It cannot be read; whoever opens it is told why.
+        JournalVersionError: A newer version wrote it.
     """
-    with _held(folder, now_ms), duckdb.connect(":memory:") as connection:
-        for database, file in files.DATABASES.items():
-            connection.execute(QUERIES[f"read_{database}"], {"path": str(folder / file)})
-        named = [str(name) for (name,) in connection.execute(QUERIES["named_files"]).fetchall()]
-    there = folder / BLOBS_FOLDER
-    return len(named), sorted(name for name in named if not (there / name).exists())
+    with _held(folder, now_ms), _scratch(folder) as scratch:
+        found, _ = _examine(folder, scratch)
+        if found.harms:
+            return found, None
+        copy = scratch / "journal"
+        unneeded = shutil.ignore_patterns(LOCK_FILE, OWNER_FILE, BLOBS_FOLDER, files.SPILL_FOLDER)
+        shutil.copytree(folder, copy, ignore=unneeded)
+        store = DuckStore(copy)
+        store.open()
+        try:
+            return found, recover(store)
+        finally:
+            store.close()
 
 
 def repair(folder: Path, expected: Examined, now_ms: int) -> Path | None:
@@ -180,6 +198,7 @@ def _examine(folder: Path, scratch: Path) -> tuple[Examined, dict[str, Part]]:
         harms=harms,
         kept=kept if harms and last_lsn else None,
         acknowledged=acknowledged,
+        file_count=len(named),
         lost_files=lost,
         found_files={name: at for name in lost if (at := _elsewhere(folder, name)) is not None},
     ), parts
@@ -335,7 +354,11 @@ def _held(folder: Path, now_ms: int) -> Iterator[None]:
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """On the journal's disk, so that files can be linked and renamed; gone afterwards."""
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-repair-", dir=folder.parent))
+    prefix = f"{folder.name}-repair-"
+    # Of one that was killed: the journal is held, so no other is at work.
+    for left in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         yield scratch
     finally:

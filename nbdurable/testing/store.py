@@ -93,6 +93,12 @@ class FaultyStore:
         self.inner.absorb()
         self._maybe(self.faults.absorb_after, "absorbing, when it was done,")
 
+    def absorb_some(self) -> None:
+        self._check_whole()
+        self._maybe(self.faults.absorb_before, "absorbing")
+        self.inner.absorb_some()
+        self._maybe(self.faults.absorb_after, "absorbing, when it was done,")
+
     def wants_snapshot(self) -> bool:
         return self.inner.wants_snapshot()
 

@@ -10,6 +10,8 @@ import gc
 import threading
 import tracemalloc
 
+from support.joined import JoinedEngine
+
 import nbdurable
 from nbdurable import Workflow
 from nbdurable.batch.inner import InnerKey, InnerSteps
@@ -92,6 +94,25 @@ async def test_a_hundred_suspended_runs_take_no_thread_and_little_memory(tmp_pat
             await client.resolve_promise("Waits", f"run-{number}", "publish", number)
         answers = [await client.workflow_attach("Waits", f"run-{number}") for number in numbers]
     assert answers == [str(number) for number in numbers]
+
+
+async def test_of_a_suspended_run_whose_process_has_ended_no_journal_is_held():
+    """It is read again when its next process is there, which takes a thousand times as long."""
+    suspended: list[str] = []
+    async with JoinedEngine() as engine:
+        await engine.client.register(waiting_workflow(suspended), keyed=True, digest="waits/1")
+        await engine.client.generic_send("Waits", "run", b"null", key="k")
+        await until_suspended(engine.client, "Waits/k/run")
+        owner = engine.owner.client
+        run = await owner.find("Waits/k/run")
+        assert run.id in engine.engine.vault._journals
+        engine.joined.close()
+        while (await owner.invocation(run.id)).is_code_loaded:  # noqa: ASYNC110 - no event tells it.
+            await asyncio.sleep(0)
+        assert run.id not in engine.engine.vault._journals
+        await owner.resolve_promise("Waits", "k", "publish", 7)
+        await owner.register(waiting_workflow(suspended), keyed=True, digest="waits/1")
+        assert await owner.workflow_attach("Waits", "k") == "7"
 
 
 def test_the_key_of_a_step_is_read_as_it_was_written():

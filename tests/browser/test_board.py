@@ -97,5 +97,8 @@ def test_a_run_is_opened_answered_and_started_again_on_the_board(lab, board):
     board.get_by_role("button", name="Restart Shop/refuse").click()
     refused = board.get_by_role("row").filter(has_text="Shop/refuse")
     expect(refused.filter(has_text="failed")).to_have_count(2)
+    # And from where it failed, with what was recorded before.
+    board.get_by_role("button", name="Restart from entry 1").click()
+    expect(refused.filter(has_text="failed")).to_have_count(3)
     board.get_by_role("button", name="Journal of Shop/refuse", expanded=True).click()
     expect(journal).to_have_count(0)

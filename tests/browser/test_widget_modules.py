@@ -54,9 +54,9 @@ def draw(page, widget, **traits):
 class Run:
     """A run in full swing, and what is sent of it."""
 
-    def __init__(self, entry_count, changes=lambda _: {}):
+    def __init__(self, entry_count, changes=lambda _: {}, **view):
         self.changes = changes
-        self.view = view_of(status="running")
+        self.view = view_of(**{"status": "running", **view})
         self.drawing = Drawing(self.view)
         self.patches = Patches()
         self.count = 0
@@ -201,6 +201,21 @@ def test_the_rows_of_a_called_run_are_below_its_row(page):
         ["close", "inv_1deep"],
         ["close", "inv_1child"],
     ]
+
+
+def test_a_finished_run_is_restarted_from_the_entry_that_is_pointed_at(page):
+    done = {"status": "completed", "completed_at_ms": 3, "is_run": False}
+    run = Run(3, named, **done)
+    draw(page, JournalWidget, **run.traits())
+    # The first is the input, which every new run begins with.
+    expect(page.get_by_role("button", name="Restart from entry 0")).to_have_count(0)
+    again = page.get_by_role("button", name="Restart from entry 2")
+    expect(again).to_have_css("opacity", "0")
+    page.get_by_text("step 2", exact=True).hover()
+    expect(again).to_have_css("opacity", "1")
+    again.click()
+    sent = page.evaluate("window.sent[0]")
+    assert (sent["type"], sent["name"], sent["from_entry"]) == ("deed", "restart", 2)
 
 
 def test_a_called_run_that_is_forgotten_says_so(page):

@@ -86,9 +86,57 @@ with nbdurable.open_sync(services=[greeter]) as engine:
 
 
 def killed_in(folder: Path) -> None:
+    lived_in(folder, KILLED)
+
+
+def lived_in(folder: Path, script: str) -> None:
     path = os.pathsep.join(filter(None, sys.path))
-    killed = [sys.executable, "-c", KILLED]
-    subprocess.run(killed, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path})
+    lived = [sys.executable, "-c", script]
+    subprocess.run(lived, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_to_look_at_a_journal_changes_nothing(folder: Path) -> None:
+    """Whoever opens one absorbs its log and begins an epoch; a harmed one is better left alone."""
+    killed_in(folder)
+    before = contents(folder)
+    found = findings()
+    assert ill(found) == set()
+    assert found["runs"]["says"] == "21, of which 0 are not over"
+    assert contents(folder) == before
+
+
+LARGE = """
+import random, nbdurable
+from nbdurable import Service
+keeper = Service("Keeper")
+chance = random.Random(1)
+@keeper.handler()
+async def keep(ctx, number: int) -> str:
+    return chance.randbytes(7_500).hex()
+for _ in range(2):
+    with nbdurable.open_sync(services=[keeper]) as engine:
+        for n in range(100):
+            engine.client.service_call(keep, n)
+"""
+
+
+def test_a_harmed_block_that_no_opening_reads_is_found(folder: Path) -> None:
+    lived_in(folder, LARGE)
+    base = folder / ".nbdurable" / "base.duckdb"
+    content = bytearray(base.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    base.write_bytes(content)
+    before = contents(folder)
+    found = findings()
+    assert ill(found) == {"opening"}
+    assert "base.duckdb: facts " in found["opening"]["says"]
+    assert "cannot be read" in found["opening"]["says"]
+    assert "--repair --dry-run" in found["opening"]["todo"]
+    assert contents(folder) == before
 
 
 def test_a_damaged_journal_is_set_aside_and_what_would_be_lost_is_said(folder: Path) -> None:

@@ -66,6 +66,30 @@ def test_a_run_that_is_sent_has_its_process_and_its_output(folder, up):
     assert (reply.status, reply.json["cells"]) == (200, 4)
 
 
+def test_calling_one_waits_for_the_process_that_it_will_have(folder, up):
+    """Until then it is in no process, and whoever has the journal is about to start one."""
+    write(folder, mark("a"))
+    called = nbdurable("call", "Notebook/k/run", '{"notebook": "report.ipynb"}')
+    assert called.exit_code == 0, called.stderr
+    assert json.loads(called.stdout)["cells"] == 1
+    attached = nbdurable("attach", "Notebook/k")
+    assert (attached.exit_code, attached.stdout) == (0, called.stdout)
+
+
+def test_what_a_run_has_left_goes_when_it_is_forgotten(folder, up):
+    write(folder, mark("a"))
+    assert nbdurable("call", "Notebook/k/run", '{"notebook": "report.ipynb"}').exit_code == 0
+    left = folder / ".nbdurable" / "runs"
+    assert {path.name for path in left.iterdir()} == {"k.lock", "k.log"}
+
+    def is_gone() -> bool:
+        # Its process ends a moment after its run does.
+        nbdurable("gc", "--older-than", "0s", "--yes")
+        return not list(left.iterdir())
+
+    until(is_gone, "its lock and its log stay")
+
+
 def test_a_cell_that_fails_pauses_the_run_and_resumed_it_goes_on_in_another_process(folder, up):
     """The notebook is corrected meanwhile; what was finished does not run again."""
     write(folder, mark("a"), "1 / 0")

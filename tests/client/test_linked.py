@@ -65,6 +65,13 @@ def test_errors_are_what_they_were_over_there(
     assert type(asked.exception(0)) is error
 
 
+def test_an_owner_that_closes_is_not_the_askers_to_open_again(access: LinkedAccess):
+    asked = access.ask(AllInvocations())
+    access.heard(Raised(id=1, name="EngineClosedError", message="open it again", status=598))
+    with pytest.raises(LinkLostError, match=r"ended before it answered.*may have happened or not"):
+        asked.result(0)
+
+
 def test_who_gives_up_says_so_and_hears_nothing_more(access: LinkedAccess, sent: list[Any]):
     asked = access.ask(AllServices())
     asked.cancel()

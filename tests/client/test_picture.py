@@ -12,6 +12,7 @@ from nbdurable.client.picture import (
     TERMINAL,
     clock_time,
     duration,
+    failure_of,
     status_of,
     tone_of,
     wakes_by,
@@ -139,6 +140,15 @@ def test_who_has_answered_is_said_beside_the_answer():
 )
 def test_what_wakes_a_run_is_said(waiting: dict[str, Any], wakes: str):
     assert wakes_by(view_of(**waiting)) == wakes
+
+
+def test_what_a_person_has_paused_is_not_ill():
+    """Not even when it had failed before: nothing has to be corrected."""
+    held = view_of(status="paused", paused_by="user", failure="boom", open_promises=("approved",))
+    assert (status_of(held), tone_of(held), failure_of(held)) == ("paused by hand", "waits", "")
+    assert what_to_do(held) == "%durable resume Payment/order-456"
+    failed = view_of(status="paused", paused_by="retries", failure="boom")
+    assert (status_of(failed), tone_of(failed), failure_of(failed)) == ("paused", "bad", "boom")
 
 
 def test_a_workflow_is_not_started_again_and_the_rest_is():

@@ -127,14 +127,19 @@ def test_what_is_harmless_twice_is_asked_again_of_the_next_engine(
     assert reply.result(0) == answer
 
 
-@pytest.mark.parametrize("proposal", [CANCEL, SIGNAL])
-def test_of_what_must_not_happen_twice_nobody_knows(access: SwitchingAccess, proposal: Any):
+@pytest.mark.parametrize(
+    ("proposal", "said"),
+    [(CANCEL, f"Its journal says Cancel if it is.*show {ONE}"), (SIGNAL, "gone")],
+)
+def test_of_what_must_not_happen_twice_nobody_knows(
+    access: SwitchingAccess, proposal: Any, said: str
+):
     """A second cancellation would be raised as well, and a second signal would be taken."""
     first, second = Engine(), Engine()
     access.lead_to(first)
     reply = access.propose(proposal)
     first.dies(access)
-    with pytest.raises(LinkLostError):
+    with pytest.raises(LinkLostError, match=said):
         reply.result(0)
     access.lead_to(second)
     assert second.asked == []

@@ -60,6 +60,32 @@ def test_what_failed_moves_to_the_corrected_code_and_goes_on(heals: bool):  # no
     assert (room.status(one), room.inv(one).revision) == ("running", 2)
 
 
+def test_what_is_just_tried_again_moves_to_the_corrected_code_too():
+    """Early retries follow each other closely: who corrects a cell must not have to hit a gap."""
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error()))
+    room.now_ms = room.inv(one).next_retry_at_ms
+    room.fire(one)
+    assert (room.status(one), room.inv(one).attempt) == ("running", 2)
+    answer = room.load(greeter(digest="v2"))
+    assert answer.moved == (one,)
+    assert kinds(room.facts)[-3:] == ["AttemptLost", "InvocationMoved", "AttemptStarted"]
+    assert "StopAttempt" in kinds(room.actions)
+    assert (room.status(one), room.inv(one).revision) == ("running", 2)
+
+
+def test_what_has_got_further_since_it_failed_is_healthy():
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error()))
+    room.now_ms = room.inv(one).next_retry_at_ms
+    room.fire(one)
+    room.append(one, RunCommand(completion_id=1, name="further"))
+    answer = room.load(greeter(digest="v2"))
+    assert (answer.moved, answer.staying) == ((), (one,))
+
+
 def test_what_a_person_paused_stays_paused():
     room = Room(greeter())
     one = room.invoke()

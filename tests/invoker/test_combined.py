@@ -24,6 +24,7 @@ from nbdurable import (
     gather,
     select,
     wait,
+    wait_completed,
 )
 from nbdurable.core.attempt import Settled
 from nbdurable.core.futures import Completion, outcome
@@ -370,6 +371,51 @@ async def test_as_completed_looks_at_each_future_a_few_times(monkeypatch: pytest
     async def handle(ctx: Context) -> int:
         waits = [ctx.sleep(timedelta(milliseconds=n % 7)) for n in range(many)]
         return len([future async for future in as_completed(*waits)])
+
+    assert await result_of(durable, handle) == many
+    assert len(looks) <= 4 * many
+
+
+async def test_what_is_left_is_waited_for_again_whatever_happens_between(opened: Opened):
+    """Also when less than that, or more, is asked for the next time."""
+
+    async def handle(ctx: Context) -> Any:
+        steps = [ctx.run_typed(name, name.upper) for name in "abc"]
+        late = ctx.awakeable()[1].or_timeout(timedelta(milliseconds=20))
+        both = RestatePromise.all(steps[0], ctx.sleep(timedelta(milliseconds=10)))
+        await steps[1]
+        names = {id(steps[0]): "a", id(steps[1]): "b", id(steps[2]): "c", id(both): "both"}
+        seen, waiting = [], [late, both, *steps, steps[1]]
+        while waiting:
+            completed, waiting = await wait_completed(*waiting)
+            assert all(future.is_completed() for future in completed)
+            assert not any(future.is_completed() for future in waiting)
+            seen += [names.get(id(future), "late") for future in completed]
+            await ctx.run_typed("between", int)
+            (again,), _ = await wait_completed(*completed[:1])
+            assert again is completed[0]
+        return seen
+
+    seen = await result_of(opened, handle)
+    assert sorted(seen) == ["a", "b", "b", "both", "c", "late"]
+
+
+async def test_a_loop_that_waits_looks_at_each_future_a_few_times(monkeypatch: pytest.MonkeyPatch):
+    looks, settling, many = [], Future.settling, 200
+
+    def counted(self: Future[Any]) -> Any:
+        looks.append(1)
+        return settling(self)
+
+    monkeypatch.setattr(Future, "settling", counted)
+
+    async def handle(ctx: Context) -> int:
+        waiting: Any = [ctx.sleep(timedelta(milliseconds=n % 7)) for n in range(many)]
+        count = 0
+        while waiting:
+            completed, waiting = await wait_completed(*waiting)
+            count += len(completed)
+        return count
 
     assert await result_of(durable, handle) == many
     assert len(looks) <= 4 * many

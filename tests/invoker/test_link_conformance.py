@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.joined import JoinedEngine
 from support.running import AT_ONCE, NEVER_AGAIN, HandClock, until, until_status
 
 import nbdurable
@@ -350,6 +351,25 @@ async def test_generic_calls_take_bytes_and_names(opened: Opened):
 
     async with opened(obj, service) as engine:
         assert await engine.client.service_call(call, None) == "6"
+
+
+async def test_a_workflow_whose_code_is_elsewhere_is_called_by_name():
+    """Its run has the id of its key, and the process that calls does not have the workflow."""
+    flow, service = Workflow("Flow"), Service("S")
+
+    @flow.main()
+    async def run(ctx, number: int) -> int:
+        return number + 1
+
+    @service.handler()
+    async def handle(ctx) -> str:
+        ctx.generic_send("Flow", "run", b"1", key="sent")
+        return (await ctx.generic_call("Flow", "run", b"2", key="called")).decode()
+
+    async with JoinedEngine(service) as engine:
+        await engine.owner.client.register(flow)
+        assert await engine.client.service_call(handle, None) == "3"
+        assert await engine.client.workflow_attach("Flow", "sent") == 2
 
 
 async def test_an_argument_that_cannot_be_read_is_terminal(opened: Opened):

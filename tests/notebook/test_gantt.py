@@ -5,11 +5,18 @@ from __future__ import annotations
 from support.notebook_runs import run
 
 from nbdurable.notebook.widgets.gantt import Gantt
+from nbdurable.notebook.widgets.views_html import COLOURS
 from nbdurable.runs.overview import Run, bars_of
 
 
-def drawn(*runs: Run) -> Gantt:
-    return Gantt(tuple(bars_of(runs, 4000)), 4000)
+def drawn(*runs: Run, **starts_ms: int) -> Gantt:
+    return Gantt(tuple(bars_of(runs, 4000, starts_ms)), 4000)
+
+
+def test_while_it_was_queued_a_bar_is_thin_and_grey():
+    gantt = drawn(run("a", 0, 4000), inv_a=1000)
+    assert repr(gantt) == "a  " + "─" * 10 + "━" * 30 + "  ✓ succeeded, 4.0 s"
+    assert f"{COLOURS['quiet']} 25.00%, {COLOURS['ok']} 25.00%" in gantt._repr_html_()
 
 
 def test_each_run_has_a_bar_where_it_was():

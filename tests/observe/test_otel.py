@@ -190,6 +190,45 @@ async def test_the_next_engine_of_a_process_counts_on(told: Told, tmp_path: Path
     assert told.metrics()["nbdurable.facts"][0].value > 9
 
 
+def test_spans_are_made_once_the_application_has_said_where_they_go():
+    """The API alone, which other libraries bring along, costs no spans; and it may be later."""
+    script = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from nbdurable import Service
+from nbdurable.observe import otel
+from nbdurable.store.memory import MemoryStore
+from nbdurable.wiring import DurableEngine, SyncDurableEngine
+service = Service("S")
+@service.handler()
+async def greet(ctx, name: str) -> str:
+    return name
+asked = []
+start = trace.ProxyTracer.start_span
+trace.ProxyTracer.start_span = lambda self, name, *rest, **more: (
+    asked.append(name) or start(self, name, *rest, **more)
+)
+with SyncDurableEngine(DurableEngine(services=[service], store=MemoryStore())) as engine:
+    engine.client.service_call(greet, "Ada")
+    engine.client.services()
+    print(asked)
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(tracers)
+    engine.client.service_call(greet, "Bob")
+    engine.client.services()
+print([span.name for span in exporter.get_finished_spans() if span.name != "commit"])
+"""
+    path = {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=path
+    )
+    assert said.stdout == "[]\n['attempt 1', 'S/greet']\n"
+
+
 def test_without_it_nothing_is_imported_and_all_works():
     """It is an extra: neither is it needed, nor does its absence cost a failed import each time."""
     script = """

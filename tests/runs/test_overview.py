@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.notebook_runs import run
 
-from nbdurable.runs.overview import bars_of, frame_of, results_of
+from nbdurable.runs.overview import bars_of, drawn, frame_of, results_of
 
 
 def output(*results: dict[str, Any]) -> str:
@@ -55,6 +55,14 @@ def test_an_output_that_is_not_there_or_not_whole_has_no_results(tmp_path):
 
 
 def test_bars_lie_between_the_first_beginning_and_the_last_end():
-    bars = bars_of([run("a", 0, 50), run("b", 50, None)], 100)
+    bars = bars_of([run("a", 0, 50), run("b", 50, None)], 100, {})
     assert [(bar.begins, bar.ends) for bar in bars] == [(0, 0.5), (0.5, 1)]
-    assert bars_of([], 100) == []
+    assert bars_of([], 100, {}) == []
+
+
+def test_a_bar_says_until_when_its_run_was_queued():
+    """What waits for its turn does not work; where nobody knows, it is not said."""
+    runs = [run("a", 0, 50), run("b", 0, 100)]
+    bars = bars_of(runs, 100, {"inv_b": 50})
+    assert [bar.starts for bar in bars] == [0, 0.5]
+    assert [drawn(bar, 10) for bar in bars] == [("", "", "━" * 5), ("", "─" * 5, "━" * 5)]

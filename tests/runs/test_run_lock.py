@@ -34,3 +34,18 @@ def test_it_is_held_by_the_process_that_inherits_it_until_that_is_gone(tmp_path)
     again = lock.take(tmp_path, "k")
     assert again is not None
     lock.let_go(again)
+
+
+def test_what_runs_that_are_gone_have_left_is_removed(tmp_path):
+    """But not under the hands of a process that is still at one."""
+    held = lock.take(tmp_path, "busy")
+    assert held is not None
+    for key in ("gone", "kept"):
+        free = lock.take(tmp_path, key)
+        assert free is not None
+        lock.let_go(free)
+    folder = lock.folder_of(tmp_path)
+    (folder / "gone.log").write_text("it said this")
+    assert lock.forget_gone(tmp_path, ["kept"]) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["busy.lock", "kept.lock"]
+    lock.let_go(held)

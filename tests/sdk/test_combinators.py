@@ -19,7 +19,7 @@ from nbdurable.sdk import (
 
 
 class FakeContext:
-    """Completes futures in the order it was given, one per `await_any`. Mutable: `due`."""
+    """Completes futures in the order it was given, one per `await_some`. Mutable: `due`."""
 
     def __init__(self) -> None:
         self.due: list[FakeFuture] = []
@@ -27,23 +27,23 @@ class FakeContext:
     def future(self, value: Any) -> FakeFuture:
         return FakeFuture(self, value)
 
-    def completed(self, futures: list[DurableFuture[Any]]) -> list[bool]:
-        return [future.is_completed() for future in futures]
-
     async def as_completed(
         self, futures: list[DurableFuture[Any]]
     ) -> AsyncIterator[DurableFuture[Any]]:
         assert futures, "as_completed is never called with none"
         while futures:
-            await self.await_any(futures)
-            for future in [future for future in futures if future.is_completed()]:
-                futures.remove(future)
+            completed, futures = await self.await_some(futures)
+            for future in completed:
                 yield future
 
-    async def await_any(self, futures: list[DurableFuture[Any]]) -> None:
-        assert futures, "await_any is never called with none"
+    async def await_some(
+        self, futures: list[DurableFuture[Any]]
+    ) -> tuple[list[DurableFuture[Any]], list[DurableFuture[Any]]]:
+        assert futures, "await_some is never called with none"
         while not any(future.is_completed() for future in futures):
             self.due.pop(0).completed = True
+        completed = [future for future in futures if future.is_completed()]
+        return completed, [future for future in futures if not future.is_completed()]
 
     async def await_all(self, futures: list[DurableFuture[Any]]) -> None:
         assert futures, "await_all is never called with none"

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
 import pytest
 from support.http import Raw, ask
 from support.served import Served
@@ -97,7 +101,6 @@ def test_a_second_head_on_a_connection_is_bounded_as_well(served: Served):
         b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: l\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
 def test_what_is_no_request_is_answered_with_400_and_closed(served: Served, garbage: bytes):
@@ -121,6 +124,19 @@ def test_what_is_no_request_is_not_logged(served: Served, caplog: pytest.LogCapt
                     client.socket.shutdown(socket.SHUT_WR)
                     assert client.rest().startswith(b"HTTP/1.1 4")
     assert caplog.messages == []
+
+
+def test_who_takes_http_2_for_granted_is_told_so_in_http_2(served: Served):
+    """Of an answer in HTTP/1.1 such a client shows its user nothing."""
+    client = h2.connection.H2Connection(h2.config.H2Configuration())
+    client.initiate_connection()
+    with Raw(served.serving.ingress_url) as raw:
+        raw.send(client.data_to_send())
+        events = client.receive_data(raw.rest())
+    (told,) = (event for event in events if isinstance(event, h2.events.ConnectionTerminated))
+    assert told.error_code == h2.errors.ErrorCodes.HTTP_1_1_REQUIRED
+    assert told.additional_data == b"HTTP/1.1 is spoken here, and no HTTP/2; ask again with that"
+    assert is_well(served)
 
 
 def test_an_offer_of_another_protocol_is_not_taken_up(served: Served):

@@ -15,7 +15,7 @@ from store_facts import ONE, Log
 from nbdurable.errors import StoreError
 from nbdurable.store import duck
 from nbdurable.store.absorb import Checkpointer, checkpoint
-from nbdurable.store.duck import DuckStore
+from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 
 
 @pytest.fixture
@@ -52,14 +52,38 @@ def test_commits_and_reads_go_on_while_base_is_checkpointed(
     append(store, log)
     store.absorb()
     began.wait()
-    append(store, log, 7)
+    append(store, log, 2 * ABSORB_LATE_FACTOR - 1)
     assert not store.wants_absorb()
     append(store, log)
     assert store.wants_absorb()
-    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
     may_end.set()
     store.absorb()
-    assert [row.lsn for row in store.read_rows(1, 99)] == list(range(1, 10))
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
+
+
+def test_what_has_grown_is_absorbed_in_helpings_between_which_commits_go_on(tmp_path: Path):
+    """However much it is, no commit waits for all of it."""
+    store, log = DuckStore(tmp_path / "j", absorb_bytes=4_000), Log()
+    store.open()
+    store.append([log.set(str(number % 3), b"%d" % number * 90) for number in range(60)])
+    helpings = 0
+    while store.wants_absorb():
+        store.absorb_some()
+        store.append([log.set("last", b"%d" % helpings)])
+        helpings += 1
+        assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
+    assert helpings > 3
+    store.close()
+    store.open()
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
+    assert {row.name: row.lsn for row in store.load_state()} == {
+        "0": 58,
+        "1": 59,
+        "2": 60,
+        "last": log.last_lsn,
+    }
+    store.close()
 
 
 def test_a_log_of_base_is_kept_until_it_is_worth_a_checkpoint(tmp_path: Path):
@@ -112,7 +136,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from store_facts import Log
-from nbdurable.store.duck import DuckStore
+from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 store, log = DuckStore(Path(sys.argv[1])), Log()
 store.open()
 for _ in range(3):

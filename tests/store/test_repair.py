@@ -294,6 +294,7 @@ def test_a_repair_that_is_killed_is_done_by_the_next_one(folder: Path):
             store = opened(folder)
         except JournalDamagedError:
             repaired(folder)
+            assert list(folder.parent.glob("*-repair-*")) == []
             store = opened(folder)
         assert lsns(store) == list(range(1, 25)), f"killed at {2 * number}"
         store.close()

@@ -51,8 +51,8 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
     """An unchanged definition is the revision it was; a changed one is the next.
 
     Healthy invocations stay on the revision they began with as long as its code is loaded
-    somewhere. Those that failed move to the new one, and so do those whose own code is nowhere:
-    replay checks every entry either way.
+    somewhere. Those that failed move to the new one, also in the middle of an attempt that has not
+    got any further yet, and so do those whose own code is nowhere: replay checks every entry.
     """
     manifest = proposal.manifest
     unwritable = cannot_hold(manifest)
@@ -88,14 +88,21 @@ def load_code(draft: Draft, proposal: LoadCode) -> Answer:
             continue
         # Also of another revision: which keys a link runs is one question for all its revisions.
         may_begin = inv.status == "ready"
+        is_retried = inv.status == "running" and inv.failure_count > 0
         if inv.revision in (None, revision) or proposal.pin:
             pass
         elif proposal.again or manifest.handler(inv.target.handler) is None:
             staying.append(inv.id)
-        elif _has_failed(inv) or not draft.state.links_for(inv):
+        elif is_retried or _has_failed(inv) or not draft.state.links_for(inv):
+            if is_retried:
+                # It is where it has failed, and would only fail there again.
+                draft.stop(inv, "its code was corrected")
+                _lose(draft, inv, "its code was corrected")
             draft.record(InvocationMoved(invocation_id=inv.id, revision=revision))
             moved.append(inv.id)
-            may_begin |= inv.status == "backing-off" or inv.paused_by in ("retries", "error")
+            may_begin |= (
+                is_retried or inv.status == "backing-off" or inv.paused_by in ("retries", "error")
+            )
         else:
             staying.append(inv.id)
         if may_begin:
@@ -109,9 +116,7 @@ def close_link(draft: Draft, proposal: CloseLink) -> Answer:
     for inv in draft.state.live():
         if inv.link != proposal.link:
             continue
-        draft.record(
-            AttemptLost(invocation_id=inv.id, attempt=inv.attempt, why="its process is gone")
-        )
+        _lose(draft, inv, "its process is gone")
         wake(draft, inv, "its process is gone")
     return Done()
 
@@ -169,6 +174,10 @@ def _same(known: ServiceManifest, offered: ServiceManifest) -> bool:
         offered.handlers,
         offered.state_retention_ms,
     )
+
+
+def _lose(draft: Draft, inv: Invocation, why: str) -> None:
+    draft.record(AttemptLost(invocation_id=inv.id, attempt=inv.attempt, why=why))
 
 
 def _has_failed(inv: Invocation) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from nbdurable.client.picture import GLYPHS, clock_time, duration, status_of, tone_of
 from nbdurable.notebook.widgets.views_html import CELL, COLOURS, FONT, MUTED
-from nbdurable.runs.overview import Bar
+from nbdurable.runs.overview import Bar, drawn
 
 _TEXT_COLUMNS: Final = 40
 # One that was over at once is to be seen all the same.
@@ -29,11 +29,9 @@ class Gantt:
         return "\n".join(self._line(bar, width) for bar in self.bars)
 
     def _line(self, bar: Bar, width: int) -> str:
-        first = min(int(bar.begins * _TEXT_COLUMNS), _TEXT_COLUMNS - 1)
-        length = max(round((bar.ends - bar.begins) * _TEXT_COLUMNS), 1)
-        drawn = (" " * first + "━" * length)[:_TEXT_COLUMNS].ljust(_TEXT_COLUMNS)
+        line = "".join(drawn(bar, _TEXT_COLUMNS)).ljust(_TEXT_COLUMNS)
         said = f"{GLYPHS[tone_of(bar.run.view)]} {status_of(bar.run.view)}"
-        return f"{bar.run.key:<{width}}  {drawn}  {said}, {self._took(bar)}"
+        return f"{bar.run.key:<{width}}  {line}  {said}, {self._took(bar)}"
 
     def _repr_html_(self) -> str:
         if not self.bars:
@@ -49,15 +47,18 @@ class Gantt:
         tone = tone_of(view)
         left = min(100 * bar.begins, 100 - _PERCENT_MIN)
         wide = max(100 * (bar.ends - bar.begins), _PERCENT_MIN)
+        queued = 100 * (bar.starts - bar.begins) / max(bar.ends - bar.begins, 1e-9)
+        colours = f"{COLOURS['quiet']} {queued:.2f}%, {COLOURS[tone]} {queued:.2f}%"
         said = f"{GLYPHS[tone]} {status_of(view)}, {self._took(bar)}"
         title = f"{bar.run.key}: {said}, began {clock_time(view.created_at_ms)}"
-        drawn = (
+        shown = (
             f'<div title="{escape(title)}" style="margin-left: {left:.2f}%; width: {wide:.2f}%;'
-            f' height: 0.8em; border-radius: 2px; background: {COLOURS[tone]}"></div>'
+            " height: 0.8em; border-radius: 2px;"
+            f' background: linear-gradient(90deg, {colours})"></div>'
         )
         return (
             f'<tr style="background: none"><td style="{CELL}; white-space: nowrap">'
-            f'{escape(bar.run.key)}</td><td style="{CELL}; width: 60%">{drawn}</td>'
+            f'{escape(bar.run.key)}</td><td style="{CELL}; width: 60%">{shown}</td>'
             f'<td style="{CELL}; {MUTED}; white-space: nowrap">{escape(said)}</td></tr>'
         )
 

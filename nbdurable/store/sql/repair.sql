@@ -139,12 +139,3 @@ where lsn between $first_lsn and $last_lsn;
 -- name: detach_aside
 -- Its place is for the next one.
 detach aside;
-
--- name: named_files
--- The files of large payloads that facts or values name, absorbed or not; no payload is read whole.
-select name
-from base.blob
-union
-select decode(payload[17:])
-from hot.fact
-where payload[:16] = '\x00nbdurable blob\x00'::blob;

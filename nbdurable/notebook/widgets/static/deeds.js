@@ -44,10 +44,15 @@ class Deeds {
       if (name === "kill" && button.textContent === "Kill") return say("Really kill");
       calm();
       button.disabled = true;
-      this.remove();
-      this.sent = this.door.send({ type: "deed", name, at_ms: Math.round(this.now()) }, this.tell);
+      this.send({ name });
     });
     return button;
+  }
+
+  send(deed) {
+    this.remove();
+    const message = { type: "deed", at_ms: Math.round(this.now()), ...deed };
+    this.sent = this.door.send(message, this.tell);
   }
 
   remove() {

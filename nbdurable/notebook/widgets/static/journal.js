@@ -28,6 +28,8 @@ class Journal {
     this.follows = true;
     this.door = new Door(model);
     this.tree = {
+      run: model.get("picture").id,
+      restart: (from) => this.deeds.send({ name: "restart", from_entry: from }),
       now: () => Date.now() + this.skew,
       ask: (message) => this.ask(message),
       open: (run, branch) => this.open(run, branch),
@@ -89,7 +91,7 @@ class Journal {
       if (isAtEnd) this.follows = true;
       else if (table.scrollTop < this.scrolledTo) this.follows = false;
     });
-    this.run = this.model.get("picture").id;
+    this.run = this.tree.run;
     this.rows = new Rows(body, this.run, this.tree);
     // One live region for what a person has to do; the rows would never stop talking.
     this.live = element("div", "nbd-questions", root);
@@ -222,9 +224,15 @@ class Journal {
       rows.dropBefore(rows.order[rows.order.length - kept]);
       this.first = rows.order[0];
     }
+    this.offerRestarts();
     this.filter.hidden = picture.count < FILTER_FROM_ROWS && this.filter.value === "";
     this.offerEarlier(picture.count - rows.order.length);
     if (this.follows) this.scrollToEnd();
+  }
+
+  offerRestarts() {
+    if (!this.picture.deeds.includes("restart")) return;
+    for (const row of this.rows.byIndex.values()) row.offerRestart();
   }
 
   offerEarlier(count) {
@@ -291,6 +299,7 @@ class Journal {
     const { rows: found, earlier } = await this.ask({ type: "earlier", before: rows.order[0] });
     const height = table.scrollHeight;
     for (const row of found) rows.put(row, this.picture);
+    this.offerRestarts();
     if (found.length) this.first = found[0].index;
     this.follows = false;
     if (rows.order.length > ROWS_DRAWN_MAX) {

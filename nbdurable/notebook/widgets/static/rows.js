@@ -77,7 +77,7 @@ function journalTable(className, label, parent) {
 }
 
 class Row {
-  // `tree` is what rows of one widget share: { ask, open, close, children, now }.
+  // `tree` is what rows of one widget share: { run, ask, open, close, restart, now }.
   constructor(run, tree) {
     this.run = run;
     this.tree = tree;
@@ -164,6 +164,17 @@ class Row {
         .ask({ type: "value", run: this.run, index: this.row.index })
         .then(({ text }) => (whole.textContent = text));
     });
+  }
+
+  // A finished run is started anew from here: with all that was recorded before.
+  offerRestart() {
+    if (this.again || this.row.index < 1 || this.run !== this.tree.run) return;
+    this.again = element("button", "nbd-more nbd-again");
+    this.again.type = "button";
+    this.again.textContent = "restart from here";
+    this.again.setAttribute("aria-label", `Restart from entry ${this.row.index}`);
+    this.cell.append(" ", this.again);
+    this.again.addEventListener("click", () => this.tree.restart(this.row.index));
   }
 
   offerChild() {
