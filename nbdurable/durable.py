@@ -136,14 +136,21 @@ def notebook(
     def client() -> EngineClient:
         return _client_of(engine, "durable.notebook()")
 
+    def checks(notebook: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+        # Papermill, which reads it, is loaded by those only who send many.
+        from nbdurable.batch.command import check_many
+
+        check_many(notebook, runs, kernel)
+
     session = _session_if_any() if engine is None else None
     if session is not None:
         from nbdurable.notebook.handle import of_notebook_runs
 
-        target = NotebookTarget(client, session.path.parent, request, of_notebook_runs(session))
+        submitted = of_notebook_runs(session)
+        target = NotebookTarget(client, session.path.parent, request, submitted, checks)
     else:
         journal = journal_path() if engine is None else engine.path
-        target = NotebookTarget(client, journal.parent, request, in_a_script(client))
+        target = NotebookTarget(client, journal.parent, request, in_a_script(client), checks)
     if session is not None or engine is not None:
         target.offer()
     return target

@@ -85,9 +85,11 @@ def test_the_test_of_a_handler_passes_as_it_stands(tmp_path: Path) -> None:
 
 def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:
     """On ports of its own, for the README's may be taken here."""
-    (script,) = python_blocks("Over HTTP")
     ingress, admin = free_ports(2)
-    script = script.replace("8080", str(ingress)).replace("9070", str(admin))
+    script, asks = (
+        block.replace("8080", str(ingress)).replace("9070", str(admin))
+        for block in python_blocks("Over HTTP")
+    )
     with subprocess.Popen([sys.executable, "-W", "error", "-c", script], cwd=tmp_path) as server:
         try:
             url = f"http://127.0.0.1:{ingress}/Greeter/greet"
@@ -97,11 +99,13 @@ def test_the_server_answers_the_curl_lines(tmp_path: Path) -> None:
                 said = client.post(url, content=b'"World"', headers=headers)
                 sent = client.post(f"{url}/send?delay=10s", content=b'"World"', headers=headers)
                 services = client.get(f"http://127.0.0.1:{admin}/services")
+            asked = subprocess.check_output([sys.executable, "-W", "error", "-c", asks], text=True)
         finally:
             server.kill()
     assert (said.status_code, said.json()) == (200, "Hello, World!")
     assert (sent.status_code, sent.json()["status"]) == (202, "Accepted")
     assert [service["name"] for service in services.json()["services"]] == ["Greeter"]
+    assert asked == "b'\"Hello, World!\"'\n"
 
 
 def test_the_command_line_does_what_is_shown(
@@ -114,20 +118,22 @@ def test_the_command_line_does_what_is_shown(
         monkeypatch.setenv(f"NBDURABLE_{name}", "127.0.0.1:0")
     (flows,) = python_blocks("On the command line")
     Path("flows.py").write_text(flows)
-    up, commands, *_ = shell_blocks("On the command line")
+    up, commands, *_, schedules = shell_blocks("On the command line")
     serving = start_apart(*shlex.split(up)[1:])
     try:
         until_served(tmp_path / ".nbdurable")
-        shown = [nbdurable(*shlex.split(line)[1:]) for line in commands.splitlines()]
+        lines = (commands + schedules).splitlines()
+        shown = [nbdurable(*shlex.split(line)[1:]) for line in lines]
     finally:
         serving.terminate()
         serving.communicate(timeout=END_S_MAX)
-    assert [one.exit_code for one in shown] == [0] * 7
+    assert [one.exit_code for one in shown] == [0] * 9
     assert shown[0].stdout == '"Hello, World!"\n'
     assert "PaymentWorkflow/order-456/run" in shown[2].stdout
     assert "approved" in shown[3].stdout
     assert shown[5].stdout == '"captured 100"\n'
     assert "PaymentWorkflow/order-456/run" in shown[6].stdout
+    assert "Greeter/greet" in shown[8].stdout
 
 
 def test_curl_says_what_a_restate_server_is_told(

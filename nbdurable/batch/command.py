@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -163,25 +163,52 @@ def check(
     Raises:
         NotebookRefusedError: With a line for everything that was found.
     """
+    faults, language = _faults(notebook, [parameters], kernel, language)
+    if faults:
+        raise NotebookRefusedError(
+            f"{notebook} was not started:\n{_listed(faults)}"
+            "\nCorrect it, or run it as it is with --no-check."
+        )
+    return language
+
+
+def check_many(notebook: Path, runs: Sequence[Mapping[str, Any]], kernel: str = "") -> None:
+    """The same for all the runs that are to be sent of it: each would fail, and keep its name.
+
+    Args:
+        runs: The parameters of each.
+
+    Raises:
+        NotebookRefusedError: Nothing is to be sent.
+    """
+    faults, _ = _faults(str(notebook), runs, kernel or None, None)
+    if faults:
+        raise NotebookRefusedError(f"no run of {notebook.name} was sent:\n{_listed(faults)}")
+
+
+def _faults(
+    notebook: str, runs: Sequence[Mapping[str, Any]], kernel: str | None, language: str | None
+) -> tuple[list[str], str]:
+    """What was found, each once, and the notebook's language."""
     from papermill.inspection import _infer_parameters
     from papermill.utils import nb_language
 
-    node = _read(notebook, parameters)
+    node = _read(notebook, runs[0])
     spec = _kernel_of(notebook, node, kernel)
     try:
         language = nb_language(node, language)
     except ValueError:
         language = spec.language
-    faults = parameter_faults(_infer_parameters(node, kernel, language), parameters)
+    declared = _infer_parameters(node, kernel, language)
+    faults = [fault for given in runs for fault in parameter_faults(declared, given)]
     faults += tag_faults(node.cells)
     if reads_as_here(spec.argv, language):
         faults += syntax_faults(node.cells, notebook)
-    if faults:
-        found = "\n".join(f"  {fault}" for fault in faults)
-        raise NotebookRefusedError(
-            f"{notebook} was not started:\n{found}\nCorrect it, or run it as it is with --no-check."
-        )
-    return language
+    return list(dict.fromkeys(faults)), language
+
+
+def _listed(faults: Sequence[str]) -> str:
+    return "\n".join(f"  {fault}" for fault in faults)
 
 
 def _read(notebook: str, parameters: Mapping[str, Any]) -> NotebookNode:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import click
+from click.exceptions import NoSuchCommand
 
 from nbdurable import __version__
 from nbdurable.cli.exits import refusal_of
@@ -58,6 +59,15 @@ class Commands(click.Group):
         command: click.Command = getattr(room, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            # Click looks for the nearest among those that are loaded.
+            raise NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click's.
         try:
             return super().invoke(ctx)
@@ -70,9 +80,8 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, message="nbdurable %(version)s")
 def main() -> None:
-    r"""Durable execution in notebooks: look at runs, answer them, serve them.
+    """Durable execution in notebooks: look at runs, answer them, serve them.
 
-    \b
-    Exit codes: 0 done, 1 the run failed, 2 usage, 3 the run is paused or waits,
-    4 not found, 75 the journal has an owner who does not answer.
+    Exit codes: 0 done, 1 the run failed, 2 usage, 3 the run is paused or waits, 4 not found, 75 the
+    journal has an owner who does not answer.
     """

@@ -45,8 +45,13 @@ class Reached:
     link: asyncio.Task[None] | None = None
 
 
-def ask(journal: Path | None, work: Callable[[Reached], Awaitable[T]]) -> T:
+def ask(
+    journal: Path | None, work: Callable[[Reached], Awaitable[T]], *, begins: bool = False
+) -> T:
     """Run a command's work with the journal at hand.
+
+    Args:
+        begins: Begin a journal where there is none, as a kernel does: the work starts something.
 
     Raises:
         Refusal: There is no journal, or its owner does not answer.
@@ -55,7 +60,7 @@ def ask(journal: Path | None, work: Callable[[Reached], Awaitable[T]]) -> T:
     settings = read_settings({"home": journal})
 
     async def main() -> T:
-        async with reached(settings) as at_hand:
+        async with reached(settings, begins=begins) as at_hand:
             return await _unless_it_goes(at_hand, work)
 
     return asyncio.run(main())
@@ -75,9 +80,9 @@ async def _unless_it_goes(at_hand: Reached, work: Callable[[Reached], Awaitable[
 
 
 @asynccontextmanager
-async def reached(settings: Settings) -> AsyncIterator[Reached]:
+async def reached(settings: Settings, *, begins: bool = False) -> AsyncIterator[Reached]:
     path = journal_path(settings.home)
-    if not is_journal(path):
+    if not begins and not is_journal(path):
         raise Refusal(
             f"there is no journal at {path}; name one with --journal or NBDURABLE_HOME, or begin"
             " one with `nbdurable up`, a script or a notebook",

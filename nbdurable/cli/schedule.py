@@ -111,13 +111,18 @@ def add(
     """
     # Before a journal is looked for.
     check(when, tz)
-    payload, here = payload_of(value), Path.cwd()
+    payload, notebook = payload_of(value), None
+    if target.service == NOTEBOOK_SERVICE and target.key is not None:
+        from nbdurable.batch.command import check_many
+
+        notebook = Path.cwd() / target.key
+        check_many(notebook, [request_of(notebook, notebook.parent, payload).parameters])
 
     async def work(at_hand: Reached) -> tuple[dict[str, Any], bool]:
         client = at_hand.client
         called = target
-        if target.service == NOTEBOOK_SERVICE and target.key is not None:
-            called, argument = await _notebook(at_hand, here / target.key, payload)
+        if notebook is not None:
+            called, argument = await _notebook(at_hand, notebook, payload)
         else:
             argument = payload
         kind = _KINDS[(await known_service(client, called.service)).type]
@@ -138,7 +143,7 @@ def add(
         kept = await Schedules(client).put(name, spec)
         return _view(at_hand, name, kept), at_hand.owner is None
 
-    view, is_alone = ask(journal, work)
+    view, is_alone = ask(journal, work, begins=notebook is not None)
     if is_alone and not no_start:
         view["kept_by"] = f"`nbdurable up` (pid {start_owner(journal)})"
     _show(view, as_json=as_json)

@@ -134,16 +134,20 @@ def _send(
     waits: bool,
     as_json: bool,
 ) -> None:
+    from nbdurable.batch.command import check_many
+
     sweep, path = name or notebook.stem, notebook.absolute()
-    parameters = msgspec.json.encode({named: _value(text) for named, text in given})
+    of_all = {named: _value(text) for named, text in given}
+    of_each = runs(sweep)
+    check_many(notebook, [of_all | dict(own) for own in of_each.values()])
 
     async def work(at_hand: Reached) -> tuple[list[str], bool]:
-        request = request_of(path, at_hand.path.parent, parameters)
+        request = request_of(path, at_hand.path.parent, msgspec.json.encode(of_all))
         await offer_notebooks(at_hand.client)
-        sent = await send_all(at_hand.client, request, runs(sweep), sweep, max_parallel)
+        sent = await send_all(at_hand.client, request, of_each, sweep, max_parallel)
         return [key for key, _ in sent], at_hand.owner is None
 
-    keys, is_alone = ask(journal, work)
+    keys, is_alone = ask(journal, work, begins=True)
     if is_alone:
         start_owner(journal)
     if not waits:

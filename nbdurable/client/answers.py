@@ -144,7 +144,20 @@ def check_answer(question: Question | None, value: Any) -> None:
         _validator(question.schema)(value)
     except JsonSchemaValueException as error:
         what = error.message.replace("data", "the answer", 1)
-        raise AnswerError(f"{what}; it is {json.dumps(error.value, default=str)}") from None
+        raise AnswerError(
+            f"{what}; it is {json.dumps(error.value, default=str)}{_form(question.schema, value)}"
+        ) from None
+
+
+def _form(schema: str, value: Any) -> str:
+    """How an object is written, for whoever has typed something else: a plain yes is none."""
+    read = json.loads(schema)
+    if "$ref" in read:
+        read = read["$defs"][read["$ref"].rpartition("/")[2]]
+    names = read.get("properties", {})
+    if isinstance(value, dict) or not names:
+        return ""
+    return ". Write JSON: {" + ", ".join(f'"{name}": …' for name in names) + "}"
 
 
 # -- what is meant ------------------------------------------------------------------------------

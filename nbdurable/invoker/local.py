@@ -155,8 +155,11 @@ class LocalLink:
         try:
             self._post(steps)
         except (EngineClosedError, LinkLostError, RuntimeError):
-            # The engine is gone; what was not committed is done again by the next one.
-            self._with(steps.invocation_id, steps.attempt, lambda a: a.stop("no engine"))
+            # The engine is gone; what was not committed is done again by the next one. Not at once:
+            # whoever proposes may be the handler's own task, which cannot be cancelled by itself.
+            self._loop.call_soon(
+                self._with, steps.invocation_id, steps.attempt, lambda a: a.stop("no engine")
+            )
 
     def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
         self.remember_context(child, context)

@@ -37,6 +37,8 @@ RUN: Final = saying(None).handlers[HANDLER].fn
 _LOOK_S: Final = 0.2
 
 Submits = Callable[[RestateClientSendHandle, str, RunRequest], Any]
+# Raises DefinitionError for a notebook that cannot be run with the parameters of each.
+Checks = Callable[[Path, Sequence[Mapping[str, Any]]], None]
 
 
 class SubmittedRun:
@@ -95,6 +97,7 @@ class NotebookTarget:
         project: The folder that the journal is in.
         request: What all runs have in common.
         submitted: Makes of a submission what its caller gets.
+        checks: Looks at the notebook before many runs of it are submitted.
     """
 
     def __init__(
@@ -103,11 +106,13 @@ class NotebookTarget:
         project: Path,
         request: RunRequest,
         submitted: Submits,
+        checks: Checks,
     ) -> None:
         self.request = within(request, project)
         self._project = project
         self._client = client
         self._submitted = submitted
+        self._checks = checks
 
     @property
     def called(self) -> tuple[Literal["service", "object", "workflow"], str, str | None, str]:
@@ -177,6 +182,9 @@ class NotebookTarget:
             parameters: What all have in common.
             name: Of these together; by default that of the notebook.
             max_parallel: So many of them at a time; None is as many as there may be at all.
+
+        Raises:
+            DefinitionError: The notebook or the parameters cannot be right; none was submitted.
         """
         name = name or Path(self.request.notebook).stem
         return self._submit_all(of_values(name, values), parameters, name, max_parallel)
@@ -232,8 +240,8 @@ class NotebookTarget:
             )
         client = self._client()
         request = self.asked(parameters)
-        for given in runs.values():
-            self.asked(given)
+        each = [self.asked({**request.parameters, **given}) for given in runs.values()]
+        self._checks(self._project / request.notebook, [one.parameters for one in each])
         sending = send_all(client, request, runs, sweep, max_parallel)
         return [self._submitted(sent, key, request) for key, sent in client.wait(sending)]
 

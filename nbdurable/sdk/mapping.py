@@ -111,8 +111,9 @@ def map_items(
     steps = None if context is not None else cell_steps()
     if (context is None and steps is None) or executing_step_var.get() is not None:
         raise ContextMisuseError(
-            "durable.map() is for handlers and for cells of a notebook run, and this code is part"
-            " of none, or of a step; elsewhere write: [fn(item) for item in items]"
+            "durable.map() is for handlers, for cells below %%durable_run NAME and for cells of a"
+            " notebook run, and this code is part of none, or of a step; elsewhere write:"
+            " [fn(item) for item in items]"
         )
     if not is_count(concurrency) or concurrency < 1:
         raise DefinitionError(f"concurrency is a count of at least 1, not {concurrency!r}")

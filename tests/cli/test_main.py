@@ -55,7 +55,15 @@ def test_every_command_says_what_it_does(command: str) -> None:
 def test_help_lists_every_command_and_the_exit_codes() -> None:
     helped = nbdurable("-h").stdout
     assert all(f"  {command} " in helped for command in COMMANDS)
-    assert "75 the journal has an owner" in helped
+    assert "75 the journal has an owner" in " ".join(helped.split())
+    assert "\\" not in helped
+
+
+def test_a_command_that_is_mistyped_is_told_the_nearest() -> None:
+    """Commands are loaded when they are asked for, so click alone would know of none."""
+    wrong = nbdurable("aprove", "order-1")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'approve'?" in wrong.stderr
 
 
 def test_the_script_is_the_module() -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.command import Up, nbdurable
 from support.notebooks import mark, marks, write
 
-PARAMETERS = ("day = 'none'; rate = 0.0", "parameters")
+PARAMETERS = ("day = 'none'\nrate = 0.0", "parameters")
 
 
 def said(*words: str) -> Any:
@@ -82,3 +82,31 @@ def test_what_is_not_there_is_said(folder, up):
     assert nbdurable("sweep", "nowhere.ipynb", "-v", "rate", "1").exit_code == 2
     write(folder, PARAMETERS)
     assert nbdurable("backfill", "report.ipynb", "--days", "1", "--tz", "Nowhere").exit_code == 2
+
+
+def test_what_every_run_would_fail_with_is_said_before_one_is_sent(folder, up):
+    """A run that is refused is over, and keeps its day: the corrected command would not run it."""
+    write(folder, ("night = 'none'\nrate: float = 0.0", "parameters"), mark("ran"))
+    wrong = nbdurable("backfill", "report.ipynb", "--days", "2")
+    assert wrong.exit_code == 2
+    assert "no run of report.ipynb was sent" in wrong.stderr
+    assert wrong.stderr.count("no parameter 'day'; it has night, rate") == 1
+    wrong = nbdurable("sweep", "report.ipynb", "-v", "rate", "1,fast", "-p", "nigth", "x")
+    assert wrong.exit_code == 2
+    assert "did you mean 'night'?" in wrong.stderr
+    assert "parameter 'rate' is float, and 'fast' is str" in wrong.stderr
+    right = said("backfill", "report.ipynb", "--days", "2", "--day", "night", "--wait")
+    assert list(right.values()) == ["succeeded"] * 2
+    assert len(said("runs", "ls")) == 2
+
+
+def test_a_sweep_begins_a_journal_where_there_is_none(folder, monkeypatch):
+    """As a notebook does: it is what somebody types first in a new folder."""
+    started = []
+    monkeypatch.setattr("nbdurable.cli.sweeps.start_owner", started.append)
+    write(folder, PARAMETERS, mark("ran"))
+    wrong = nbdurable("sweep", "report.ipynb", "-v", "rat", "1,2")
+    assert (wrong.exit_code, (folder / ".nbdurable").exists()) == (2, False)
+    assert said("sweep", "report.ipynb", "-v", "rate", "1") == ["report(rate=1)"]
+    assert started == [None]
+    assert [run["status"] for run in said("runs", "ls")] == ["queued"]

@@ -101,6 +101,17 @@ def test_what_is_wrong_is_refused_with_a_sentence(
     write(folder, "1")
     wrong = nbdurable("schedule", "add", "x", "report.ipynb", "@daily", "[1]")
     assert (wrong.exit_code, "parameters are a JSON object" in wrong.stderr) == (2, True)
+    write(folder, ("day = 'none'", "parameters"))
+    wrong = nbdurable("schedule", "add", "x", "report.ipynb", "@daily", '{"dya": "{fire_date}"}')
+    assert (wrong.exit_code, "did you mean 'day'?" in wrong.stderr) == (2, True)
+
+
+def test_a_notebook_is_scheduled_in_a_folder_without_a_journal(folder: Path) -> None:
+    write(folder, "1")
+    assert nbdurable("schedule", "add", "x", "nowhere.ipynb", "@daily").exit_code == 2
+    assert not (folder / ".nbdurable").exists()
+    assert said("add", "x", "report.ipynb", "@yearly", "--no-start")["target"] == "Notebook/run"
+    assert [one["name"] for one in said("ls")] == ["x"]
 
 
 @pytest.mark.kill

@@ -13,6 +13,7 @@ from nbdurable.core.ids import random_invocation_id
 from nbdurable.core.journal import AttemptStart
 from nbdurable.core.proposals import AttemptSteps
 from nbdurable.core.values import Target
+from nbdurable.errors import LinkLostError
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
@@ -104,3 +105,27 @@ def test_orders_after_closing_are_ignored(link: LocalLink):
     link.start_attempt(start_of("handle"))
     link.stop_all("late")
     link.close()
+
+
+def test_a_handler_that_waits_when_the_engine_has_gone_is_unwound():
+    """It hears of that at the first step it proposes, and must not wait for its answer."""
+    service, unwound = Service("S"), threading.Event()
+
+    @service.handler()
+    async def handle(ctx: Context) -> str:
+        try:
+            return await ctx.service_call(handle, arg=None)
+        finally:
+            unwound.set()
+
+    def post(_: object) -> None:
+        raise LinkLostError("it went away")
+
+    link = LocalLink("test", HandClock(), post, WireSource(Seal(lambda: b"key")))
+    link.start()
+    link.offer(service, "v1")
+    link.assign_revision("S", "v1", 1)
+    link.start_attempt(start_of("handle"))
+    assert unwound.wait(10)
+    link.close()
+    assert link._attempts == {}

@@ -14,7 +14,7 @@ from support.running import durable, until
 
 from nbdurable import Service, Workflow
 from nbdurable import durable as sugar
-from nbdurable.client.answers import answer, check_answer, find_awaited, reject
+from nbdurable.client.answers import APPROVED, answer, check_answer, find_awaited, reject
 from nbdurable.client.picture import NOTEBOOK
 from nbdurable.core.values import Question
 from nbdurable.errors import AnswerError, ContextMisuseError, TerminalError
@@ -74,6 +74,15 @@ def test_an_answer_is_held_against_its_type(hint: Any, good: Any, bad: Any):
 def test_a_refusal_says_where_and_what():
     with pytest.raises(AnswerError, match=r'the answer.amount must be number; it is "ten"'):
         check_answer(question_of(Refund), {"amount": "ten", "reason": "late"})
+
+
+@pytest.mark.parametrize(
+    ("hint", "form"), [(Refund, '{"amount": …, "reason": …}'), (Model, '{"amount": …}')]
+)
+def test_a_yes_where_a_form_is_asked_for_is_told_what_to_write(hint: Any, form: str):
+    with pytest.raises(AnswerError) as refused:
+        check_answer(question_of(hint), APPROVED)
+    assert str(refused.value).endswith(f"must be object; it is true. Write JSON: {form}")
 
 
 def test_nothing_to_say_is_no_question():

@@ -116,3 +116,13 @@ def test_a_sweep_is_one_table_of_parameters_and_results(folder):
         assert list(table.twice) == [1.0, 3.0]
         assert [run.key for run in fit.sweep({"rate": [0.5]})] == ["report(rate=0.5)"]
         assert len(fit.runs()) == 2
+
+
+def test_a_backfill_that_names_no_parameter_of_the_notebook_is_not_sent(folder):
+    """Its days would be taken by runs that could only fail."""
+    write(folder, ("night = 'none'", "parameters"))
+    with nbdurable.open_sync() as engine:
+        report = durable.notebook("report.ipynb", engine=engine)
+        with pytest.raises(DefinitionError, match="no parameter 'day'; it has night"):
+            report.backfill(2)
+        assert engine.client.invocations() == []
