@@ -494,6 +494,17 @@ def test_options_of_a_cell_hold_for_its_handlers(shell):
     assert shell.out == "Flow: revision 2\n"
 
 
+def test_how_long_state_is_kept_is_an_option_of_objects(shell):
+    """Nothing else has state that does not end by itself."""
+    cell = "%%durable_{} --state-retention 7d\nasync def run(ctx, n): return n"
+    shell.run(cell.format("object Box"))
+    client = session_of(shell).client
+    (service,) = client.wait(client.services())
+    assert service.state_retention_ms == 7 * 86_400_000
+    refused = shell.refused(cell.format("workflow Flow"))
+    assert "--state-retention is for %%durable_object" in refused
+
+
 def test_a_run_that_is_nearly_named_is_offered(shell):
     shell.run(PAYMENT)
     shell.run('Payment["order-456"].run({})')
