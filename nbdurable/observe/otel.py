@@ -50,7 +50,7 @@ from nbdurable.core.facts import (
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.records import Record
-from nbdurable.core.state import EngineState
+from nbdurable.core.state import EngineState, Invocation
 from nbdurable.core.values import ErrorReport, Failure, Target
 
 _NS_PER_MS: Final = 1_000_000
@@ -114,7 +114,7 @@ class Telemetry:
                 case AttemptStarted():
                     self._attempt(fact, state, at_ns)
                 case EntryAppended(command=RunCommand() as command):
-                    self._run(fact.invocation_id, command, at_ns)
+                    self._run(fact.invocation_id, command.completion_id, command.name, at_ns)
                 case NotificationAppended(notification=CompletionNotification(of="Run") as result):
                     self._end_run(fact.invocation_id, result, at_ns)
                 case RunAttemptFailed(completion_id=completion_id, error=error):
@@ -128,6 +128,8 @@ class Telemetry:
                     self._end_attempt(fact.invocation_id, at_ns, None)
                 case InvocationPaused(by=by):
                     self._event(fact.invocation_id, "paused", {"nbdurable.by": by}, at_ns)
+                    # Unless it has failed, by which it was paused.
+                    self._end_attempt(fact.invocation_id, at_ns, None)
                 case InvocationCompleted():
                     self._end(fact, at_ns)
                 case _:
@@ -221,14 +223,12 @@ class Telemetry:
     def _attempt(self, started: AttemptStarted, state: EngineState, at_ns: int) -> None:
         if not self._is_traced:
             return
-        one = self._open.get(started.invocation_id)
+        one, inv = self._open.get(started.invocation_id), state.find(started.invocation_id)
         if one is None:
-            inv = state.find(started.invocation_id)
             if inv is None:
                 return
             # It began in another process, which has told its own part.
-            headers = getattr(inv, "headers", {})
-            parent = propagate.extract(headers)
+            parent = propagate.extract(inv.headers if isinstance(inv, Invocation) else {})
             one = self._start(inv.id, inv.target, parent, at_ns, is_resumed=True)
         links = [Link(_context_of(started.invocation_id))]
         if one.last_attempt is not None:
@@ -244,6 +244,10 @@ class Telemetry:
             links=links,
             start_time=at_ns,
         )
+        if isinstance(inv, Invocation):
+            # What an earlier attempt has begun, and has no result of, is done again.
+            for completion_id, run in inv.open_runs.items():
+                self._run(inv.id, completion_id, run.name, at_ns)
 
     def _end_attempt(self, invocation_id: InvocationId, at_ns: int | None, why: str | None) -> None:
         """None: it has ended as it should."""
@@ -258,12 +262,14 @@ class Telemetry:
         one.attempt.end(at_ns)
         one.last_attempt, one.attempt = one.attempt.get_span_context(), None
 
-    def _run(self, invocation_id: InvocationId, command: RunCommand, at_ns: int) -> None:
+    def _run(
+        self, invocation_id: InvocationId, completion_id: int, name: str | None, at_ns: int
+    ) -> None:
         one = self._open.get(invocation_id)
-        if one is None or one.attempt is None:
+        if one is None or one.attempt is None or completion_id in one.runs:
             return
-        one.runs[command.completion_id] = self._tracer.start_span(
-            command.name or "step",
+        one.runs[completion_id] = self._tracer.start_span(
+            name or "step",
             set_span_in_context(one.attempt, Context()),
             start_time=at_ns,
         )

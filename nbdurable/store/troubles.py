@@ -33,6 +33,10 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS: Final = ("No space left on device", "Disk quota exceeded", "File too large")
 _SEALED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _SEALED_TEXTS: Final = ("Read-only file system", "Permission denied", "Operation not permitted")
+_UNSEAL: Final = (
+    "Make the disk and the files writable for this user, and open it again; or name another folder:"
+    " NBDURABLE_HOME, or open(path=...)."
+)
 
 
 @contextmanager
@@ -78,8 +82,7 @@ def translate(error: duckdb.Error | OSError, doing: str, folder: Path) -> Nbdura
     if _says(error, _SEALED, _SEALED_TEXTS):
         return StoreError(
             f"The journal {folder} cannot be written to, {found} What was acknowledged is safe."
-            " Make the disk and the files writable for this user, and open it again; or name"
-            " another folder: NBDURABLE_HOME, or open(path=...)."
+            f" {_UNSEAL}"
         )
     if "Corrupt" in str(error) or "checksum" in str(error):
         return JournalDamagedError(
@@ -102,8 +105,15 @@ def _blame(error: Exception, path: Path) -> NbdurableError:
             "shell, or a script. Nothing was modified. Close it there, and use `durable.sql` to "
             "look into a journal."
         )
-    if any(said in text for said in (*_FULL_TEXTS, *_SEALED_TEXTS, "Too many open files")):
-        return StoreError(f"{path} could not be opened: {_first_line(error)} Nothing was modified.")
+    for texts, todo in (
+        (_FULL_TEXTS, "Make room, and open it again."),
+        (_SEALED_TEXTS, _UNSEAL),
+        (("Too many open files",), "Close some in this process, or allow it more (ulimit -n)."),
+    ):
+        if any(said in text for said in texts):
+            return StoreError(
+                f"{path} could not be opened: {_first_line(error)} Nothing was modified. {todo}"
+            )
     return files.damaged(path, _first_line(error).rstrip("."))
 
 

@@ -565,11 +565,17 @@ class Performance:
             if self._stops and error.message == "cancelled":
                 raise
             return None
-        # Of all that have settled, the futures themselves are the value.
-        is_list = isinstance(value, list)
-        is_futures = is_list and any(isinstance(one, RestateDurableFuture) for one in value)
-        self._observe(len(value) if is_futures else value)
+        self._observe(_without_futures(value))
         return value
+
+
+def _without_futures(value: Any) -> Any:
+    """Of all that have settled, the futures themselves are the value: of these, how many."""
+    if not isinstance(value, list):
+        return value
+    if any(isinstance(one, RestateDurableFuture) for one in value):
+        return len(value)
+    return [_without_futures(one) for one in value]
 
 
 def _say(text: str) -> None:

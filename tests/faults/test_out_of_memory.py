@@ -88,6 +88,7 @@ async def test_who_runs_out_of_memory_takes_nobody_along(hungry: Hungry):
                 owner.owned, sent.invocation_id, lambda view, _: not view.is_code_loaded
             )
             assert (view.status, view.failure_count) == ("ready", 0)
+            assert view.headline.startswith("waiting for its code: run the script of There")
             assert await owner.client.service_call(echo, 1) == 1
             await asyncio.to_thread(hungry.start)
         assert await owner.client.attach(sent.invocation_id) == SIZE

@@ -51,6 +51,20 @@ async def wait(ctx) -> str:
     return await answered
 
 
+is_first: list[bool] = []
+
+
+@service.handler()
+async def slow(ctx) -> str:
+    async def slowly() -> str:
+        if is_first.pop():
+            is_first.append(False)
+            await asyncio.Event().wait()
+        return "done"
+
+    return await ctx.run_typed("slowly", slowly)
+
+
 class Told:
     """What was told: spans by name, the newest last, and metrics by name."""
 
@@ -89,6 +103,14 @@ async def until_suspended(engine: DurableEngine, invocation_id: str) -> str:
         await asyncio.sleep(0)
         view = await engine.client.invocation(invocation_id)
     return view.open_awakeables[0]
+
+
+async def until_recorded(engine: DurableEngine, invocation_id: str) -> None:
+    """That its step has begun, which is recorded when it does not end at once."""
+    view = await engine.client.invocation(invocation_id)
+    while view.entry_count < 2:
+        await asyncio.sleep(0)
+        view = await engine.client.invocation(invocation_id)
 
 
 async def test_an_invocation_has_its_attempts_below_it_and_they_their_steps(
@@ -146,6 +168,33 @@ async def test_another_process_goes_on_with_a_span_that_is_linked_to_the_same(
     assert before.links[0].context == after.links[0].context
     assert before.attributes["nbdurable.invocation.id"] == sent.invocation_id
     assert after.attributes["nbdurable.invocation.id"] == sent.invocation_id
+
+
+async def test_a_step_that_is_done_again_is_told_of_below_the_attempt_that_does_it(
+    told: Told, tmp_path: Path
+):
+    is_first[:] = [True]
+    async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+        sent = await engine.client.service_send(slow, None)
+        await until_recorded(engine, sent.invocation_id)
+    async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+        assert await engine.client.attach(sent.invocation_id) == "done"
+    (lost, done), (first,), (second,) = map(told.spans, ("slowly", "attempt 1", "attempt 2"))
+    assert lost.parent.span_id == first.context.span_id
+    assert done.parent.span_id == second.context.span_id
+
+
+async def test_an_attempt_that_is_paused_has_ended(told: Told, tmp_path: Path):
+    is_first[:] = [True]
+    async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+        sent = await engine.client.service_send(slow, None)
+        await until_recorded(engine, sent.invocation_id)
+        await engine.client.pause(sent.invocation_id)
+        await engine.client.resume(sent.invocation_id)
+        assert await engine.client.attach(sent.invocation_id) == "done"
+    (first,), (second,), (invocation,) = map(told.spans, ("attempt 1", "attempt 2", "S/slow"))
+    assert first.end_time <= second.start_time
+    assert [event.name for event in invocation.events] == ["paused"]
 
 
 async def test_failures_are_told_where_they_were(told: Told, tmp_path: Path):

@@ -6,7 +6,9 @@ Each test is about whole processes in virtual time, where a commit takes as long
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from nbdurable.store.memory import MemoryStore
 from nbdurable.testing import VirtualLoop
 from nbdurable.testing.env import DurableEnv
 from nbdurable.testing.process import Process
+from nbdurable.testing.programs import INACTIVITIES, LAYERS, Cast, Stage
 
 # Long enough for anything to arrive while it is under way.
 COMMIT_S = 10.0
@@ -124,3 +127,28 @@ def test_what_a_restarted_invocation_wrote_in_its_first_life_is_not_written_agai
 
     with DurableEnv([obj]) as env:
         assert env.run(main) == [1 if how == "set" else None, 5]
+
+
+def test_futures_inside_of_what_is_observed_are_counted_at_any_depth():
+    """Found by a soak, of its own model: those of the next attempt are others, and no harm."""
+    told: list[BaseException] = []
+    cast = Cast()
+    cast.stage = Stage(Stumbling(), told.append)
+    # All of one that gives the futures themselves; then the attempt fails, and another observes it.
+    program = [["sleep", 1], ["all_settled", 0], ["all", 1], ["await", 2], ["stumble"]]
+
+    async def main(process: Process, client: LocalClient) -> int:
+        argument = json.dumps(program).encode()
+        sent = await client.generic_send(LAYERS[0], "interpret", argument, key="a")
+        return await client.attach(sent.invocation_id)
+
+    assert in_virtual_time(main, *cast.services[INACTIVITIES[-1]]) == len(program)
+    assert told == []
+
+
+class Stumbling(Random):
+    """Mutable: what fails with a probability fails once, and never again."""
+
+    def random(self) -> float:
+        has_failed, self.has_failed = getattr(self, "has_failed", False), True
+        return 1.0 if has_failed else 0.0
