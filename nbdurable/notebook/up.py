@@ -9,11 +9,8 @@ outlives the kernel, which joins it.
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from IPython.core.error import UsageError
@@ -100,23 +97,10 @@ def _detach(session: Session) -> None:
         )
     path = session.path.absolute()
     session.close()
-    _wait_for(path, start_owner(path))
-
-
-def _wait_for(path: Path, pid: int) -> None:
-    from nbdurable.server.address import served_at
-
-    deadline = time.monotonic() + _SERVED_S_MAX
-    while served_at(path) is None:
-        has_ended = False
-        with suppress(ChildProcessError):
-            has_ended = os.waitpid(pid, os.WNOHANG)[0] == pid
-        if has_ended or time.monotonic() > deadline:
-            raise UsageError(
-                "nbdurable up does not start; to see why, in a terminal: nbdurable up --journal"
-                f" {path}"
-            )
-        time.sleep(_LOOK_AGAIN_S)
+    try:
+        start_owner(path)
+    except NbdurableError as error:
+        raise UsageError(str(error)) from None
 
 
 def _told(session: Session) -> Told:

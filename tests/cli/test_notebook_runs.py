@@ -110,3 +110,14 @@ def test_a_sweep_begins_a_journal_where_there_is_none(folder, monkeypatch):
     assert said("sweep", "report.ipynb", "-v", "rate", "1") == ["report(rate=1)"]
     assert started == [None]
     assert [run["status"] for run in said("runs", "ls")] == ["queued"]
+
+
+def test_a_sweep_of_a_new_folder_is_run_to_its_end(folder, monkeypatch):
+    """Whoever waits for it looks into the journal, which its new owner must have by then."""
+    monkeypatch.setattr("nbdurable.sharing.starting.IDLE_EXIT", "2s")
+    write(folder, PARAMETERS, mark("ran"))
+    for rate in ("1", "2"):
+        assert said("sweep", "report.ipynb", "-v", "rate", rate, "--wait") == {
+            f"report(rate={rate})": "succeeded"
+        }
+    assert marks(folder) == ["ran", "ran"]
