@@ -131,7 +131,7 @@ class Telemetry:
                     # Unless it has failed, by which it was paused.
                     self._end_attempt(fact.invocation_id, at_ns, None)
                 case InvocationCompleted():
-                    self._end(fact, at_ns)
+                    self._end(fact, state, at_ns)
                 case _:
                     pass
 
@@ -190,21 +190,25 @@ class Telemetry:
         opened = self._open[one] = _Open(span, target)
         return opened
 
-    def _end(self, completed: InvocationCompleted, at_ns: int) -> None:
+    def _end(self, completed: InvocationCompleted, state: EngineState, at_ns: int) -> None:
         self._end_attempt(completed.invocation_id, at_ns, None)
         one = self._open.pop(completed.invocation_id, None)
-        if one is None:
+        # One that has had no attempt in this process has no span here, and counts all the same.
+        known = one or state.find(completed.invocation_id)
+        if known is None:
             return
         failure = completed.result if isinstance(completed.result, Failure) else None
         outcome = "succeeded" if failure is None else "failed"
         self._ended.add(
             1,
             {
-                "nbdurable.service": one.target.service,
-                "nbdurable.handler": one.target.handler,
+                "nbdurable.service": known.target.service,
+                "nbdurable.handler": known.target.handler,
                 "nbdurable.outcome": outcome,
             },
         )
+        if one is None:
+            return
         one.span.set_attribute("nbdurable.outcome", outcome)
         if failure is not None:
             one.span.set_attribute("nbdurable.failure.code", failure.code)

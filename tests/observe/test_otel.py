@@ -228,6 +228,17 @@ async def test_what_is_committed_is_measured(told: Told, tmp_path: Path):
     assert found["nbdurable.commit.duration"][0].count > 3
 
 
+async def test_what_ends_without_an_attempt_in_this_process_is_counted(told: Told, tmp_path: Path):
+    async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+        sent = await engine.client.service_send(wait, None)
+        await until_suspended(engine, sent.invocation_id)
+    async with DurableEngine(tmp_path / "j", [service], is_settled=True) as engine:
+        await engine.client.kill(sent.invocation_id)
+        await engine.client.services()
+        (completed,) = told.metrics()["nbdurable.invocations.completed"]
+    assert (completed.value, completed.attributes["nbdurable.outcome"]) == (1, "failed")
+
+
 async def test_the_next_engine_of_a_process_counts_on(told: Told, tmp_path: Path):
     """An instrument is the provider's, and outlives whoever has asked for it."""
     for live_count in (1, 2, 3):
