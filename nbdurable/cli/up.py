@@ -100,7 +100,8 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
 def _settle_down() -> None:
     """What is here once it serves stays for good: the garbage collector need not look at it again.
 
-    And no thread of anybody's computes beside the handlers. In this process only, which is nobody else's: a notebook's collector is its user's affair.
+    And no thread of anybody's computes beside the handlers. In this process only, which is nobody
+    else's: a notebook's collector is its user's affair.
     """
     gc.collect()
     have_no_other_threads()

@@ -23,7 +23,7 @@ class _Alert:
     def __init__(self) -> None:
         self.is_wanted = True
         self.link_count = 0
-        self.before_s = 0.0
+        self.before_s = self.lowered_s = 0.0
 
 
 _alert = _Alert()
@@ -41,11 +41,13 @@ def be_alert() -> None:
         if _alert.link_count == 1 and _alert.is_wanted:
             _alert.before_s = sys.getswitchinterval()
             sys.setswitchinterval(min(_alert.before_s, SWITCH_INTERVAL_S))
+            # As it is rounded.
+            _alert.lowered_s = sys.getswitchinterval()
 
 
 def be_calm() -> None:
     """A link's last handler is over. What somebody else has set meanwhile stays."""
     with _lock:
         _alert.link_count -= 1
-        if _alert.link_count == 0 and sys.getswitchinterval() == SWITCH_INTERVAL_S:
+        if _alert.link_count == 0 and sys.getswitchinterval() == _alert.lowered_s:
             sys.setswitchinterval(_alert.before_s)

@@ -54,12 +54,12 @@ def test_what_somebody_else_has_set_meanwhile_stays():
     be_alert()
     sys.setswitchinterval(0.001)
     be_calm()
-    assert sys.getswitchinterval() == 0.001
+    assert sys.getswitchinterval() == pytest.approx(0.001)
 
 
 def test_a_lower_one_is_not_raised():
     sys.setswitchinterval(0.0001)
     be_alert()
-    assert sys.getswitchinterval() == 0.0001
+    assert sys.getswitchinterval() == pytest.approx(0.0001)
     be_calm()
-    assert sys.getswitchinterval() == 0.0001
+    assert sys.getswitchinterval() == pytest.approx(0.0001)
