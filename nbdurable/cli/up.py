@@ -19,6 +19,7 @@ from nbdurable import __version__
 from nbdurable.cli.apps import load_services
 from nbdurable.cli.signals import signalled
 from nbdurable.cli.words import common, write_json
+from nbdurable.invoker.alertness import have_no_other_threads
 from nbdurable.runs.sending import offer_notebooks
 from nbdurable.sdk.definition import Definition
 from nbdurable.server.options import ServeOptions
@@ -99,9 +100,11 @@ async def _live(services: Iterable[Definition], settings: Settings, *, as_json: 
 def _settle_down() -> None:
     """What is here once it serves stays for good: the garbage collector need not look at it again.
 
-    In this process only, which is nobody else's: a notebook's collector is its user's affair.
+    And no thread of anybody's computes beside the handlers. In this process only, which is nobody
+    else's: a notebook's collector is its user's affair.
     """
     gc.collect()
+    have_no_other_threads()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
 

@@ -22,6 +22,7 @@ from nbdurable.core.values import Target
 from nbdurable.engine.mailbox import Mailbox
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
+from nbdurable.invoker.alertness import be_alert, be_calm
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import Invoked, context_of
 from nbdurable.invoker.failures import FailuresHere
@@ -70,6 +71,7 @@ class LocalLink:
         self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
         self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
         self._closing = False
+        self._is_alert = False
         self._thread: threading.Thread | None = None
 
     # -- from any thread ----------------------------------------------------------------------
@@ -168,6 +170,7 @@ class LocalLink:
         key = (attempt.start.invocation_id, attempt.start.attempt)
         if self._attempts.get(key) is attempt:
             del self._attempts[key]
+            self._set_alert(is_alert=bool(self._attempts))
 
     def thread_runs(self, change: int) -> None:
         """Threads of `def` handlers run beside this one; only virtual time has to know."""
@@ -189,6 +192,7 @@ class LocalLink:
         finished = [asyncio.create_task(attempt.finished.wait()) for attempt in attempts]
         if finished:
             await asyncio.wait(finished, timeout=UNWIND_S_MAX)
+        self._set_alert(is_alert=False)
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -226,6 +230,14 @@ class LocalLink:
         key = (start.invocation_id, start.attempt)
         is_heard = remembered is not None
         self._attempts[key] = Attempt(start, self, handle, context, is_heard=is_heard)
+        self._set_alert(is_alert=True)
+
+    def _set_alert(self, *, is_alert: bool) -> None:
+        # In virtual time there is no other thread.
+        if self._thread is None or is_alert == self._is_alert:
+            return
+        self._is_alert = is_alert
+        (be_alert if is_alert else be_calm)()
 
     def _with(
         self, invocation_id: InvocationId, attempt: int, act: Callable[[Attempt], None]
