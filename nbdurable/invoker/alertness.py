@@ -23,7 +23,8 @@ class _Alert:
     def __init__(self) -> None:
         self.is_wanted = True
         self.link_count = 0
-        self.before_s = self.lowered_s = 0.0
+        self.before_s = 0.0
+        self.lowered_s: float | None = None
 
 
 _alert = _Alert()
@@ -38,9 +39,11 @@ def be_alert() -> None:
     """A link's first handler begins."""
     with _lock:
         _alert.link_count += 1
-        if _alert.link_count == 1 and _alert.is_wanted:
-            _alert.before_s = sys.getswitchinterval()
-            sys.setswitchinterval(min(_alert.before_s, SWITCH_INTERVAL_S))
+        if _alert.link_count > 1 or not _alert.is_wanted:
+            return
+        _alert.before_s, _alert.lowered_s = sys.getswitchinterval(), None
+        if _alert.before_s > SWITCH_INTERVAL_S:
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             # As it is rounded.
             _alert.lowered_s = sys.getswitchinterval()
 
