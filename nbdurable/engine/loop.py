@@ -421,9 +421,8 @@ class Engine:
 
     def _forget_what_nobody_runs(self) -> None:
         """Journals are kept at hand for attempts, and of these there is none before code comes."""
-        state = self.machine.state
-        for inv in state.live():
-            if not state.links_for(inv):
+        for inv in self.machine.state.live():
+            if not self.machine.state.links_for(inv):
                 self.vault.forget(inv.id)
 
     def _tell_observers(self, records: list[Record], commit_s: float) -> None:

@@ -250,9 +250,8 @@ class Attempt:
 
     def is_run(self, target: Target) -> bool:
         """Whether a handler known by name only is a workflow's run."""
-        known = (target.service, target.handler) in self.start.runs
-        # Offered here, it may have been registered since this attempt began.
-        return known or self._host.is_run(target)
+        # What is offered here may have been registered since this attempt began.
+        return (target.service, target.handler) in self.start.runs or self._host.is_run(target)
 
     def check_open(self) -> Generator[Any, None, None]:
         """Whoever awaits is the handler, and its attempt goes on.

@@ -15,11 +15,11 @@ PAGE = {"JPY_SESSION_NAME": "work/notebook.ipynb"}
     [
         ("JupyterLab, Notebook 7", PARENT | PAGE, {}, {"cellId": "a"}, True),
         ("a page that sends no ids of cells", PARENT | PAGE, {}, {}, True),
-        ("VS Code", {}, {"__vsc_ipynb_file__": "/home/ada/notebook.ipynb"}, {}, True),
+        ("VS Code", {}, {"__vsc_ipynb_file__": "notebook.ipynb"}, {}, True),
         (
             "VS Code, by its Jupyter server",
             PARENT,
-            {"__vsc_ipynb_file__": "/home/ada/n.ipynb"},
+            {"__vsc_ipynb_file__": "n.ipynb"},
             {},
             True,
         ),
