@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import duckdb
@@ -123,6 +123,11 @@ def fold_part(writer: duckdb.DuckDBPyConnection, last_lsn: int) -> None:
     writer.execute(QUERIES["absorb_upto"].format(last_lsn=last_lsn))
     try:
         fold_into_base(writer, last_lsn)
+    except duckdb.Error:
+        # Nothing else is taken in a transaction that has failed, and what failed is what counts.
+        with suppress(duckdb.Error):
+            writer.execute(QUERIES["end_read"])
+        raise
     finally:
         writer.execute(QUERIES["absorb_all"])
 

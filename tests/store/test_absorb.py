@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 from store_facts import ONE, Log
 
 from nbdurable.errors import StoreError
-from nbdurable.store import duck
+from nbdurable.store import absorb, duck
 from nbdurable.store.absorb import Checkpointer, checkpoint
 from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 
@@ -83,6 +84,31 @@ def test_what_has_grown_is_absorbed_in_helpings_between_which_commits_go_on(tmp_
         "2": 60,
         "last": log.last_lsn,
     }
+    store.close()
+
+
+def test_a_helping_that_finds_no_memory_is_taken_again_when_others_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What failed is what is told, whatever the transaction that it failed in refuses after it."""
+    store, log = DuckStore(tmp_path / "j", absorb_bytes=4_000), Log()
+    store.open()
+    store.append([log.set(str(number % 3), b"%d" % number * 90) for number in range(60)])
+    fold, failures = absorb.fold_into_base, [duckdb.OutOfMemoryException("no memory")]
+
+    def failing(writer, last_lsn: int) -> None:
+        if failures:
+            writer.execute("begin transaction")
+            with pytest.raises(duckdb.ConversionException):
+                writer.execute("select cast('no number' as integer)")
+            raise failures.pop()
+        fold(writer, last_lsn)
+
+    monkeypatch.setattr(absorb, "fold_into_base", failing)
+    while store.wants_absorb():
+        store.absorb_some()
+    assert not failures
+    assert [row.lsn for row in store.read_rows(1, 999)] == list(range(1, log.last_lsn + 1))
     store.close()
 
 
