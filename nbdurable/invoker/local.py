@@ -24,7 +24,9 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.alertness import be_alert, be_calm
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
+from nbdurable.invoker.beside import count_beside
 from nbdurable.invoker.context import Invoked, context_of
+from nbdurable.invoker.dormant import Dormant
 from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepThreads
@@ -70,6 +72,7 @@ class LocalLink:
         self._runs: set[tuple[str, str]] = set()
         self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
         self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
+        self._dormant = Dormant(self.propose)
         self._closing = False
         self._is_alert = False
         self._thread: threading.Thread | None = None
@@ -133,16 +136,25 @@ class LocalLink:
     def deliver(
         self, invocation_id: InvocationId, attempt: int, entries: Sequence[JournalEntry]
     ) -> None:
-        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.deliver(entries)))
+        def deliver() -> None:
+            self._dormant.suspend(invocation_id, attempt)
+            self._with(invocation_id, attempt, lambda a: a.deliver(entries))
+
+        self._order(deliver)
 
     def retry_run(self, invocation_id: InvocationId, attempt: int, failed: FailedRun) -> None:
         self._order(lambda: self._with(invocation_id, attempt, lambda a: a.retry_run(failed)))
 
     def stop_attempt(self, invocation_id: InvocationId, attempt: int, why: str) -> None:
-        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.stop(why)))
+        def stop() -> None:
+            self._dormant.forget(invocation_id, attempt)
+            self._with(invocation_id, attempt, lambda a: a.stop(why))
+
+        self._order(stop)
 
     def stop_all(self, why: str) -> None:
         def stop() -> None:
+            self._dormant.clear()
             for attempt in list(self._attempts.values()):
                 attempt.stop(why)
 
@@ -163,6 +175,9 @@ class LocalLink:
                 self._with, steps.invocation_id, steps.attempt, lambda a: a.stop("no engine")
             )
 
+    def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None:
+        self._dormant.add(suspension, after_s)
+
     def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
         self.remember_context(child, context)
 
@@ -180,12 +195,14 @@ class LocalLink:
     async def run(self) -> None:
         """The link's whole life: be `ready`, carry out orders until `stop`, unwind handlers."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(count_beside)
         self._stopping = asyncio.Event()
         self._orders: Mailbox[Callable[[], None]] = Mailbox(self._loop)
         self.ready.set_result(None)
         obeying = asyncio.create_task(self._obey())
         await self._stopping.wait()
         obeying.cancel()
+        self._dormant.clear()
         attempts = list(self._attempts.values())
         for attempt in attempts:
             attempt.stop("the engine is closing")
