@@ -16,9 +16,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from functools import lru_cache
+
+import msgspec
 
 from nbdurable.core.ids import InvocationId
-from nbdurable.core.proposals import AttemptSteps
+from nbdurable.core.proposals import AnyStep, AttemptSteps
+
+
+class Due(msgspec.Struct, frozen=True, order=True, gc=False):
+    at_s: float
+    invocation_id: InvocationId
+    attempt: int
 
 
 class Dormant:
@@ -28,7 +37,7 @@ class Dormant:
         self._propose = propose
         self._suspensions: dict[InvocationId, AttemptSteps] = {}
         # As timers are: what is no longer there when it is due changes nothing.
-        self._due: list[tuple[float, InvocationId, int]] = []
+        self._due: list[Due] = []
         self._wake_up: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -36,10 +45,11 @@ class Dormant:
 
     def add(self, suspension: AttemptSteps, after_s: float) -> None:
         """Propose this later."""
-        one = suspension.invocation_id
-        self._suspensions[one] = suspension
-        due_s = asyncio.get_running_loop().time() + after_s
-        heapq.heappush(self._due, (due_s, one, suspension.attempt))
+        one, attempt = suspension.invocation_id, suspension.attempt
+        steps = _shared(suspension.steps)
+        self._suspensions[one] = msgspec.structs.replace(suspension, steps=steps)
+        at_s = asyncio.get_running_loop().time() + after_s
+        heapq.heappush(self._due, Due(at_s, one, attempt))
         self._arm()
 
     def suspend(self, invocation_id: InvocationId, attempt: int) -> None:
@@ -66,17 +76,23 @@ class Dormant:
     def _arm(self) -> None:
         """One wake-up of the loop at a time, for the first of them."""
         if self._wake_up is not None:
-            if self._due and self._wake_up.when() <= self._due[0][0]:
+            if self._due and self._wake_up.when() <= self._due[0].at_s:
                 return
             self._wake_up.cancel()
             self._wake_up = None
         if self._due:
-            self._wake_up = asyncio.get_running_loop().call_at(self._due[0][0], self._ring)
+            self._wake_up = asyncio.get_running_loop().call_at(self._due[0].at_s, self._ring)
 
     def _ring(self) -> None:
         self._wake_up = None
         now_s = asyncio.get_running_loop().time()
-        while self._due and self._due[0][0] <= now_s:
-            _, invocation_id, attempt = heapq.heappop(self._due)
-            self.suspend(invocation_id, attempt)
+        while self._due and self._due[0].at_s <= now_s:
+            due = heapq.heappop(self._due)
+            self.suspend(due.invocation_id, due.attempt)
         self._arm()
+
+
+@lru_cache(64)
+def _shared(steps: tuple[AnyStep, ...]) -> tuple[AnyStep, ...]:
+    """Thousands wait for their first sleep, and saying so is the same for all of them."""
+    return steps

@@ -71,6 +71,7 @@ class LocalLink:
         self._code: dict[tuple[str, int], dict[str, Handler[Any, Any]]] = {}
         self._runs: set[tuple[str, str]] = set()
         self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
+        self._last_context = contextvars.Context()
         self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
         self._dormant = Dormant(self.propose)
         self._closing = False
@@ -98,9 +99,10 @@ class LocalLink:
 
     def remember_context(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
         """Output of this invocation's handler goes where this context says."""
-        self._contexts[invocation_id] = context
-        while len(self._contexts) > CONTEXTS_MAX:
-            self._contexts.popitem(last=False)
+        # Whoever begins many begins them in the same context mostly.
+        if not _is_same(context, self._last_context):
+            self._last_context = context
+        self._remember(invocation_id, self._last_context)
 
     def is_run(self, target: Target) -> bool:
         return (target.service, target.handler) in self._runs
@@ -179,7 +181,7 @@ class LocalLink:
         self._dormant.add(suspension, after_s)
 
     def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
-        self.remember_context(child, context)
+        self._remember(child, context)
 
     def ended(self, attempt: Attempt) -> None:
         key = (attempt.start.invocation_id, attempt.start.attempt)
@@ -217,6 +219,11 @@ class LocalLink:
         return list(self._attempts.values())
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _remember(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
+        self._contexts[invocation_id] = context
+        while len(self._contexts) > CONTEXTS_MAX:
+            self._contexts.popitem(last=False)
 
     def _order(self, carry_out: Callable[[], None]) -> None:
         if self._closing:
@@ -262,6 +269,13 @@ class LocalLink:
         live = self._attempts.get((invocation_id, attempt))
         if live is not None:
             act(live)
+
+
+def _is_same(context: contextvars.Context, other: contextvars.Context) -> bool:
+    """Of two that nobody changes. Values are not compared: they are whoever's."""
+    return len(context) == len(other) and all(
+        var in other and other[var] is value for var, value in context.items()
+    )
 
 
 async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSource) -> Written:
