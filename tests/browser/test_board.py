@@ -92,6 +92,10 @@ def test_a_run_is_opened_answered_and_started_again_on_the_board(lab, board):
     lab.shot("board-opened")
     # What has ended without success is tried again by one click, as a new run.
     board.get_by_role("button", name="Journal of Shop/refuse").click()
+    # The other journal stays until the kernel has answered.
+    expect(
+        board.get_by_role("button", name="Journal of Shop/refuse", expanded=True)
+    ).to_be_visible()
     board.get_by_role("button", name="as curl").click()
     expect(board.locator("pre")).to_contain_text('/Shop/refuse/send -H "authorization: Bearer')
     board.get_by_role("button", name="Restart Shop/refuse").click()
