@@ -1,5 +1,6 @@
 -- name: append_row
--- A group of one fact: a prepared insert, as fast as the appender that larger groups use.
+-- A group of one fact, which takes less than by the appender that larger groups use. A select,
+-- since a list of values takes a tenth more.
 insert into hot.fact (
     lsn,
     epoch,
@@ -12,7 +13,7 @@ insert into hot.fact (
     payload,
     crc
 )
-values (
+select
     $lsn,
     $epoch,
     $at_ms,
@@ -22,8 +23,7 @@ values (
     $name,
     $body,
     $payload,
-    $crc
-);
+    $crc;
 
 -- name: base_meta
 -- Which journal base belongs to, and how far it has absorbed.
