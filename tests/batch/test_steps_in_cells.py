@@ -312,6 +312,54 @@ def test_a_map_in_a_cell_keeps_to_its_rate_and_waits_as_it_is_told(project):
     assert texts(project.run().cells[1]) == ["([0, 1, 2, 3], True, True)"]
 
 
+def test_an_item_that_was_tried_again_is_done_once(project):
+    """By the map, or by a loop of one's own: a try that raised is not what is looked for later."""
+    project.write(
+        IMPORT + "def fetch(page):\n    open('side', 'a').write(f'p{page} ')\n"
+        "    if not os.path.exists(f'tried{page}'):\n        open(f'tried{page}', 'w')\n"
+        "        raise ValueError('busy')\n    return page",
+        "rows = await durable.map(range(2), fetch, concurrency=1, retry=2)\nrow = None\n"
+        "while row is None:\n    try:\n        row = await durable.run('third', fetch, 3)\n"
+        f"    except ValueError:\n        pass\n{KILL_UNLESS_GO}\nrows, row",
+    )
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    assert project.ran() == ["p0", "p0", "p1", "p1", "p3", "p3"]
+    assert texts(project.run().cells[1]) == ["([0, 1], 3)"]
+    assert project.ran() == []
+
+
+def test_a_rate_and_a_pause_are_kept_across_a_killed_kernel(project):
+    """A guest who is asked to come twice a minute does not come four times for having died."""
+    project.write(
+        IMPORT + "import time, signal\nfrom nbdurable.errors import RetryableError\n"
+        "def fetch(page):\n    open('side', 'a').write(f'{page}@{time.time()} ')\n"
+        "    if page == 1 and not os.path.exists('go'):\n        os.kill(os.getpid(), 9)\n"
+        "    return page\n"
+        "def ask(page):\n    open('side', 'a').write(f'{page}@{time.time()} ')\n"
+        "    if page == 5: raise RetryableError('later', retry_after=timedelta(seconds=8))\n",
+        "rows = await durable.map(range(3), fetch, concurrency=1, rate='2/8s')\nrows",
+        "import asyncio\nif not os.path.exists('go2'):\n"
+        "    asyncio.get_running_loop().call_later(1, os.kill, os.getpid(), 9)\n"
+        "    await durable.map([5], ask, retry=5)\n"
+        "def ask(page):\n    open('side', 'a').write(f'{page}@{time.time()} ')\n"
+        "await durable.map([5], ask)",
+    )
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    with pytest.raises(DeadKernelError):
+        project.run()
+    (project.folder / "go2").touch()
+    project.run()
+    zero, one, again, two, told, later = (float(mark.partition("@")[2]) for mark in project.ran())
+    assert again - zero > 7.9
+    assert two - one > 7.9
+    assert later - told > 7.9
+    names = [name for name, _ in steps_of(project)]
+    assert names.count("map fetch over 3") == 1
+    assert names.count("rate of fetch") == 4
+
+
 def wait_for_mark(project: Project, mark: str, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + WAIT_S_MAX
     side_file = project.folder / "side"

@@ -46,6 +46,19 @@ def test_what_is_added_is_listed_paused_and_removed(
     assert json.loads(nbdurable("schedule", "ls", "--json").stdout) == []
 
 
+def test_all_that_was_asked_for_is_shown_again(folder: Path, start_up: Callable[..., Up]) -> None:
+    """Nobody remembers in spring with which options a schedule was made in autumn."""
+    start_up()
+    options = ("--jitter", "30s", "--max-staleness", "36h", "--notify", "true")
+    policy = ("--catch-up", "all", "--notify-on", "overdue", "--notify-on", "failed")
+    said("add", "hello", "Greeter/greet", "@yearly", '"Ada"', *options, *policy)
+    lines = nbdurable("schedule", "show", "hello").stdout.splitlines()
+    assert lines[3:] == [
+        "policy   catch up all, overlap skip, max staleness 36 h 0 min, jitter 30.0 s",
+        "tells    true of overdue, failed",
+    ]
+
+
 def test_triggered_it_runs_at_once(folder: Path, start_up: Callable[..., Up]) -> None:
     start_up()
     said("add", "hello", "Greeter/greet", "@yearly", '"Ada"')
