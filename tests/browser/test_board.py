@@ -70,9 +70,10 @@ def test_the_board_says_what_wakes_each_and_who_waits_for_you_comes_first(lab, b
     expect(sale).to_contain_text("call to Shop/pick")
     expect(wait).to_contain_text("timer at")
     expect(row(board, "Payment/ada/run")).to_contain_text("promise 'approved'")
-    targets = board.locator("tbody .nbd-name").all_text_contents()
+    targets = board.locator("tbody .nbd-name")
     # Older than the others, but somebody is waited for.
-    assert targets[:2] == ["Payment/ada/run", "Payment/bob/run"]
+    expect(targets.nth(0)).to_have_text("Payment/ada/run")
+    expect(targets.nth(1)).to_have_text("Payment/bob/run")
     board.scroll_into_view_if_needed()
     lab.shot("board")
     board.get_by_label("Of which service").select_option("Shop")
