@@ -117,7 +117,10 @@ def test_what_a_handler_prints_is_shown_once_and_outlives_its_kernel(start_kerne
     first = start_kernel()
     first.run("%load_ext nbdurable")
     first.run(TALK)
-    shown = first.run('h = Talk["a"].run(None)\nimport asyncio; await asyncio.sleep(1)')
+    shown = first.run(
+        'h = Talk["a"].run(None)\nimport asyncio\n'
+        "while 'GetPromise' not in str(h.journal): await asyncio.sleep(0.02)"
+    )
     assert (shown.count("before"), shown.count("in a step")) == (1, 1)
     first.kill()
     second = start_kernel()
