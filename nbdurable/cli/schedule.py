@@ -12,6 +12,7 @@ import msgspec
 
 from nbdurable.cli.asking import destructive, is_meant
 from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
+from nbdurable.cli.iris import leave_out_iris
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import DurationType, common, write_json, write_table
@@ -114,6 +115,7 @@ def add(
     check(when, tz)
     payload, notebook = payload_of(value), None
     if target.service == NOTEBOOK_SERVICE and target.key is not None:
+        leave_out_iris()
         from nbdurable.batch.command import check_many
 
         notebook = Path.cwd() / target.key

@@ -76,6 +76,8 @@ def test_a_run_goes_on_from_a_cell_and_begins_anew_from_one(folder, up):
     said("sweep", "report.ipynb", "-v", "rate", "1", "--wait")
     done = nbdurable("runs", "resume", "report(rate=1)")
     assert (done.exit_code, "is over" in done.stderr) == (1, True)
+    cut = nbdurable("runs", "show", "report")
+    assert "there is no notebook run 'report'; did you mean 'report(rate=1)'?" in cut.stderr
     assert nbdurable("runs", "restart", "report(rate=1)", "--from", "4").exit_code == 0
     assert marks(folder) == ["a", "b", "c", "b", "c"]
     assert [run["run"] for run in said("runs", "ls")] == ["report(rate=1).2", "report(rate=1)"]
