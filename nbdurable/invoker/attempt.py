@@ -17,7 +17,6 @@ import logging
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
@@ -53,6 +52,7 @@ from nbdurable.invoker.misuse import (
 )
 from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.parts import in_parts
+from nbdurable.invoker.pool import StepPool
 from nbdurable.invoker.report import (
     failure_of,
     find_terminal,
@@ -86,7 +86,7 @@ class Host(Protocol):
     always_replay: bool
 
     @property
-    def pool(self) -> Executor: ...
+    def pool(self) -> StepPool: ...
 
     def propose(self, steps: AttemptSteps) -> None: ...
 
@@ -543,7 +543,7 @@ class Attempt:
             return await action.call()
         context = contextvars.copy_context()
         call = partial(context.run, action.call)
-        value = await self._loop.run_in_executor(self._host.pool, call)
+        value = await self._host.pool.run(call, self._loop)
         # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
         return await value if isawaitable(value) else value
 
