@@ -111,7 +111,6 @@ class Invocation:
     id: InvocationId
     target: Target
     status: Status
-    argument: PayloadRef
     seed: int
     service_type: ServiceType
     handler_type: HandlerType | None

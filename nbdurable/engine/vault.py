@@ -30,8 +30,9 @@ from nbdurable.errors import JournalDamagedError
 PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 # Facts without their payloads, about 0.5 KiB each: some 25 MiB.
 JOURNAL_FACTS_MAX = 50_000
-# Whoever sleeps for so long needs no journal meanwhile. Thousands may, and to read one takes 1 ms.
-LONG_SLEEP_MS = 60_000
+# Whoever sleeps for so long needs no journal meanwhile. To read one takes 3 ms of CPU: too much for
+# thousands who look at something each minute, and nothing for thousands who sleep for hours.
+LONG_SLEEP_MS = 600_000
 # Journals read at once: enough to share the cost of a statement, few enough to be no stall.
 PREFETCH_MAX = 256
 # Payloads read at once: those that are in rows have at most 32 MiB together.

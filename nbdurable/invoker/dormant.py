@@ -24,10 +24,25 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import AnyStep, AttemptSteps
 
 
-class Due(msgspec.Struct, frozen=True, order=True, gc=False):
+class Dozing(msgspec.Struct, frozen=True, order=True, gc=False):
+    """The proposal to suspend one, and when it is to be made: flat, for there may be thousands."""
+
     at_s: float
     invocation_id: InvocationId
     attempt: int
+    seed: int
+    epoch: int
+    steps: tuple[AnyStep, ...]
+
+    @property
+    def suspension(self) -> AttemptSteps:
+        return AttemptSteps(
+            epoch=self.epoch,
+            invocation_id=self.invocation_id,
+            seed=self.seed,
+            attempt=self.attempt,
+            steps=self.steps,
+        )
 
 
 class Dormant:
@@ -35,43 +50,48 @@ class Dormant:
 
     def __init__(self, propose: Callable[[AttemptSteps], None]) -> None:
         self._propose = propose
-        self._suspensions: dict[InvocationId, AttemptSteps] = {}
+        self._dozing: dict[InvocationId, Dozing] = {}
         # As timers are: what is no longer there when it is due changes nothing.
-        self._due: list[Due] = []
+        self._due: list[Dozing] = []
         self._wake_up: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._suspensions)
+        return len(self._dozing)
 
     def add(self, suspension: AttemptSteps, after_s: float) -> None:
         """Propose this later."""
-        one, attempt = suspension.invocation_id, suspension.attempt
-        steps = _shared(suspension.steps)
-        self._suspensions[one] = msgspec.structs.replace(suspension, steps=steps)
-        at_s = asyncio.get_running_loop().time() + after_s
-        heapq.heappush(self._due, Due(at_s, one, attempt))
+        dozing = Dozing(
+            at_s=asyncio.get_running_loop().time() + after_s,
+            invocation_id=suspension.invocation_id,
+            attempt=suspension.attempt,
+            seed=suspension.seed,
+            epoch=suspension.epoch,
+            steps=_shared(suspension.steps),
+        )
+        self._dozing[dozing.invocation_id] = dozing
+        heapq.heappush(self._due, dozing)
         self._arm()
 
     def suspend(self, invocation_id: InvocationId, attempt: int) -> None:
         """Propose it now, if this attempt is one of these."""
-        suspension = self._take(invocation_id, attempt)
-        if suspension is not None:
-            self._propose(suspension)
+        dozing = self._take(invocation_id, attempt)
+        if dozing is not None:
+            self._propose(dozing.suspension)
 
     def forget(self, invocation_id: InvocationId, attempt: int) -> None:
         """The engine has ended this attempt."""
         self._take(invocation_id, attempt)
 
     def clear(self) -> None:
-        self._suspensions.clear()
+        self._dozing.clear()
         self._due.clear()
         self._arm()
 
-    def _take(self, invocation_id: InvocationId, attempt: int) -> AttemptSteps | None:
-        suspension = self._suspensions.get(invocation_id)
-        if suspension is None or suspension.attempt != attempt:
+    def _take(self, invocation_id: InvocationId, attempt: int) -> Dozing | None:
+        dozing = self._dozing.get(invocation_id)
+        if dozing is None or dozing.attempt != attempt:
             return None
-        return self._suspensions.pop(invocation_id)
+        return self._dozing.pop(invocation_id)
 
     def _arm(self) -> None:
         """One wake-up of the loop at a time, for the first of them."""
@@ -88,7 +108,8 @@ class Dormant:
         now_s = asyncio.get_running_loop().time()
         while self._due and self._due[0].at_s <= now_s:
             due = heapq.heappop(self._due)
-            self.suspend(due.invocation_id, due.attempt)
+            if self._dozing.get(due.invocation_id) is due:
+                self.suspend(due.invocation_id, due.attempt)
         self._arm()
 
 

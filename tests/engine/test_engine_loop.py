@@ -746,7 +746,7 @@ async def test_timers_of_a_closed_engine_fire_after_the_next_open():
 
 
 async def test_of_one_that_sleeps_for_long_no_journal_is_at_hand():
-    """Thousands may sleep for days, and each is read again in a millisecond when it is time."""
+    """Thousands may sleep for days, and each is read again when it is time."""
     service, clock = Service("S"), HandClock()
 
     @service.handler()
