@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -21,6 +22,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
 
 from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
+from nbdurable.batch.kernel_client import make_prompt
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import (
@@ -104,6 +106,12 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self.execute()
 
     # -- what papermill calls -----------------------------------------------------------------
+
+    def create_kernel_manager(self) -> KernelManager:
+        """As nbclient has it; its kernel is ready as soon as it answers."""
+        made: KernelManager = super().create_kernel_manager()
+        make_prompt(made)
+        return made
 
     def papermill_execute_cells(self) -> None:
         """Serve the run's orders until it is over. Named by papermill, which calls it."""
