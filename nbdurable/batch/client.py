@@ -55,6 +55,7 @@ class Serving:
 
     Attributes:
         begin: Called when the kernel is ready: submits the run, or resumes it.
+        let_end: Called when the run is over, before the kernel is ended.
         is_running: Whether the run still has an attempt.
         blobs: Where checkpoints go.
         told: What the kernel has to know to ask for steps.
@@ -63,6 +64,7 @@ class Serving:
 
     desk: Desk
     begin: Callable[[], None]
+    let_end: Callable[[], None]
     is_running: Callable[[], bool]
     blobs: str
     told: dict[str, str]
@@ -99,6 +101,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         """Give the run the kernel until it is over, one way or the other."""
         self._desk = serving.desk
         self._begin = serving.begin
+        self._let_end = serving.let_end
         self._is_running = serving.is_running
         self._blobs = serving.blobs
         self._told = serving.told
@@ -128,6 +131,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             self._serve(order)
             if self._desk.suspended_until is not None:
                 return
+        self._let_end()
 
     def handle_comm_msg(
         self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
