@@ -278,8 +278,9 @@ def test_a_damaged_checkpoint_is_planned_around(project, said):
     """The one before it serves, and the user hears why."""
     project.write(
         side("a") + "\nx = 'first'",
-        side("b") + "\ny = 'second'",
-        side("c") + f"\n{KILL_UNLESS_GO}\nx + y",
+        # Longer than what the record of a cell takes.
+        side("b") + "\ny = 'second' * 2000",
+        side("c") + f"\n{KILL_UNLESS_GO}\nx + y[:6]",
     )
     with pytest.raises(DeadKernelError):
         project.run(go=False)
