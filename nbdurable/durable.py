@@ -212,7 +212,8 @@ def schedule(
         tz: Whose clock it goes by.
         catch_up: What is made up for that was missed: `none`, `latest` or `all`.
         max_staleness: What is later than this is not made up for.
-        overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`.
+        overlap: When the run before goes on: `skip`, `queue` or `cancel-previous`. What is made up
+            for under `all` waits for it in any case.
         jitter: Each run begins up to so much later.
         notify: A URL, a command, or `handler:Ops/told`, which is told, as JSON, how runs end.
         notify_on: Which of: `failed`, `suspended`, `completed`, `overdue`.

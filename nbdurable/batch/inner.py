@@ -13,7 +13,7 @@ requests, the cell's end and what is durable, whichever comes first.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,7 @@ from nbdurable.invoker.context import RecordedStep, WorkflowInvoked
 from nbdurable.invoker.futures import Promise
 from nbdurable.sdk import RunOptions
 from nbdurable.sdk.future import RestateDurableFuture
+from nbdurable.sdk.mapping import pause_title, rate_title
 from nbdurable.sdk.serde import BytesSerde
 
 PREFIX = "in/"
@@ -39,6 +40,8 @@ QUIET_S = 1.0
 _BYTES: RunOptions[bytes] = RunOptions(serde=BytesSerde())
 # A step has a result, has failed for good, or has to be done again.
 _ENDS = ("done", "failed", "left")
+# When an item of a map has begun, and until when none may.
+_NOTED = {"turn": rate_title, "hold": pause_title}
 # Marks a failure that is a result: the function raised a TerminalError.
 _TERMINAL = {"is_result": "true"}
 
@@ -106,6 +109,8 @@ class InnerSteps:
         self._on_suspend = on_suspend
         self._known: dict[InnerKey, Known] = {}
         self._begun: dict[InnerKey, tuple[RestateDurableFuture[bytes], list[Any]]] = {}
+        # By cell, kind and title, the times that maps in it have recorded.
+        self._noted: defaultdict[tuple[int, str, str], list[int]] = defaultdict(list)
         self._waits: list[Wait] = []
         self._asked: deque[Asked] = deque()
         self._bell = asyncio.Event()
@@ -115,6 +120,8 @@ class InnerSteps:
                 is_result = step.failure is not None and step.failure.metadata == _TERMINAL
                 failure = step.failure if is_result else None
                 self._known[key.base] = Known(key.attempt, step.payload, failure)
+                if key.kind in _NOTED and step.payload is not None:
+                    self._noted[key.position, key.kind, key.name].append(int(step.payload))
         loop = asyncio.get_running_loop()
         hand_to(lambda asked: _ring(loop, self._take, asked))
 
@@ -203,6 +210,12 @@ class InnerSteps:
                 left = timedelta(milliseconds=max(0, due_at_ms - self._ctx.attempt.now_ms()))
                 sleeping = self._ctx.sleep(left, name or None)
                 self._waits.append(Wait(asked, sleeping, due_at_ms, _until(due_at_ms)))
+            case "turn":
+                asked.answer(wait_ms=await self._turn(ask, position))
+            case "hold":
+                until_ms = self._ctx.attempt.now_ms() + ask["pause_ms"]
+                await self._note(position, "hold", name, until_ms)
+                asked.answer()
             case "promise":
                 value = self._promise(name, ask["question"]).value()
                 self._waits.append(Wait(asked, value, None, f"somebody answers {name!r}"))
@@ -301,6 +314,28 @@ class InnerSteps:
         self._begun.pop(base)
         result.append(str(self._ctx.attempt.now_ms() + ask["delay_ms"]).encode())
         return int(await future)
+
+    async def _turn(self, ask: dict[str, Any], position: int) -> int:
+        """In how many milliseconds one more may begin; that it does is recorded before."""
+        now_ms, name, limit = self._ctx.attempt.now_ms(), ask["name"], ask["limit"]
+        at_ms = max([now_ms, *self._noted[position, "hold", pause_title(name)]])
+        if limit:
+            begun = sorted(self._noted[position, "turn", rate_title(name)])
+            if len(begun) >= limit:
+                at_ms = max(at_ms, begun[-limit] + ask["per_ms"])
+            await self._note(position, "turn", name, at_ms)
+        return at_ms - now_ms
+
+    async def _note(self, position: int, kind: str, name: str, at_ms: int) -> None:
+        """Record a time, beside those that a map has recorded in this cell before."""
+        title = _NOTED[kind](name)
+        noted = self._noted[position, kind, title]
+        noted.append(at_ms)
+        base = InnerKey(position, kind, "", len(noted), 0, title)
+        future, result = self._open(base)
+        del self._begun[base]
+        result.append(str(at_ms).encode())
+        await future
 
 
 def until_of(view: InvocationView) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -53,6 +53,9 @@ class Reply(NamedTuple):
 class KernelSteps:
     """Mutable: the connection, and how often each step was met in the cell. One per kernel.
 
+    Of several tries of a step in one execution, all but the last have raised, and count as none:
+    else the next execution, which does not raise, would look for its result in another place.
+
     Args:
         count: The number of the execution that goes on; another one begins to count anew.
     """
@@ -64,6 +67,7 @@ class KernelSteps:
         self._count = count
         self._counted_for = -1
         self._met: Counter[tuple[str, ...]] = Counter()
+        self._given_back: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._replies: dict[int, Future[Reply]] = {}
@@ -95,9 +99,17 @@ class KernelSteps:
         except BaseException as error:
             # Not a result: the step is to be done again when its cell is.
             self._send({"ask": "left", "why": f"{type(error).__name__}: {error}", **place})
+            self._give_back("run", place)
             raise
         await self._ask({"ask": "done", **place}, written)
         return value
+
+    async def turn(self, name: str, limit: int, per: timedelta) -> timedelta:
+        ask = {"ask": "turn", "name": name, "limit": limit, "per_ms": ms_of(per)}
+        return timedelta(milliseconds=(await self._ask(ask)).said["wait_ms"])
+
+    async def hold(self, name: str, pause: timedelta) -> None:
+        await self._ask({"ask": "hold", "name": name, "pause_ms": ms_of(pause)})
 
     async def sleep(self, delta: timedelta, name: str) -> None:
         place = self._place("sleep", name, "")
@@ -126,15 +138,24 @@ class KernelSteps:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _place(self, kind: str, name: str, key: str) -> dict[str, object]:
+    def _place(self, kind: str, name: str, key: str) -> dict[str, Any]:
         """Where a step is: its name, a digest of its key, and how many like it there were."""
         if (execution := self._count()) != self._counted_for:
             self._counted_for = execution
             self._met.clear()
+            self._given_back.clear()
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=KEY_DIGEST_BYTES)
         place = (kind, name, digest.hexdigest())
-        self._met[place] += 1
-        return {"name": name, "key": place[2], "nth": self._met[place]}
+        if given_back := self._given_back[place]:
+            nth = given_back.pop(0)
+        else:
+            self._met[place] += 1
+            nth = self._met[place]
+        return {"name": name, "key": place[2], "nth": nth}
+
+    def _give_back(self, kind: str, said: dict[str, Any]) -> None:
+        """The next try of the same step is in the same place."""
+        self._given_back[kind, said["name"], said["key"]].append(said["nth"])
 
     async def _ask(self, ask: dict[str, object], payload: bytes = b"") -> Reply:
         number, replied = self._send(ask, payload)

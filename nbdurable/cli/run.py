@@ -8,6 +8,8 @@ from typing import Any
 import click
 import msgspec
 
+from nbdurable.cli.iris import leave_out_iris
+
 # papermill's own code for it, so that scripts that call papermill need no change.
 KERNEL_DIED = 138
 # EX_TEMPFAIL of sysexits.h: nothing failed, and the same command goes on another time.
@@ -18,6 +20,7 @@ class _WithPapermillFlags(click.Command):
     """Takes papermill's options when it is parsed, and not when commands are only listed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        leave_out_iris()
         from nbdurable.batch.command import papermill_options
 
         ours = super().get_params(ctx)

@@ -12,6 +12,7 @@ from rich.text import Text
 from nbdurable.cli.exits import WAITING, Refusal
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, journal_option, write_json, write_table
+from nbdurable.client.folding import folded
 from nbdurable.client.picture import clock_time, duration
 from nbdurable.client.views import EntryView, first_line
 from nbdurable.runs import lock
@@ -113,7 +114,7 @@ def show(run: str, journal: Path | None, as_json: bool) -> None:
     if log_of(path, found.key).exists():
         click.echo(f"log       {log_of(path, found.key)}")
     rows = []
-    for entry in entries:
+    for entry in folded(entries, is_over=found.view.is_done):
         if entry.kind == "Run":
             ended_at_ms = entry.ended_at_ms
             took = "" if ended_at_ms is None else duration(ended_at_ms - entry.started_at_ms)

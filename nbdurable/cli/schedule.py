@@ -12,9 +12,11 @@ import msgspec
 
 from nbdurable.cli.asking import destructive, is_meant
 from nbdurable.cli.calls import Called, TargetType, check_input, handler_at, payload_of
+from nbdurable.cli.iris import leave_out_iris
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.registered import known_service
 from nbdurable.cli.words import DurationType, common, write_json, write_table
+from nbdurable.client.picture import duration
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.runs.request import HANDLER, request_of
 from nbdurable.runs.sending import offer_notebooks
@@ -69,7 +71,7 @@ def schedule() -> None:
     type=click.Choice(["skip", "queue", "cancel-previous"]),
     default="skip",
     show_default=True,
-    help="When the run before goes on.",
+    help="When the run before goes on; what `all` makes up for waits for it.",
 )
 @click.option("--jitter", type=DurationType(), help="Begin up to so much later.")
 @click.option(
@@ -113,6 +115,7 @@ def add(
     check(when, tz)
     payload, notebook = payload_of(value), None
     if target.service == NOTEBOOK_SERVICE and target.key is not None:
+        leave_out_iris()
         from nbdurable.batch.command import check_many
 
         notebook = Path.cwd() / target.key
@@ -271,13 +274,29 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['target']}")
     click.echo(f"next     {_next(view)}, by {view['kept_by']}")
     click.echo(f"last     {view['last'] or 'never'}")
-    click.echo(f"policy   catch up {view['catch_up']}, overlap {view['overlap']}")
+    click.echo(f"policy   {_policy(view)}")
+    if view["notify"]:
+        click.echo(f"tells    {view['notify']} of {', '.join(view['notify_on'])}")
+    if view["missed"] or view["skipped"]:
+        click.echo(f"left out {view['missed']} missed, {view['skipped']} while another ran")
     for run in view["running"]:
         click.echo(f"running  {run}")
     for run in view["stalled"]:
         click.echo(f"stalled  {run}; it has failed, and can be resumed")
+    for run in view["queued"]:
+        click.echo(f"queued   {run}")
     for run in view["ended"]:
         click.echo(f"ended    {run['id']}  {run['failure'] or 'done'}")
+
+
+def _policy(view: dict[str, Any]) -> str:
+    """In the words of its options."""
+    parts = [f"catch up {view['catch_up']}", f"overlap {view['overlap']}"]
+    if view["max_staleness_ms"] is not None:
+        parts.append(f"max staleness {duration(view['max_staleness_ms'])}")
+    if view["jitter_ms"]:
+        parts.append(f"jitter {duration(view['jitter_ms'])}")
+    return ", ".join(parts)
 
 
 def _next(view: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from nbdurable.cli.exits import FAILED
+from nbdurable.cli.iris import leave_out_iris
 from nbdurable.cli.owner import Reached, ask
 from nbdurable.cli.words import common, write_json
 from nbdurable.runs.overview import Run, runs_of
@@ -134,6 +135,7 @@ def _send(
     waits: bool,
     as_json: bool,
 ) -> None:
+    leave_out_iris()
     from nbdurable.batch.command import check_many
 
     sweep, path = name or notebook.stem, notebook.absolute()

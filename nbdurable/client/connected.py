@@ -190,12 +190,12 @@ class ConnectedClient(HttpClient):
             raise LinkLostError(
                 f"nobody answers at {client.base_url} ({_why(error)}), so nothing was asked: start"
                 " the server, or correct the URL"
-            ) from error
+            ) from None
         except httpx.TransportError as error:
             raise LinkLostError(
                 f"{client.base_url} went away before it had answered ({_why(error)}): what was"
                 " asked may have happened or not. Look, and ask again if it has not"
-            ) from error
+            ) from None
 
     async def _result(self, of: str | Named, verb: str, serde: Serde[Any]) -> Any:
         response = await self._ask(of, verb)

@@ -7,11 +7,11 @@ that was begun again has the line of its last time.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nbdurable.client.views import EntryView
-from nbdurable.sdk.mapping import read_title
+from nbdurable.sdk.mapping import pause_title, rate_title, read_title
 
 
 @dataclass(slots=True)
@@ -95,10 +95,10 @@ class Lines:
                 self.indices.remove(failed)
                 insort(self.indices, entry.index)
                 return {failed, entry.index}
-        elif entry.kind == "Sleep" and _is_said_to("rate of ", name, self._open):
-            # A timer of a rate says nothing to a person, open or done.
+        elif entry.kind in ("Sleep", "Run") and _is_said_to(rate_title, name, self._open):
+            # What keeps a rate says nothing to a person, open or done.
             return set()
-        elif entry.kind == "Sleep" and _is_said_to("retry after, said to ", name, self._open):
+        elif entry.kind in ("Sleep", "Run") and _is_said_to(pause_title, name, self._open):
             self._pauses.add(entry.index)
         insort(self.indices, entry.index)
         return {entry.index}
@@ -134,6 +134,7 @@ def folded(entries: Sequence[EntryView], *, is_over: bool) -> list[EntryView]:
     return [lines.line(index, is_over=is_over) for index in lines.indices]
 
 
-def _is_said_to(prefix: str, name: str, open_maps: dict[str, int]) -> bool:
-    """Whether it is a timer that a map has named so."""
+def _is_said_to(title: Callable[[str], str], name: str, open_maps: dict[str, int]) -> bool:
+    """Whether it is what a map has named so."""
+    prefix = title("")
     return name.startswith(prefix) and name.removeprefix(prefix) in open_maps

@@ -11,6 +11,7 @@ from typing import Final
 
 from nbdurable.client.asking import Asking
 from nbdurable.client.export import export
+from nbdurable.client.meant import did_you_mean
 from nbdurable.client.operator import Operator
 from nbdurable.client.query import Found, Parameters
 from nbdurable.client.questions import (
@@ -26,9 +27,9 @@ from nbdurable.client.questions import (
     LastError,
     Listed,
     MeantInvocations,
+    NearNames,
     NewestInvocations,
     OneInvocation,
-    not_found,
 )
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import (
@@ -196,7 +197,10 @@ class Looks(Asking):
         listed = await self._ask(MeantInvocations(text=text))
         match listed.found_count:
             case 0:
-                raise not_found(text)
+                names = did_you_mean(await self.names_near(text))
+                raise InvocationNotFoundError(
+                    f"there is no invocation {text!r}{names and f'; {names}'}"
+                )
             case 1:
                 return listed.views[0]
             case several:
@@ -205,6 +209,10 @@ class Looks(Asking):
                 raise AmbiguousError(
                     f"{text!r} could be any of {several} invocations: {shown}{more}"
                 )
+
+    async def names_near(self, text: str) -> list[str]:
+        """Names of runs that may have been meant by a text that names none."""
+        return await self._ask(NearNames(text=text))
 
     def watch(self, invocation_id: str, listener: Listener) -> Callable[[], None]:
         """Tell the listener what the invocation looks like, now and whenever it changes.

@@ -15,6 +15,7 @@ import msgspec
 
 from nbdurable.client.entry_text import entry_text
 from nbdurable.client.journal import JournalFold, journal_view
+from nbdurable.client.meant import meant_by
 from nbdurable.client.views import EntryView, InvocationView, invocation_view
 from nbdurable.core.builtin import OWN_SERVICES
 from nbdurable.core.commands import RunCommand
@@ -159,6 +160,23 @@ class MeantInvocations(Question[Listed], frozen=True, kw_only=True):
             last = max(named, key=_first_lsn)
             named = [inv for inv in named if inv.status != "completed"] or [last]
         return _listed(state, named, self.count_max)
+
+
+class NearNames(Question[list[str]], frozen=True, kw_only=True):
+    """What may have been meant by a text that names no run: the names of runs, `SERVICE/KEY`."""
+
+    answered = list[str]
+    text: str
+    looked_at_max: int = 1000
+
+    def answer(self, engine: Engine) -> list[str]:
+        runs = (inv for inv in _known(engine.machine.state) if inv.handler_type == "workflow")
+        newest = heapq.nlargest(self.looked_at_max, runs, key=_first_lsn)
+        names = [f"{inv.target.service}/{inv.target.key}" for inv in newest]
+        # Of a key that several services have the last run is meant.
+        by_key = {name.partition("/")[2]: name for name in reversed(names)}
+        of_keys = [by_key[key] for key in meant_by(self.text, reversed(by_key))]
+        return of_keys or meant_by(self.text, names)
 
 
 class OneInvocation(Question[InvocationView], frozen=True, kw_only=True):
@@ -386,6 +404,7 @@ AnyQuestion = (
     AllInvocations
     | NewestInvocations
     | MeantInvocations
+    | NearNames
     | OneInvocation
     | InvocationAndJournal
     | JournalChanges

@@ -51,6 +51,7 @@ class SyncClient(SyncRestateClient):
     query = waited(EngineClient.query)
     export = waited(EngineClient.export)
     find = waited(EngineClient.find)
+    names_near = waited(EngineClient.names_near)
     watch = same(EngineClient.watch)
     watch_changes = same(EngineClient.watch_changes)
     watch_newest = same(EngineClient.watch_newest)

@@ -17,7 +17,6 @@ import logging
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -52,6 +51,7 @@ from nbdurable.invoker.misuse import (
     refuse_to_block,
 )
 from nbdurable.invoker.output import Output, Writer, output_var
+from nbdurable.invoker.pool import StepPool
 from nbdurable.invoker.report import (
     failure_of,
     find_terminal,
@@ -100,7 +100,7 @@ class Host(Protocol):
     always_replay: bool
 
     @property
-    def pool(self) -> Executor: ...
+    def pool(self) -> StepPool: ...
 
     def propose(self, steps: AttemptSteps) -> None: ...
 
@@ -531,7 +531,7 @@ class Attempt:
             return await action.call()
         context = contextvars.copy_context()
         call = partial(context.run, action.call)
-        value = await self._loop.run_in_executor(self._host.pool, call)
+        value = await self._host.pool.run(call, self._loop)
         # A lambda that returns a coroutine is meant to be awaited; Restate's SDK would not.
         return await value if isawaitable(value) else value
 

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -27,7 +27,7 @@ from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
 from nbdurable.invoker.context import Invoked, context_of
 from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.output import output_var
-from nbdurable.invoker.pool import StepThreads
+from nbdurable.invoker.pool import StepPool, StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.context import current_context_var, executing_step_var
@@ -53,13 +53,13 @@ class LocalLink:
         post: Callable[[Proposal], None],
         wires: WireSource,
         *,
-        pool: Executor | None = None,
+        pool: StepPool | None = None,
         always_replay: bool = False,
     ) -> None:
         self.name = name
         self.clock = clock
         self.wires = wires
-        self.pool = pool or StepThreads(STEP_THREADS_MAX, "nbdurable-step")
+        self.pool: StepPool = pool or StepThreads(STEP_THREADS_MAX, "nbdurable-step")
         self.always_replay = always_replay
         # Set while the engine, which says them otherwise, is in another process.
         self.failures: FailuresHere | None = None
@@ -120,7 +120,7 @@ class LocalLink:
                 " left to itself and nothing it does is recorded. Blocking calls belong in a step:"
                 " await ctx.run_typed('name', blocking_function)"
             )
-        self.pool.shutdown(wait=False)
+        self.pool.close()
 
     # -- orders, from the engine's thread -----------------------------------------------------
 

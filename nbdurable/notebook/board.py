@@ -41,6 +41,7 @@ ROWS_MAX: Final = 200
 ASKING_MAX: Final = 50
 # Boards that are kept up to date: the last ones somebody asked for.
 LIVE_MAX: Final = 3
+STOPPED: Final = "this list is not kept up to date any more: run its cell again"
 
 _live: Final[deque[Board]] = deque()
 
@@ -124,12 +125,10 @@ class Board:
             _live.popleft().stop()
 
     def stop(self) -> None:
-        """It stays as it is from now on."""
+        """It stays as it is from now on, and says so."""
         for unwatch in self._unwatch:
             unwatch()
-        if self._shown is not None:
-            self._shown.end()
-        self._widget = None
+        self._session.screen.draw(object(), self._end)
 
     # -- on threads of the engine's or of the comm's: these only hand over ----------------------
 
@@ -149,8 +148,8 @@ class Board:
                 self._session.screen.draw(object(), lambda: self._show(run))
             case {"type": "hide"}:
                 self._session.screen.draw(object(), self._hide)
-            case _ if self._shown is not None:
-                self._shown.hear(message)
+            case {"type": str(), "shown": str(run)} if isinstance(message, dict):
+                self._session.screen.draw(object(), lambda: self._tell(run, message))
             case _:
                 pass
 
@@ -160,31 +159,51 @@ class Board:
         if self._widget is not None:
             self._widget.board = dict(self._picture())
 
+    def _end(self) -> None:
+        self._say(STOPPED)
+        if self._shown is not None:
+            self._shown.end()
+        self._widget = None
+
+    def _tell(self, run: str, message: dict[str, Any]) -> None:
+        """Of two pages with this board one may be clicked while the other opens another journal."""
+        if self._shown is not None and self._shown.view.id == run:
+            self._shown.do(message)
+        elif self._widget is not None and message["type"] in {"answer", "reject", "deed"}:
+            self._widget.send({"re": message.get("re"), "is_done": True})
+            self._say(f"not done: the journal of {short_id(run)} was closed just before")
+
+    def _say(self, said: str) -> None:
+        if said != self._said:
+            self._said = said
+            self._draw()
+
     def _show(self, run: str) -> None:
+        if self._widget is None:
+            return
+        self._say("")
         self._hide()
         client = self._session.client
         try:
             view = client.wait(client.invocation(run))
             entries = client.wait(client.journal(run))
         except NbdurableError as error:
-            self._said = str(error)
-            self._draw()
-            return
-        if self._widget is None:
+            self._say(str(error))
             return
         self._shown = Shown(self._session, view, entries)
         self._set(self._shown.traits())
         self._shown.begin(self._widget)
 
     def _hide(self) -> None:
+        if self._widget is None:
+            return
         if self._shown is not None:
-            self._shown.end()
+            self._shown.leave()
             self._shown = None
         self._set({"picture": {}, "rows": {}, "tail": {}, "children": {}})
 
     def _set(self, traits: dict[str, Any]) -> None:
-        if self._widget is None:
-            return
+        assert self._widget is not None, "who has left it says nothing"
         with self._widget.hold_sync():
             for name, value in traits.items():
                 setattr(self._widget, name, value)
@@ -193,7 +212,7 @@ class Board:
         with self._lock:
             asking, newest = self._asking, self._newest
         return BoardPicture(
-            rows=[_row(view) for view in _ordered(asking.views, newest.views)],
+            rows=[row_of(view) for view in _ordered(asking.views, newest.views)],
             found_count=newest.found_count,
             disk=shown_bytes(disk_use(self._session.path).total_bytes),
             said=self._said,
@@ -206,7 +225,7 @@ def _ordered(asking: list[InvocationView], newest: list[InvocationView]) -> list
     return [*first.values(), *(view for view in newest if view.id not in first)]
 
 
-def _row(view: InvocationView) -> BoardRow:
+def row_of(view: InvocationView) -> BoardRow:
     return BoardRow(
         id=view.id,
         short_id=short_id(view.id),

@@ -20,8 +20,9 @@ from nbdurable.client.drawing import Drawing
 from nbdurable.client.engine import EngineClient
 from nbdurable.client.picture import short_id
 
-# A click that is heard later was given to the Jupyter server as well; see door.js.
-LATE_MS: Final = 1500
+# A click that is heard later may be given to the Jupyter server as well. Its page asks there after
+# 1,500 ms (door.js), and by then must have been told of what was heard just in time.
+LATE_MS: Final = 1300
 # Cancelling and killing twice is doing it once.
 _NOT_TWICE: Final = ("pause", "resume", "restart")
 

@@ -86,6 +86,8 @@ def _doing(view: InvocationView) -> str:
             return "queues for its key"
         case "suspended":
             return "waits"
+        case "ready":
+            return "is about to run"
         case _:
             return "is running"
 

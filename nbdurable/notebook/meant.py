@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from IPython.core.error import UsageError
 
+from nbdurable.client.meant import did_you_mean
 from nbdurable.client.picture import handy_name
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import ConflictError, InvocationNotFoundError
 from nbdurable.notebook.session import Session
-from nbdurable.notebook.spelling import nearest
 
 
 def run_meant(session: Session, text: str) -> InvocationView:
@@ -23,7 +23,7 @@ def run_meant(session: Session, text: str) -> InvocationView:
 
 def no_run(session: Session, text: str) -> UsageError:
     """What to say where none is called so."""
-    near = nearest(text, names_of_runs(session))
+    near = did_you_mean(session.client.wait(session.client.names_near(text)))
     return UsageError(f"no run is called {text!r}; {near or '%durable ls shows them'}")
 
 

@@ -10,7 +10,9 @@ A page says, each with a type:
     open, close  run        show a run below the row that called it
     curl    re              the call that began it, for a terminal
 
-What has a `re` is answered by a message with the same. Everything is done on the screen thread.
+What has a `re` is answered by a message with the same, and a click by two: `is_done` is false when
+it is taken up, and true when it is done or refused. `shown` is the run in whose journal it was
+said. Everything is done on the screen thread.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ class Shown:
         self._patches = Patches()
         self._branches = Branches(session, self._show_branches)
         self._widget: JournalWidget | None = None
+        self._is_live = False
         # What the engine has told and nobody has drawn, from its threads to the screen's.
         self._parts: deque[JournalPart] = deque()
         self._unwatch: Callable[[], None] = lambda: None
@@ -90,12 +93,18 @@ class Shown:
     def begin(self, widget: JournalWidget) -> None:
         """Keep this widget up to date from now on."""
         self._widget = widget
+        self._is_live = True
         self._unwatch = self._session.client.watch_changes(self._id, self._changed)
 
     def end(self) -> None:
-        """The widget stays as it is."""
+        """The widget stays as it is, and what is clicked there is still done and answered."""
         self._unwatch()
         self._branches.end()
+        self._is_live = False
+
+    def leave(self) -> None:
+        """The same, and the widget is another one's from now on."""
+        self.end()
         self._widget = None
 
     def catch_up(self, view: InvocationView, entries: tuple[EntryView, ...]) -> None:
@@ -106,8 +115,7 @@ class Shown:
     def hear(self, message: object) -> None:
         """On whichever thread the comm has: only hands over."""
         if isinstance(message, dict) and isinstance(message.get("type"), str):
-            heard_at_ms = self._now_ms()
-            self._session.screen.draw(object(), lambda: self._do(message, heard_at_ms))
+            self._session.screen.draw(object(), lambda: self.do(message))
 
     # -- what is drawn ------------------------------------------------------------------------
 
@@ -125,6 +133,10 @@ class Shown:
                 self._drawing, is_new = self._new_drawing(part.view), True
             touched |= self._drawing.change(part.view, part.entries)
         if self._widget is None:
+            return
+        if not self._is_live:
+            # In a page that was loaded anew the widget of what is over is still there.
+            self._widget.picture = self._head()
             return
         told = (
             self._patches.whole(self._drawing)
@@ -151,7 +163,8 @@ class Shown:
 
     # -- what is clicked ----------------------------------------------------------------------
 
-    def _do(self, message: dict[str, Any], heard_at_ms: int) -> None:
+    def do(self, message: dict[str, Any]) -> None:
+        """On the screen thread: what a page has said."""
         match message:
             case {"type": "earlier", "re": re, "before": int(before)}:
                 self._reply(re, self._rows_before(before, str(message.get("words") or "")))
@@ -164,12 +177,19 @@ class Shown:
             case {"type": "close", "run": str(run)}:
                 self._branches.close(run)
             case _:
-                clicks = Clicks(self._session.client, self._drawing, self._session.who)
-                doing = clicks.doing(message, heard_at_ms)
-                if isinstance(doing, str):
-                    self._say(doing)
-                elif doing is not None:
-                    self._say_done(*doing)
+                self._click(message)
+
+    def _click(self, message: dict[str, Any]) -> None:
+        """It is said at once that it is heard: what takes long must not be asked for elsewhere."""
+        clicks = Clicks(self._session.client, self._drawing, self._session.who)
+        doing = clicks.doing(message, self._now_ms())
+        if doing is None:
+            return
+        self._reply(message.get("re"), {"is_done": False})
+        said = doing if isinstance(doing, str) else self._done(*doing)
+        # Before it is drawn: that may be the last of this widget.
+        self._reply(message.get("re"), {"is_done": True})
+        self._say(said)
 
     def _rows_before(self, before: int, words: str) -> dict[str, Any]:
         """A page of them, and how many are before it; with words, only those that have them all."""
@@ -206,16 +226,16 @@ class Shown:
         return {"text": curl_of(self.view, argument, served.ingress, served.token_file)}
 
     def _reply(self, re: object, reply: dict[str, Any]) -> None:
-        if self._widget is not None:
+        if self._widget is not None and isinstance(re, str):
             self._widget.send({"re": re, **reply})
 
-    def _say_done(self, doing: Coroutine[Any, Any, Any], done: str) -> None:
+    def _done(self, doing: Coroutine[Any, Any, Any], done: str) -> str:
+        """What to say of it."""
         try:
             self._session.client.wait(doing)
         except NbdurableError as error:
-            self._say(str(error))
-        else:
-            self._say(done)
+            return str(error)
+        return done
 
     def _say(self, said: str) -> None:
         if said != self._said:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nbdurable.client.engine import EngineClient
+from nbdurable.client.meant import did_you_mean, meant_by
 from nbdurable.client.views import InvocationView
 from nbdurable.core.builtin import NOTEBOOK_SERVICE
 from nbdurable.errors import DefinitionError, InvocationNotFoundError
@@ -86,11 +87,14 @@ async def runs_of(
 
 async def run_of(client: EngineClient, key: str) -> Run:
     """Raises InvocationNotFoundError when none has this key."""
-    for run in await runs_of(client):
+    runs = await runs_of(client)
+    for run in runs:
         if key in (run.key, run.view.id, f"{NOTEBOOK_SERVICE}/{run.key}"):
             return run
+    asked = key.removeprefix(f"{NOTEBOOK_SERVICE}/")
+    near = did_you_mean(meant_by(asked, (run.key for run in reversed(runs))))
     raise InvocationNotFoundError(
-        f"there is no notebook run '{key}'; `nbdurable runs ls` shows those there are"
+        f"there is no notebook run '{key}'; {near or '`nbdurable runs ls` shows those there are'}"
     )
 
 

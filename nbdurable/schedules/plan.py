@@ -60,28 +60,32 @@ def due(name: str, spec: Spec, last_ms: int, now_ms: int) -> Due:
     Under `all` nothing is lost that is not too stale, under `latest` and `none` at most one run is
     begun at a time; and what `seen_ms` has passed is never due again.
     """
-    times = fires_after(spec.when, spec.tz, spec.anchor_ms, last_ms)
-    passed: list[int] = []
+    fires: list[int] = []
+    passed_count, seen_ms = 0, last_ms
     wake_ms: int | None = None
-    for at_ms in times:
-        if at_ms + jitter_of(name, spec, at_ms) > now_ms:
-            wake_ms = at_ms + jitter_of(name, spec, at_ms)
+    for at_ms in fires_after(spec.when, spec.tz, spec.anchor_ms, last_ms):
+        late_ms = now_ms - at_ms - jitter_of(name, spec, at_ms)
+        if late_ms < 0:
+            wake_ms = now_ms - late_ms
             break
-        passed.append(at_ms)
-        if spec.catch_up == "all" and len(passed) == FIRES_MAX:
+        passed_count, seen_ms = passed_count + 1, at_ms
+        if _is_fresh(spec, late_ms):
+            # A schedule of every second has many in a month, of which one is wanted.
+            fires = [*fires, at_ms] if spec.catch_up == "all" else [at_ms]
+        if spec.catch_up == "all" and passed_count == FIRES_MAX:
             wake_ms = now_ms
             break
-    fires = _made_up(name, spec, passed, now_ms)
-    return Due(fires, len(passed) - len(fires), passed[-1] if passed else last_ms, wake_ms)
+    return Due(tuple(fires), passed_count - len(fires), seen_ms, wake_ms)
 
 
-def _made_up(name: str, spec: Spec, passed: list[int], now_ms: int) -> tuple[int, ...]:
-    def lateness_ms(at_ms: int) -> int:
-        return now_ms - at_ms - jitter_of(name, spec, at_ms)
+def _is_fresh(spec: Spec, late_ms: int) -> bool:
+    limit_ms = GRACE_MS if spec.catch_up == "none" else spec.max_staleness_ms
+    return limit_ms is None or late_ms <= limit_ms
 
-    limit = GRACE_MS if spec.catch_up == "none" else spec.max_staleness_ms
-    fresh = [at for at in passed if limit is None or lateness_ms(at) <= limit]
-    return tuple(fresh if spec.catch_up == "all" else fresh[-1:])
+
+def is_late(name: str, spec: Spec, at_ms: int, now_ms: int) -> bool:
+    """Whether this fire is made up for, and not on time."""
+    return now_ms - at_ms - jitter_of(name, spec, at_ms) > GRACE_MS
 
 
 def jitter_of(name: str, spec: Spec, at_ms: int) -> int:

@@ -16,9 +16,9 @@ import msgspec
 from nbdurable.core.builtin import FIRE_SERVICE, SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
 from nbdurable.schedules.notify import NOTICES, Notice, notify, tell
-from nbdurable.schedules.plan import Spec, between, due, filled, run_id, said
+from nbdurable.schedules.plan import Spec, between, due, filled, is_late, run_id, said
 from nbdurable.schedules.standing import Event
-from nbdurable.sdk.combinators import select
+from nbdurable.sdk.combinators import select, wait_completed
 from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext, WorkflowContext
 from nbdurable.sdk.future import RestateDurableCallFuture, RestateDurableFuture
 from nbdurable.sdk.object import VirtualObject
@@ -162,7 +162,8 @@ async def backfill(ctx: ObjectContext, span: While) -> list[str]:
     ]
     for one in ids:
         kept = await _start(ctx, kept, one)
-    ctx.set("kept", kept)
+    # Those that have run before say nothing any more.
+    ctx.set("kept", await _without_those_over(ctx, kept))
     return ids
 
 
@@ -297,33 +298,43 @@ async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:
     """Start what is due, set the timer, and remember."""
     found = due(ctx.key(), kept.spec, kept.seen_ms, now_ms)
     for at_ms in found.fires_ms:
-        kept = await _fire(ctx, kept, run_id(ctx.key(), kept.spec, at_ms))
+        is_made_up = is_late(ctx.key(), kept.spec, at_ms, now_ms)
+        name = run_id(ctx.key(), kept.spec, at_ms)
+        kept = await _fire(ctx, kept, name, is_made_up=is_made_up)
+    wake_ms = None if kept.is_paused else found.wake_ms
     kept = msgspec.structs.replace(
         kept,
         seen_ms=found.seen_ms,
         last_fire_ms=found.fires_ms[-1] if found.fires_ms else kept.last_fire_ms,
         missed=kept.missed + found.missed,
-        wake_ms=found.wake_ms,
+        wake_ms=wake_ms,
         generation=kept.generation + 1,
     )
-    if found.wake_ms is not None and not kept.is_paused:
-        delay = timedelta(milliseconds=max(found.wake_ms - now_ms, 0))
+    if wake_ms is not None:
+        delay = timedelta(milliseconds=max(wake_ms - now_ms, 0))
         ctx.object_send(wake, ctx.key(), kept.generation, send_delay=delay)
     ctx.set("kept", kept)
     return kept
 
 
-async def _fire(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
-    """Start a run, unless one goes on and the schedule says what then."""
+async def _fire(ctx: ObjectContext, kept: Kept, name: str, *, is_made_up: bool) -> Kept:
+    """Start a run, unless one goes on and the schedule says what then.
+
+    Under `all` what is made up for waits for the run before, whatever the overlap: nights that were
+    asleep would else skip or cancel each other, though awake none of them had met another.
+    """
     if kept.running:
         kept = await _without_those_over(ctx, kept)
-    if kept.running and kept.spec.overlap == "skip":
-        return msgspec.structs.replace(kept, skipped=kept.skipped + 1)
-    if kept.running and kept.spec.overlap == "queue":
+    if not kept.running:
+        return await _start(ctx, kept, name)
+    if kept.spec.overlap == "queue" or (kept.spec.catch_up == "all" and is_made_up):
         return msgspec.structs.replace(kept, queued=(*kept.queued, name))
-    for invocation_id in kept.running.values():
+    if kept.spec.overlap == "skip":
+        return msgspec.structs.replace(kept, skipped=kept.skipped + 1)
+    for one, invocation_id in kept.running.items():
         ctx.cancel_invocation(invocation_id)
-    return await _start(ctx, msgspec.structs.replace(kept, running={}), name)
+        kept = _without(kept, Ended(id=one, failure=f"cancelled for {name}"))
+    return await _start(ctx, kept, name)
 
 
 async def _start(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
@@ -335,15 +346,26 @@ async def _start(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
 
 async def _without_those_over(ctx: ObjectContext, kept: Kept) -> Kept:
     """A run that was killed has not said that it has ended, and must not hold up all others."""
-    for name, invocation_id in kept.running.items():
-        try:
-            first, _ = await select(over=ctx.attach_invocation(invocation_id), on=ctx.sleep(_LOOK))
-            failure = ""
-        except TerminalError as error:
-            first, failure = "over", error.message or "failed"
-        if first == "over":
-            kept = _without(kept, Ended(id=name, failure=failure))
+    looks: dict[RestateDurableFuture[Any], str] = {
+        ctx.attach_invocation(one): name for name, one in kept.running.items()
+    }
+    enough = ctx.sleep(_LOOK)
+    while looks:
+        completed, _ = await wait_completed(*looks, enough)
+        for future in [one for one in looks if one in completed]:
+            end = Ended(id=looks.pop(future), failure=await _failure_of(future))
+            kept = _without(kept, end)
+        if enough in completed:
+            break
     return kept
+
+
+async def _failure_of(over: RestateDurableFuture[bytes]) -> str:
+    try:
+        await over
+    except TerminalError as error:
+        return error.message or "failed"
+    return ""
 
 
 def _without(kept: Kept, end: Ended) -> Kept:
@@ -351,7 +373,7 @@ def _without(kept: Kept, end: Ended) -> Kept:
         return kept
     running = {name: one for name, one in kept.running.items() if name != end.id}
     stalled = {name: one for name, one in kept.stalled.items() if name != end.id}
-    ended = (*kept.ended, end)[-_ENDS_KEPT:]
+    ended = (*(one for one in kept.ended if one.id != end.id), end)[-_ENDS_KEPT:]
     return msgspec.structs.replace(kept, running=running, stalled=stalled, ended=ended)
 
 
@@ -376,7 +398,11 @@ def view(name: str, kept: Kept, now_ms: int) -> dict[str, Any]:
         "tz": spec.tz,
         "target": "/".join(part for part in (spec.service, spec.key, spec.handler) if part),
         "catch_up": spec.catch_up,
+        "max_staleness_ms": spec.max_staleness_ms,
         "overlap": spec.overlap,
+        "jitter_ms": spec.jitter_ms,
+        "notify": spec.notify,
+        "notify_on": [] if spec.notify is None else list(spec.notify_on),
         "paused": kept.is_paused,
         "next": None if kept.wake_ms is None else said(spec, kept.wake_ms),
         "last": None if kept.last_fire_ms is None else said(spec, kept.last_fire_ms),

@@ -1,7 +1,8 @@
 """`durable.map` in the cells of a notebook run: each item is a keyed step, a few at a time.
 
-A cell that runs again finds the items that are done by their keys, and does the others. Rate and
-pauses are of the kernel: what began before a crash does not count after it.
+A cell that runs again finds the items that are done by their keys, and does the others. When items
+began, and how long they are held up, is recorded as well, so the rate is kept across a crash; and
+the kernel's own clock sees to it that nothing begins too early while an answer is under way.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class CellMap:
 
     steps: CellSteps
     name: str
+    title: str
     items: list[Any]
     keys: list[str]
     fn: Callable[[Any], Any]
@@ -55,6 +57,10 @@ class CellMap:
 
     async def run(self) -> list[Any]:
         count = len(self.items)
+        # Says to readers of the journal how many there will be.
+        await self.steps.run(self.title, lambda: count, "", fresh=False)
+        if self.rate is None:
+            self._hold(await self.steps.turn(self.name, 0, timedelta()))
         self.waiting.extend(range(count))
         workers = [asyncio.ensure_future(self._work()) for _ in range(min(self.concurrency, count))]
         try:
@@ -95,8 +101,8 @@ class CellMap:
                 if pause is None:
                     await asyncio.sleep(min(PAUSE_S * 2 ** (count - 1), PAUSE_S_MAX))
                 else:
-                    now_s = asyncio.get_running_loop().time()
-                    self.held_until_s = max(self.held_until_s, now_s + pause.total_seconds())
+                    self._hold(pause)
+                    await self.steps.hold(self.name, pause)
         raise AssertionError("unreachable")
 
     async def _call(self, item: Any) -> Any:
@@ -109,12 +115,27 @@ class CellMap:
         # Else several at once would be one after the other.
         return await asyncio.to_thread(self.fn, item)
 
+    def _hold(self, pause: timedelta) -> None:
+        until_s = asyncio.get_running_loop().time() + pause.total_seconds()
+        self.held_until_s = max(self.held_until_s, until_s)
+
     async def _turn(self) -> None:
         """Wait until one more may begin."""
+        loop, is_held = asyncio.get_running_loop(), True
+        while is_held:
+            await self._until_free()
+            if self.rate is not None:
+                wait = await self.steps.turn(self.name, self.rate.limit, self.rate.per)
+                await asyncio.sleep(wait.total_seconds())
+            # Several that were held up meanwhile may not begin all at once.
+            is_held = self.held_until_s > loop.time()
+        await self._until_free()
+        self.begun_s.append(loop.time())
+
+    async def _until_free(self) -> None:
         loop = asyncio.get_running_loop()
         while (wait_s := self._too_early_s(loop.time())) > 0:  # noqa: ASYNC110 - for the clock.
             await asyncio.sleep(wait_s)
-        self.begun_s.append(loop.time())
 
     def _too_early_s(self, now_s: float) -> float:
         wait_s = self.held_until_s - now_s

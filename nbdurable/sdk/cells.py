@@ -35,6 +35,15 @@ class CellSteps(Protocol):
 
     async def sleep(self, delta: timedelta, name: str) -> None: ...
 
+    async def turn(self, name: str, limit: int, per: timedelta) -> timedelta:
+        """How long to wait before one more of these may begin, which is then counted.
+
+        A limit of 0 counts none, and only asks for how long they are held up.
+        """
+
+    async def hold(self, name: str, pause: timedelta) -> None:
+        """None of these may begin before so long."""
+
     def promise(
         self, name: str, type_hint: Any, title: str | None, context: Any
     ) -> DurablePromise[Any]: ...

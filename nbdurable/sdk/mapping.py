@@ -88,7 +88,7 @@ def map_items(
     `rate` is kept across crashes. A step that is told to wait, by `RetryableError(retry_after=…)`
     or by an error that carries an answer 429 or 503 with Retry-After (those of httpx, requests and
     urllib do), holds up every item that has not begun, for as long as it was told, and is then done
-    again. Tries within one step, by `retry`, are not counted against the rate.
+    again. Tries within one step, by `retry`, are not counted against the rate; those in a cell are.
 
     Args:
         items: Taken in this order; the same ones on replay.
@@ -128,6 +128,7 @@ def map_items(
         return CellMap(
             steps=steps,
             name=name,
+            title=title_of(name, len(listed)),
             items=listed,
             keys=_keys(listed, key),
             fn=fn,
@@ -155,6 +156,16 @@ def map_items(
 def title_of(name: str, item_count: int) -> str:
     """The name of the step that opens a map; whoever draws a journal reads it back."""
     return f"map {name} over {item_count}"
+
+
+def rate_title(name: str) -> str:
+    """The name of what remembers that an item has begun."""
+    return f"rate of {name}"
+
+
+def pause_title(name: str) -> str:
+    """The name of what remembers for how long no item may begin."""
+    return f"retry after, said to {name}"
 
 
 _TITLE = re.compile(r"map (.+) over (\d+)")
@@ -236,7 +247,7 @@ class _Map:
             self.tries[index] += 1
             self.under_way[self.begin(self.items[index], self.keys[index])] = index
             if self.rate is not None and len(self.items) > self.rate.limit:
-                self.spent.append(self.context.sleep(self.rate.per, f"rate of {self.name}"))
+                self.spent.append(self.context.sleep(self.rate.per, rate_title(self.name)))
         return []
 
     async def _ended(self, future: RestateDurableFuture[Any], waiting: deque[int]) -> None:
@@ -247,7 +258,7 @@ class _Map:
             pause = _pause_of(error)
             if pause is not None and self.tries[index] < self.tries_max:
                 waiting.appendleft(index)
-                self.holds.append(self.context.sleep(pause, f"retry after, said to {self.name}"))
+                self.holds.append(self.context.sleep(pause, pause_title(self.name)))
             elif self.keeps_exceptions:
                 self.results[index] = error
             elif self.failed is None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from nbdurable.store.lock import OWNER_FILE, is_held
-
-PROGRAM_CHARS_MAX: Final = 80
+from nbdurable.store.lock import OWNER_FILE, is_held, program_of
 
 
 class ServedAt(NamedTuple):
@@ -57,17 +55,8 @@ def served_at(folder: Path) -> ServedAt | None:
             None if token_file is None else Path(token_file),
             int(note["started_at_ms"]),
             str(note["version"]),
-            _program(note["program"]),
+            program_of(note["program"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         # It is just taking the journal, or leaving it, or serves nothing.
         return None
-
-
-def _program(words: list[str]) -> str:
-    """Without the folders that its script is in; cut, because it may have any number of words."""
-    script, *rest = words or [""]
-    named = Path(script)
-    # Of `python -m package` the script says nothing, and its folder everything.
-    name = named.parent.name if named.name == "__main__.py" else named.name
-    return " ".join((name, *rest))[:PROGRAM_CHARS_MAX].strip()

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -69,7 +70,7 @@ LOAD_FACTS: Final = 100_000
 LSN_MAX: Final = 2**63 - 1
 NO_PARAMETERS: Final[Mapping[str, int]] = {}
 
-_HANDLES: Final = ("_appender", "_insert", "_writer", "_reader", "_tidier")
+_HANDLES: Final = ("_appender", "_inserts", "_inserter", "_writer", "_reader", "_tidier")
 
 
 def _wall_clock_ms() -> int:
@@ -184,13 +185,13 @@ class DuckStore:
             stored = self._blobs.take_out(rows)
             self._probe("commit")
             try:
-                self._commit(writer, stored)
+                self._commit(stored)
             except duckdb.Error as error:
                 if not wants_memory(error):
                     raise
                 with self.history.emptied("memory"):
                     if (one(writer, "hot_bounds")[2] or self._last_lsn) != rows[-1].lsn:
-                        self._commit(writer, stored)
+                        self._commit(stored)
             self._wal_bytes = watch.check_commit()
             self._probe("committed")
         self._last_lsn = rows[-1].lsn
@@ -198,9 +199,9 @@ class DuckStore:
             self._mark.put(self._last_lsn)
         self._commit_count += 1
 
-    def _commit(self, writer: duckdb.DuckDBPyConnection, stored: Sequence[Row]) -> None:
-        if len(stored) == 1:
-            writer.execute(self._insert, stored[0]._asdict())
+    def _commit(self, stored: Sequence[Row]) -> None:
+        if len(stored) <= len(self._inserts):
+            self._inserter.execute(self._inserts[len(stored) - 1], [*chain(*stored)])
         else:
             self._appender.append_rows(stored)
             self._appender.flush()
@@ -257,8 +258,7 @@ class DuckStore:
             if upto < last:
                 fold_part(writer, upto)
             else:
-                log = files.wal_of(self.folder / HOT_FILE)
-                log_bytes = log.stat().st_size if log.exists() else 0
+                log_bytes = self._log_bytes(HOT_FILE)
                 fold_in_parts(writer, last, log_bytes * (last - absorbed) // rows)
             self._absorbed_lsn = upto
             self._probe("absorb: committed to base")
@@ -395,8 +395,9 @@ class DuckStore:
         self._writer = instance.cursor()
         self._reader = instance.cursor()
         self._tidier = instance.cursor()
+        self._inserter = instance.inserter
         self._appender = self._writer.appender("hot.fact")
-        (self._insert,) = self._writer.extract_statements(QUERIES["append_row"])
+        self._inserts = self._inserter.extract_statements(QUERIES["append_few"])
         self._last_lsn = bounds.last_lsn
         # Asked for when there is time to extend it.
         self._snapshot_lsn = None
@@ -451,12 +452,12 @@ class DuckStore:
 
     # -- absorbing ----------------------------------------------------------------------------
 
-    def _base_log_bytes(self) -> int:
-        log = files.wal_of(self.folder / BASE_FILE)
+    def _log_bytes(self, file: str) -> int:
+        log = files.wal_of(self.folder / file)
         return log.stat().st_size if log.exists() else 0
 
     def _checkpoint_if_long(self) -> None:
-        if self._base_log_bytes() >= self._checkpoint_bytes:
+        if self._log_bytes(BASE_FILE) >= self._checkpoint_bytes:
             self._checkpointer.start(self._tidy)
 
     def _tidy(self) -> None:
@@ -474,7 +475,7 @@ class DuckStore:
         writer, _ = self._usable()
         with self._writing("closing the journal"):
             self._checkpointer.wait()
-            if self._base_log_bytes():
+            if self._log_bytes(BASE_FILE):
                 self._checkpoint_base(writer)
 
     def _checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
@@ -494,19 +495,18 @@ class DuckStore:
         self._blobs.sweep(named, self._now_ms())
 
     def _count_from_here(self, watch: FileWatch) -> None:
-        wal = files.wal_of(self.folder / HOT_FILE)
         watch.expect_new_wal()
         self._commit_count = 0
         self._emptied_lsn = self._last_lsn
-        self._wal_bytes = self._wal_bytes_kept = wal.stat().st_size if wal.exists() else 0
+        self._wal_bytes = self._wal_bytes_kept = self._log_bytes(HOT_FILE)
 
     # -- borders ------------------------------------------------------------------------------
 
     def _usable(self) -> tuple[duckdb.DuckDBPyConnection, FileWatch]:
         self._refuse_in_child()
-        if self._unusable is not None or self._watch is None:
-            raise StoreError(f"The journal {self.folder} cannot be used: {self._unusable}.")
-        return self._writer, self._watch
+        if self._unusable is None and self._watch is not None:
+            return self._writer, self._watch
+        raise StoreError(f"The journal {self.folder} cannot be used: {self._unusable}.")
 
     def _attached(self) -> Instance:
         self._usable()

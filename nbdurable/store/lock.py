@@ -29,6 +29,7 @@ OWNER_FILE: Final = "owner.json"
 # To look whether somebody holds the lock takes some microseconds.
 _LOOKS_MAX: Final = 3
 _LOOK_AGAIN_S: Final = 0.005
+PROGRAM_CHARS_MAX: Final = 80
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -188,7 +189,7 @@ def holder_of(folder: Path) -> Holder | None:
     try:
         note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
         since = datetime.fromtimestamp(note["started_at_ms"] / 1000, tz=UTC).astimezone()
-        program = " ".join(note["program"]) or "python"
+        program = program_of(note["program"]) or "python"
         return Holder(int(note["pid"]), str(note["host"]), program, since)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -227,6 +228,15 @@ def _program() -> list[str]:
     is_kernel = "ipykernel.kernelapp" in sys.modules
     notebook = os.environ.get("JPY_SESSION_NAME") if is_kernel else None
     return ["notebook", Path(notebook).name] if notebook else sys.argv
+
+
+def program_of(words: list[str]) -> str:
+    """Without the folders that its script is in; cut, because it may have any number of words."""
+    script, *rest = words or [""]
+    named = Path(script)
+    # Of `python -m package` the script says nothing, and its folder everything.
+    name = named.parent.name if named.name == "__main__.py" else named.name
+    return " ".join((name, *rest))[:PROGRAM_CHARS_MAX].strip()
 
 
 def _text(note: dict[str, object]) -> bytes:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, CloseLink, Proposal
@@ -21,6 +21,7 @@ from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Link, Store
 from nbdurable.errors import EngineClosedError
 from nbdurable.invoker.local import LocalLink
+from nbdurable.invoker.pool import settle
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.codec import JournalValueCodec, JournalValueCodecProvider
@@ -28,7 +29,6 @@ from nbdurable.testing.loop import VirtualLoop
 from nbdurable.testing.scheduler import Scheduler
 from nbdurable.testing.store import InlineWriter
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 NOT_VIRTUAL = (
@@ -206,29 +206,33 @@ class SteppedLink(LocalLink):
         self.scheduler.thread_runs(self, change)
 
 
-class SteppingPool(Executor):
+class SteppingPool:
     """`def` steps run on the handlers' loop, one at a time, each taking some virtual time."""
 
     def __init__(self, loop: VirtualLoop, step_s: Callable[[], float]) -> None:
         self._loop = loop
         self._step_s = step_s
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        done: Future[T] = Future()
-        delay_s, work = self._step_s(), partial(_work, done, partial(fn, *args, **kwargs))
+    def run(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        done = loop.create_future()
+        delay_s = self._step_s()
         if delay_s:
-            self._loop.call_later(delay_s, work)
+            self._loop.call_later(delay_s, _work, done, call)
         else:
-            self._loop.call_soon(work)
+            self._loop.call_soon(_work, done, call)
         return done
 
+    def close(self) -> None:
+        pass
 
-def _work(done: Future[T], call: Callable[[], T]) -> None:
-    if done.set_running_or_notify_cancel():
-        try:
-            done.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - border: the awaiting side gets it.
-            done.set_exception(error)
+
+def _work(done: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    if done.cancelled():
+        return
+    try:
+        settle(done, call(), None)
+    except BaseException as error:  # noqa: BLE001 - border: the awaiting side gets it.
+        settle(done, None, error)
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -61,6 +63,25 @@ def test_a_notebook_that_is_well_is_looked_at_without_a_word(folder, caplog):
     caplog.set_level("INFO", "papermill")
     check(write(folder, mark("a")), {}, None, None)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "in.ipynb", *QUIET),
+        ("sweep", "in.ipynb", "-v", "rate", "1"),
+        ("schedule", "add", "nightly", "in.ipynb", "@daily"),
+    ],
+)
+def test_no_command_builds_a_grammar_that_no_notebook_needs(folder, words):
+    """It is two thirds of the time in which papermill is imported."""
+    pytest.importorskip("rfc3987_syntax")
+    write(folder, "y = (")
+    command = [sys.executable, "-X", "importtime", "-m", "nbdurable", *words]
+    looked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert "was never closed" in looked.stderr
+    assert "jsonschema._format" in looked.stderr
+    assert "rfc3987_syntax.syntax_helpers" not in looked.stderr
 
 
 def test_a_notebook_that_is_not_there_is_said_with_the_nearest_that_is(folder):

@@ -44,8 +44,8 @@ def test_interrupting_a_wait_lets_go_and_the_run_goes_on(lab):
     lab.run("load", "define", "submit")
     lab.start("wait")
     expect(approve(lab)).to_be_visible()
-    # The cell has begun to wait when the kernel is busy with it.
-    lab.wait_until_runs("wait")
+    # It says so when it begins to wait, and before that nothing can be detached.
+    lab.wait_for_text("wait", "attached to the run of a")
     lab.interrupt()
     lab.wait_for_text("wait", "detached; run")
     lab.shot("interrupted")
@@ -58,7 +58,7 @@ def test_interrupting_a_wait_lets_go_and_the_run_goes_on(lab):
 def test_a_click_while_another_cell_waits_for_the_run(lab):
     lab.run("load", "define", "submit")
     lab.start("wait")
-    lab.wait_until_runs("wait")
+    lab.wait_for_text("wait", "attached to the run of a")
     approve(lab).click()
     lab.wait_for_text("wait", "'captured'")
     lab.wait_for_text("submit", "succeeded")
@@ -104,14 +104,15 @@ def test_a_page_that_is_loaded_anew_still_asks(lab):
 
 def test_a_corrected_cell_finishes_the_run_that_failed(lab):
     """The same run, from its last step, once its cell is right; healthy ones stay as they were."""
-    lab.run("load", "define", "submit", "define_report", "report", "approve")
+    lab.run("load", "define", "submit", "define_report", "report")
+    lab.wait_for_text("report", "waits for 'approved'")
+    lab.run("approve")
     lab.wait_for_text("report", "undefined_name")
     lab.shot("failing")
     lab.edit("define_report", BROKEN.replace("undefined_name", "1"))
     lab.run("define_report")
     assert "1 failed run goes on with it" in lab.text("define_report")
-    lab.wait_for_text("report", "succeeded")
-    assert "42" in lab.text("report")
+    lab.wait_for_text("report", "succeeded", "42")
     lab.shot("corrected")
     lab.edit("define", PAYMENT.replace('"captured"', '"captured otherwise"'))
     lab.run("define")

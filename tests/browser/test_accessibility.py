@@ -50,6 +50,10 @@ def notebook():
 def test_journal_form_and_board_keep_nobody_out(lab, tmp_path):
     install(AXE, tmp_path / "npm")
     lab.run("load", "define", "asks", "waits", "board")
+    # Until nothing moves any more, and the board is drawn.
+    board = lab.page.get_by_role("region", name="Durable runs")
+    expect(board.get_by_role("status")).to_contain_text("2 waiting for you")
+    expect(lab.page.locator(".nbd-chip").filter(has_text="waits for 'sent'").first).to_be_visible()
     expect(lab.page.get_by_role("form", name="refund of Orders/a/run")).to_be_visible()
     expect(lab.page.get_by_role("searchbox", name="Filter journal entries").last).to_be_visible()
     lab.page.add_script_tag(path=tmp_path / "npm/node_modules/axe-core/axe.min.js")

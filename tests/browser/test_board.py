@@ -70,9 +70,10 @@ def test_the_board_says_what_wakes_each_and_who_waits_for_you_comes_first(lab, b
     expect(sale).to_contain_text("call to Shop/pick")
     expect(wait).to_contain_text("timer at")
     expect(row(board, "Payment/ada/run")).to_contain_text("promise 'approved'")
-    targets = board.locator("tbody .nbd-name").all_text_contents()
+    targets = board.locator("tbody .nbd-name")
     # Older than the others, but somebody is waited for.
-    assert targets[:2] == ["Payment/ada/run", "Payment/bob/run"]
+    expect(targets.nth(0)).to_have_text("Payment/ada/run")
+    expect(targets.nth(1)).to_have_text("Payment/bob/run")
     board.scroll_into_view_if_needed()
     lab.shot("board")
     board.get_by_label("Of which service").select_option("Shop")
@@ -92,6 +93,10 @@ def test_a_run_is_opened_answered_and_started_again_on_the_board(lab, board):
     lab.shot("board-opened")
     # What has ended without success is tried again by one click, as a new run.
     board.get_by_role("button", name="Journal of Shop/refuse").click()
+    # The other journal stays until the kernel has answered.
+    expect(
+        board.get_by_role("button", name="Journal of Shop/refuse", expanded=True)
+    ).to_be_visible()
     board.get_by_role("button", name="as curl").click()
     expect(board.locator("pre")).to_contain_text('/Shop/refuse/send -H "authorization: Bearer')
     board.get_by_role("button", name="Restart Shop/refuse").click()

@@ -73,5 +73,4 @@ def test_a_rejection_gives_its_reason(lab):
     reason.press_sequentially("add this below")
     reject = lab.page.get_by_role("button", name="Reject refund of Refund/b/run")
     reject.click()
-    lab.wait_for_text("again", "add this below")
-    assert "failed" in lab.text("again")
+    lab.wait_for_text("again", "add this below", "failed")

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from support.views import entry_of, view_of
 
 from nbdurable.client.drawing import Drawing
+from nbdurable.notebook.board import row_of
 from nbdurable.notebook.widgets.board import BoardWidget
 from nbdurable.notebook.widgets.journal import JournalWidget
 from nbdurable.notebook.widgets.patches import Patches
@@ -97,8 +98,81 @@ def test_a_busy_run_can_be_killed(page):
     draw(page, JournalWidget, **run.traits())
     page.get_by_role("button", name="Kill").click()
     page.evaluate("(traits) => window.change(traits)", run.patch(1))
-    page.get_by_role("button", name="Really kill").click(timeout=2_000)
+    page.get_by_role("button", name="Really kill").click()
     assert page.evaluate("window.sent.map((one) => one.name)") == ["kill"]
+
+
+def reply(page, message):
+    page.evaluate("(message) => window.reply(message)", message)
+
+
+def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
+    """However long it takes, and whatever is said of it in the end: it would be done twice."""
+    page.clock.install()
+    run = Run(1)
+    draw(page, JournalWidget, **run.traits())
+    pause, said = page.get_by_role("button", name="Pause"), page.get_by_role("status")
+    pause.click()
+    (sent,) = page.evaluate("window.sent")
+    assert sent["shown"] == run.view.id
+    reply(page, {"re": sent["re"], "is_done": False})
+    page.clock.run_for(60_000)
+    expect(said).to_be_hidden()
+    expect(pause).to_be_disabled()
+    reply(page, {"re": sent["re"], "is_done": True})
+    page.clock.run_for(100)
+    expect(pause).to_be_enabled()
+    # And what it does not hear is.
+    pause.click()
+    page.clock.run_for(2_000)
+    expect(said).to_contain_text("no answer from the kernel yet")
+
+
+def test_a_journal_that_is_about_to_go_cannot_be_clicked(page):
+    """Who has clicked another run of the board sees at once that it is being opened."""
+    page.clock.install()
+    ada, bob = (Run(1, id=f"inv_1{key}", key=key) for key in ("ada", "bob"))
+    board = {**NO_RUNS, "rows": [row_of(ada.view), row_of(bob.view)], "found_count": 2}
+    draw(page, BoardWidget, board=board, **ada.traits())
+    page.clock.run_for(100)
+    detail, fold = page.locator(".nbd-detail"), page.get_by_label("Journal of Payment/bob/run")
+    is_inert = "(detail) => detail.inert"
+    expect(fold).to_have_text("▸")
+    fold.click()
+    expect(fold).to_have_text("…")
+    assert detail.evaluate(is_inert)
+    # The one that is shown still goes on, which is no answer.
+    page.evaluate("(traits) => window.change(traits)", ada.patch(1))
+    page.clock.run_for(100)
+    assert detail.evaluate(is_inert)
+    page.evaluate("(traits) => window.change(traits)", NOTHING_OPEN)
+    page.evaluate("(traits) => window.change(traits)", bob.traits())
+    page.clock.run_for(100)
+    expect(fold).to_have_text("▾")
+    assert not detail.evaluate(is_inert)
+    expect(detail.get_by_text("Payment/bob/run")).to_be_visible()
+    assert page.evaluate("window.sent") == [{"type": "show", "run": "inv_1bob"}]
+
+
+def test_a_journal_stays_usable_where_another_is_not_opened(page):
+    """Nobody answers, or it is said why not; what is clicked in it may be done by the server."""
+    page.clock.install()
+    ada, bob = (Run(1, id=f"inv_1{key}", key=key) for key in ("ada", "bob"))
+    board = {**NO_RUNS, "rows": [row_of(ada.view), row_of(bob.view)], "found_count": 2}
+    draw(page, BoardWidget, board=board, **ada.traits())
+    page.clock.run_for(100)
+    detail, fold = page.locator(".nbd-detail"), page.get_by_label("Journal of Payment/bob/run")
+    fold.click()
+    page.clock.run_for(2_000)
+    expect(page.get_by_text("no answer from the kernel yet")).to_be_visible()
+    expect(fold).to_have_text("▸")
+    detail.get_by_role("button", name="Pause").click()
+    fold.click()
+    page.evaluate("(traits) => window.change(traits)", {"board": {**board, "said": "it is gone"}})
+    page.clock.run_for(100)
+    expect(page.get_by_text("it is gone")).to_be_visible()
+    assert not detail.evaluate("(detail) => detail.inert")
+    assert [one.get("shown") for one in page.evaluate("window.sent")] == [None, "inv_1ada", None]
 
 
 def names(page):

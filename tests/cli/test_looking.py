@@ -61,6 +61,17 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_the_only_one(reached: Path) -
     assert nbdurable("show", "nobody").exit_code == 4
 
 
+@pytest.mark.parametrize("typed", ["ord", "Order-1", "oder-1", "Payment/o", "Paymnt/order-1"])
+def test_a_run_that_is_not_there_is_told_the_one_that_may_be_meant(
+    reached: Path, typed: str
+) -> None:
+    """By its beginning, because names of notebook runs end with what nobody types."""
+    refused = nbdurable("approve", typed)
+    assert refused.exit_code == 4
+    said = f"Error: there is no invocation '{typed}'; did you mean 'Payment/order-1'?"
+    assert refused.stderr.strip() == said
+
+
 @pytest.mark.parametrize(("run", "code"), [("Greeter/greet", 0), ("Greeter/fail", 1)])
 def test_watching_a_run_that_is_over_says_how_it_ended(reached: Path, run: str, code: int) -> None:
     watched = nbdurable("watch", run)

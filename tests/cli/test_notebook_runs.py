@@ -27,7 +27,8 @@ def up(folder: Path, start_up: Callable[..., Up]) -> Up:
 
 
 def test_a_sweep_runs_every_combination_and_is_listed_and_drawn(folder, up):
-    write(folder, PARAMETERS, mark("ran"), ("{'twice': 2 * rate}", "results"))
+    mapped = "from nbdurable import durable\nawait durable.map([1, 2], abs)"
+    write(folder, PARAMETERS, mark("ran"), mapped, ("{'twice': 2 * rate}", "results"))
     values = ("-v", "rate", "0.5,1.2", "--max-parallel", "1")
     assert said("sweep", "report.ipynb", *values, "--wait") == {
         "report(rate=0.5)": "succeeded",
@@ -39,6 +40,9 @@ def test_a_sweep_runs_every_combination_and_is_listed_and_drawn(folder, up):
     assert [run["parameters"]["rate"] for run in listed] == [1.2, 0.5], "the newest first"
     table = nbdurable("runs", "ls").stdout
     assert "report-runs/report(rate=1.2).ipynb" in table
+    shown = nbdurable("runs", "show", "report(rate=0.5)").stdout
+    assert "map abs: 2 of 2" in shown
+    assert "abs[1]" not in shown
     drawn = nbdurable("runs", "gantt").stdout.splitlines()
     assert len(drawn) == 3
     assert all("━" in line for line in drawn[1:])
@@ -72,6 +76,8 @@ def test_a_run_goes_on_from_a_cell_and_begins_anew_from_one(folder, up):
     said("sweep", "report.ipynb", "-v", "rate", "1", "--wait")
     done = nbdurable("runs", "resume", "report(rate=1)")
     assert (done.exit_code, "is over" in done.stderr) == (1, True)
+    cut = nbdurable("runs", "show", "report")
+    assert "there is no notebook run 'report'; did you mean 'report(rate=1)'?" in cut.stderr
     assert nbdurable("runs", "restart", "report(rate=1)", "--from", "4").exit_code == 0
     assert marks(folder) == ["a", "b", "c", "b", "c"]
     assert [run["run"] for run in said("runs", "ls")] == ["report(rate=1).2", "report(rate=1)"]

@@ -91,6 +91,9 @@ def test_a_map_is_one_line_with_what_still_matters_below():
         entry_of(3, name="fetch[b]", status="failed", failure="gone"),
         entry_of(4, name="fetch[c]", status="running", ended_at_ms=None),
         entry_of(5, name="prefetch"),
+        # In the cells of a notebook run they are entries of another kind.
+        entry_of(6, name="rate of fetch"),
+        entry_of(7, name="retry after, said to fetch"),
     ]
     rows = picture_of(view_of(), entries, 0)["rows"]
     assert [(row["name"], row["status"]) for row in rows] == [

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 pytestmark = pytest.mark.slow
 
 CLICKS = 2_000
-# A kernel that is busy with clicks still answers a cell; idle it takes a few milliseconds.
-CELL_S_MAX = 20.0
 
 BEGIN = """
 %%durable_workflow Flow
@@ -32,10 +28,6 @@ def test_clicks_without_an_end_answer_once_and_leave_the_kernel_usable(start_ker
     for number in range(CLICKS):
         kernel.click(comm_id, {"type": "answer", "id": "one", "value": number})
         kernel.click(comm_id, NONSENSE[number % len(NONSENSE)])
-    began = time.monotonic()
     assert "7" in kernel.run("print(3 + 4)")
-    cell_s = time.monotonic() - began
-    print(f"a cell behind {2 * CLICKS} messages took {cell_s:.1f} s")
-    assert cell_s < CELL_S_MAX
     assert "answered 'two'" in kernel.run("%durable approve Flow/a two 1")
     assert kernel.run("await handle") == "[0, 1]"

@@ -42,3 +42,8 @@ def test_what_people_have_ended_and_what_is_long_ago_is_no_news():
 def test_what_a_person_has_paused_waits_for_that_person():
     (_, line) = said(view_of(status="paused", paused_by="user", open_promises=("approved",)))
     assert line == "  Payment/order-456 is paused by hand – %durable resume Payment/order-456"
+
+
+def test_a_run_that_has_no_process_yet_is_not_said_to_run():
+    (_, line) = said(view_of(status="ready", is_code_loaded=False, how_to_load="wait"))
+    assert line == "  Payment/order-456 is about to run – its code is not loaded: wait"

@@ -13,6 +13,7 @@ LINES = [
     ("%durable show Payment/order-465", "did you mean 'Payment/order-456'?"),
     ("%durable show Paymnet/order-456", "did you mean 'Payment/order-456'?"),
     ("%durable show payment/Order-456", "did you mean 'Payment/order-456'?"),
+    ("%durable show ord", "did you mean 'Payment/order-456'?"),
     ("%durable show inv_xyz", "no run is called 'inv_xyz'; %durable ls shows them"),
     ("%durable approve order-457", "did you mean 'Payment/order-456'?"),
     ("%durable reject order-457", "did you mean 'Payment/order-456'?"),

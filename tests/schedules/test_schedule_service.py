@@ -97,6 +97,43 @@ def test_what_happens_when_the_run_before_goes_on(env, overlap, expected):
     assert [one[3:] for one in ran][:3] == expected
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel-previous"])
+def test_nights_that_are_made_up_for_neither_skip_nor_cancel_each_other(env, overlap):
+    """Awake, none of them had met another: `all` means each of them."""
+    ran = report(env, takes=timedelta(minutes=5))
+    put(env, catch_up="all", overlap=overlap)
+    env.run(env.client.object_call(schedules.pause, "nightly", None))
+    later(env, days=3)
+    env.run(env.client.object_call(schedules.resume, "nightly", None))
+    later(env, hours=1)
+    assert ran == ["23 12:00", "23 12:05", "23 12:10"]
+    view = shown(env)
+    assert [one["failure"] for one in view["ended"]] == [""] * 3
+    assert (view["skipped"], view["queued"]) == (0, [])
+
+
+def test_what_was_cancelled_for_the_next_one_is_shown_as_that(env):
+    report(env, takes=timedelta(minutes=25))
+    put(env, "every 10m", overlap="cancel-previous")
+    later(env, minutes=25)
+    view = shown(env)
+    first, second = (f"nightly@2026-11-20T12:{minute}:00+00:00" for minute in (10, 20))
+    assert (view["running"], view["ended"]) == (
+        [second],
+        [{"id": first, "failure": f"cancelled for {second}"}],
+    )
+
+
+def test_changed_while_it_is_paused_it_stays_so_and_is_not_overdue(env):
+    ran = report(env)
+    put(env)
+    env.run(env.client.object_call(schedules.pause, "nightly", None))
+    put(env, "0 8 * * *")
+    later(env, days=3)
+    view = shown(env)
+    assert (view["paused"], view["next"], view["overdue"], ran) == (True, None, False, [])
+
+
 def test_a_killed_run_does_not_hold_up_the_next(env):
     ran = report(env, takes=timedelta(hours=30))
     kept = put(env)
@@ -173,6 +210,9 @@ def test_triggered_it_runs_now_and_backfilled_each_day_once(env):
         later(env, minutes=1)
     assert len(ids) == 3
     assert len(ran) == 1 + 3, "the second backfill found the runs of the first"
+    view = shown(env)
+    assert view["running"] == [], "what ran before has said so long ago"
+    assert [one["id"] for one in view["ended"]][1:] == ids
 
 
 def test_removed_it_is_forgotten(env):

@@ -21,6 +21,7 @@ import nbdurable
 from nbdurable import EngineClosedError, JournalValueCodec, NbdurableError, ServeOptions
 from nbdurable.client.views import InvocationView
 from nbdurable.server.address import served_at
+from nbdurable.store.lock import holder_of
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine, SyncDurableEngine
 
@@ -115,6 +116,9 @@ def test_an_owner_is_known_by_its_program(folder: Path, monkeypatch: pytest.Monk
             served = served_at(folder)
             assert served is not None
             assert served.who.endswith(shown)
+            holder = holder_of(folder)
+            assert holder is not None
+            assert holder.program == (shown.strip("()") or "python")
 
 
 def test_a_folder_that_never_was_is_nobodys(folder: Path):

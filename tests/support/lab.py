@@ -59,12 +59,19 @@ EDIT = """([id, source]) => {
     const cell = notebook.widgets.find((cell) => cell.model.id === id);
     cell.model.sharedModel.setSource(source);
 }"""
-# The status bar may say Idle while a cell runs; the cell knows.
-RUNS = """(id) => {
-    const notebook = window.jupyterapp.shell.currentWidget.content;
-    const cell = notebook.widgets.find((cell) => cell.model.id === id);
-    return cell.model.sharedModel.executionState === "running";
+# What JupyterLab calls running it may only have sent; the kernel says when it begins a cell.
+NOTE_BEGUN = """(id) => {
+    const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+    window.begun = window.begun ?? new Set();
+    window.begun.delete(id);
+    const note = (_, message) => {
+        if (message.header.msg_type !== "execute_input") return;
+        window.begun.add(id);
+        kernel.iopubMessage.disconnect(note);
+    };
+    kernel.iopubMessage.connect(note);
 }"""
+BEGUN = "(id) => window.begun.has(id)"
 # With nothing asked: the command of the menu asks whether it is meant.
 RESTART = """() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"""
 INTERRUPT = """() => window.jupyterapp.commands.execute("notebook:interrupt-kernel")"""
@@ -113,14 +120,16 @@ class Lab:
         self.page.evaluate(RUN_ALL)
 
     def start(self, cell_id: str) -> None:
-        """Run a cell without waiting for its end."""
+        """Run a cell without waiting for its end, nor for its beginning."""
+        self.page.evaluate(NOTE_BEGUN, cell_id)
         self.page.evaluate(RUN_CELL, [cell_id, False])
 
     def edit(self, cell_id: str, source: str) -> None:
         self.page.evaluate(EDIT, [cell_id, source])
 
-    def wait_until_runs(self, cell_id: str) -> None:
-        self.page.wait_for_function(RUNS, arg=cell_id)
+    def wait_until_begun(self, cell_id: str) -> None:
+        """Of a cell that was started."""
+        self.page.wait_for_function(BEGUN, arg=cell_id)
 
     def interrupt(self) -> None:
         self.page.evaluate(INTERRUPT)
@@ -156,10 +165,19 @@ class Lab:
             parts.append("".join(found))
         return "\n".join(parts)
 
-    def wait_for_text(self, cell_id: str, text: str) -> None:
+    def wait_for_text(self, cell_id: str, *texts: str) -> None:
+        """Until all of them are in what it has put out at one time."""
+        self.wait_until(
+            lambda: all(text in self.text(cell_id) for text in texts),
+            lambda: f"{texts!r} are not in: {self.text(cell_id)}",
+        )
+
+    def wait_until(
+        self, is_so: Callable[[], bool], why_not: Callable[[], str] = lambda: "it never was"
+    ) -> None:
         deadline = time.monotonic() + WAIT_MS_MAX / 1000
-        while text not in self.text(cell_id):
-            assert time.monotonic() < deadline, f"{text!r} is not in: {self.text(cell_id)}"
+        while not is_so():
+            assert time.monotonic() < deadline, why_not()
             self.page.wait_for_timeout(50)
 
     def shot(self, name: str) -> Path:

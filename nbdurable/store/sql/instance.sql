@@ -12,6 +12,10 @@ set global TimeZone = 'UTC';
 -- The memory of one user's query, on the cursor that answers it.
 set operator_memory_limit = $memory_limit;
 
+-- name: plan_plainly
+-- Of the statements of one cursor: each is executed as it was written.
+pragma disable_optimizer;
+
 -- name: lock_instance
 -- What is attached is all that can be reached from now on.
 set enable_external_access = false;

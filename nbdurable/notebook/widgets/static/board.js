@@ -31,11 +31,13 @@ class Line {
     this.todo = element("code", "", element("td", "nbd-value", this.line));
   }
 
-  update(row, openRun) {
+  update(row, openRun, wantedRun) {
     const isOpen = row.id === openRun;
+    const isOpening = row.id === wantedRun && !isOpen;
     this.fold.setAttribute("aria-expanded", String(isOpen));
+    this.fold.setAttribute("aria-busy", String(isOpening));
     this.fold.setAttribute("aria-label", `Journal of ${row.target}`);
-    setText(this.fold, isOpen ? "▾" : "▸");
+    setText(this.fold, isOpening ? "…" : isOpen ? "▾" : "▸");
     if (isSame(this.row, row)) return;
     this.row = row;
     this.line.dataset.tone = row.tone;
@@ -93,22 +95,45 @@ function render({ model, el }) {
   const lines = new Map();
   let journal;
   let frame;
+  // What the kernel was asked to open, "" for nothing; undefined once it has answered.
+  let wanted;
+  let slow;
+  let unheard = "";
+  let saidBefore = model.get("board").said;
 
+  const openRun = () => model.get("picture").id ?? "";
+
+  // Until the kernel has answered nothing can be clicked in the journal that is about to go.
   function show(row) {
-    if (model.get("picture").id === row.id) model.send({ type: "hide" });
-    else model.send({ type: "show", run: row.id });
+    wanted = (wanted ?? openRun()) === row.id ? "" : row.id;
+    detail.inert = true;
+    clearTimeout(slow);
+    slow = setTimeout(() => settle(NOBODY), SLOW_MS);
+    try {
+      model.send(wanted ? { type: "show", run: wanted } : { type: "hide" });
+    } catch {
+      // Its kernel is gone, and the page knows.
+    }
+    draw();
+  }
+
+  function settle(why) {
+    clearTimeout(slow);
+    wanted = undefined;
+    unheard = why;
+    detail.inert = false;
+    later();
   }
 
   function draw() {
     frame = undefined;
     const board = model.get("board");
-    const openRun = model.get("picture").id;
     updateServices(service, board.rows);
-    const wanted = CHOICES[choice.value];
+    const isChosen = CHOICES[choice.value];
     const part = text.value.trim().toLowerCase();
     const shown = board.rows.filter(
       (row) =>
-        wanted(row) &&
+        isChosen(row) &&
         (service.value === ALL_SERVICES || row.service === service.value) &&
         `${row.target} ${row.id}`.toLowerCase().includes(part),
     );
@@ -122,7 +147,7 @@ function render({ model, el }) {
     for (const row of shown) {
       if (!lines.has(row.id)) lines.set(row.id, new Line(show));
       const line = lines.get(row.id);
-      line.update(row, openRun);
+      line.update(row, openRun(), wanted);
       // Moved only where it is not yet: moving what is there would lose the focus and the selection.
       const place = before === null ? body.firstChild : before.line.nextSibling;
       if (place !== line.line) body.insertBefore(line.line, place);
@@ -132,7 +157,7 @@ function render({ model, el }) {
     const asking = board.rows.filter((row) => row.asks).length;
     const waits = asking ? ` · ${asking} waiting for you` : "";
     setText(counted, `${shown.length}${of} runs${waits} · ${board.disk} on disk`);
-    setText(said, board.said);
+    setText(said, board.said || unheard);
   }
 
   function drawDetail() {
@@ -141,6 +166,16 @@ function render({ model, el }) {
       journal?.remove();
       journal = run ? new Journal(model, detail) : undefined;
     }
+    // What goes on in the journal that is still shown is no answer.
+    if (wanted === undefined ? unheard : wanted === openRun()) settle("");
+    later();
+  }
+
+  function change() {
+    const now = model.get("board").said;
+    // Why it was not opened.
+    if (wanted !== undefined && now && now !== saidBefore) settle("");
+    saidBefore = now;
     later();
   }
 
@@ -149,14 +184,15 @@ function render({ model, el }) {
   }
 
   text.addEventListener("input", draw);
-  model.on("change:board", later);
+  model.on("change:board", change);
   model.on("change:picture", drawDetail);
   draw();
   drawDetail();
   return () => {
     cancelAnimationFrame(frame);
+    clearTimeout(slow);
     journal?.remove();
-    model.off("change:board", later);
+    model.off("change:board", change);
     model.off("change:picture", drawDetail);
   };
 }

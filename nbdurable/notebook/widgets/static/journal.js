@@ -26,9 +26,10 @@ class Journal {
     this.first = 0;
     this.isAway = false;
     this.follows = true;
-    this.door = new Door(model);
+    this.run = model.get("picture").id;
+    this.door = new Door(model, this.run);
     this.tree = {
-      run: model.get("picture").id,
+      run: this.run,
       restart: (from) => this.deeds.send({ name: "restart", from_entry: from }),
       now: () => Date.now() + this.skew,
       ask: (message) => this.ask(message),
@@ -91,7 +92,6 @@ class Journal {
       if (isAtEnd) this.follows = true;
       else if (table.scrollTop < this.scrolledTo) this.follows = false;
     });
-    this.run = this.tree.run;
     this.rows = new Rows(body, this.run, this.tree);
     // One live region for what a person has to do; the rows would never stop talking.
     this.live = element("div", "nbd-questions", root);
@@ -152,11 +152,16 @@ class Journal {
     const re = `${Date.now()}-${Math.random()}`;
     return new Promise((answered) => {
       this.replies.set(re, answered);
-      this.model.send({ ...message, re });
+      this.send({ ...message, re });
     });
   }
 
+  send(message) {
+    this.model.send({ ...message, shown: this.run });
+  }
+
   hear(message) {
+    if (this.door.hear(message)) return this.change();
     const answered = this.replies.get(message?.re);
     this.replies.delete(message?.re);
     answered?.(message);
@@ -165,7 +170,7 @@ class Journal {
   open(run, branch) {
     if (!this.branches.has(run)) {
       this.branches.set(run, new Set());
-      this.model.send({ type: "open", run });
+      this.send({ type: "open", run });
     }
     this.branches.get(run).add(branch);
     this.drawBranches();
@@ -175,7 +180,7 @@ class Journal {
     this.branches.get(run)?.delete(branch);
     if (this.branches.get(run)?.size) return;
     this.branches.delete(run);
-    this.model.send({ type: "close", run });
+    this.send({ type: "close", run });
   }
 
   // -- drawing ----------------------------------------------------------------------------------
