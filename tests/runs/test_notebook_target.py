@@ -106,7 +106,7 @@ def test_a_wrong_parameter_is_the_runs_own_failure(folder):
 
 
 def test_a_sweep_is_one_table_of_parameters_and_results(folder):
-    write(folder, ("rate = 0.0", "parameters"), ("{'twice': 2 * rate}", "results"))
+    write(folder, ("rate = 0.0\nday = 'x'", "parameters"), ("{'twice': 2 * rate}", "results"))
     with nbdurable.open_sync() as engine:
         fit = durable.notebook("report.ipynb", engine=engine)
         for run in fit.sweep({"rate": [0.5, 1.5]}, max_parallel=2):
@@ -116,6 +116,8 @@ def test_a_sweep_is_one_table_of_parameters_and_results(folder):
         assert list(table.twice) == [1.0, 3.0]
         assert [run.key for run in fit.sweep({"rate": [0.5]})] == ["report(rate=0.5)"]
         assert len(fit.runs()) == 2
+        with pytest.warns(UserWarning, match=r"1 of them were sent before .*: report\(rate=0.5\)"):
+            fit.sweep({"rate": [0.5]}, {"day": "tuesday"})
 
 
 def test_a_backfill_that_names_no_parameter_of_the_notebook_is_not_sent(folder):

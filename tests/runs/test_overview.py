@@ -35,12 +35,23 @@ def test_parameters_and_results_are_columns(tmp_path):
     assert frame_of([], tmp_path, 0).empty
 
 
+def test_a_parameter_hides_nothing_that_is_known_of_every_run(tmp_path):
+    """Whose notebook has a parameter `output` wants to know how its runs stand all the same."""
+    (tmp_path / "a.ipynb").write_text(output({"text/plain": "{'took': 3, 'rate': 0.1}"}))
+    found = frame_of([run("a", 0, 1500, rate=0.1, output="x", key="y")], tmp_path, 2500)
+    assert list(found.index) == ["a"]
+    row = found.loc["a"]
+    assert (row["output"], row["parameter output"], row["parameter key"]) == ("a.ipynb", "x", "y")
+    assert (row["took"].total_seconds(), row["result took"], row["rate"]) == (1.5, 3, 0.1)
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
         ({"application/json": {"score": 1}, "text/plain": "<JSON>"}, {"score": 1}),
         ({"text/plain": "3"}, {"results": 3}),
-        ({"text/plain": "{'score': np.float64(1.0)}"}, {"results": "{'score': np.float64(1.0)}"}),
+        ({"text/plain": "{'score': np.float64(1.0)}"}, {"score": 1.0}),
+        ({"text/plain": "{'model': <Forest>}"}, {"results": "{'model': <Forest>}"}),
     ],
 )
 def test_what_is_no_dict_of_literals_is_kept_as_it_is(tmp_path, data, expected):
