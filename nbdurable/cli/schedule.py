@@ -169,7 +169,7 @@ def ls(journal: Path | None, as_json: bool) -> None:
         (
             one["name"],
             one["when"],
-            one["target"],
+            one["called"],
             _next(one),
             one["last"] or "never",
             one["kept_by"],
@@ -236,7 +236,7 @@ def rm(name: str, dry_run: bool, yes: bool, journal: Path | None, as_json: bool)
     """Forget a schedule; what runs goes on."""
     if dry_run or not yes:
         view = _ask(journal, name, Schedules.show)
-        deed = f"forget {name} ({view['when']} {view['tz']}, {view['target']})"
+        deed = f"forget {name} ({view['when']} {view['tz']}, {view['called']})"
         if not is_meant([deed], dry_run=dry_run, as_json=as_json):
             return
     ask(journal, lambda at_hand: Schedules(at_hand.client).remove(name))
@@ -271,7 +271,9 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         write_json(view)
         return
-    click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['target']}")
+    click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['called']}")
+    if view["input"] not in (None, {}):
+        click.echo(f"input    {msgspec.json.encode(view['input']).decode()}")
     click.echo(f"next     {_next(view)}, by {view['kept_by']}")
     click.echo(f"last     {view['last'] or 'never'}")
     click.echo(f"policy   {_policy(view)}")
