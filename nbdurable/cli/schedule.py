@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -284,7 +285,7 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     for run in view["running"]:
         click.echo(f"running  {run}")
     for run in view["stalled"]:
-        click.echo(f"stalled  {run}; it has failed, and can be resumed")
+        click.echo(f"stalled  {run}; it has failed: {_resume(view, run)}")
     for run in view["queued"]:
         click.echo(f"queued   {run}")
     for run in view["ended"]:
@@ -299,6 +300,12 @@ def _policy(view: dict[str, Any]) -> str:
     if view["jitter_ms"]:
         parts.append(f"jitter {duration(view['jitter_ms'])}")
     return ", ".join(parts)
+
+
+def _resume(view: dict[str, Any], run: str) -> str:
+    if view["target"].startswith(f"{NOTEBOOK_SERVICE}/"):
+        return f"correct the notebook, then nbdurable runs resume {shlex.quote(run)}"
+    return "nbdurable ls --status paused says what to do"
 
 
 def _next(view: dict[str, Any]) -> str:

@@ -202,8 +202,10 @@ def drawn(bar: Bar, columns: int) -> tuple[str, str, str]:
     """A bar as text: what is before it, where it was queued, where it ran."""
     first = min(int(bar.begins * columns), columns - 1)
     queued = round((bar.starts - bar.begins) * columns)
-    ran = max(round((bar.ends - bar.begins) * columns) - queued, 1)
-    queued = min(queued, columns - first - 1)
+    # One that was there for a moment is seen; one that is queued still has not run at all.
+    least = 0 if bar.run.status == "queued" and queued else 1
+    ran = max(round((bar.ends - bar.begins) * columns) - queued, least)
+    queued = min(queued, columns - first - least)
     return " " * first, "─" * queued, "━" * min(ran, columns - first - queued)
 
 

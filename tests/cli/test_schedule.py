@@ -98,7 +98,8 @@ def test_a_notebook_that_fails_one_night_runs_the_next(
     said("add", "nightly", "report.ipynb", "@yearly")
     run = said("trigger", "nightly")["run"]
     until(lambda: said("show", "nightly")["stalled"] == [run], "it is not said to be stalled")
-    assert "stalled" in nbdurable("schedule", "show", "nightly").stdout
+    told = f"it has failed: correct the notebook, then nbdurable runs resume {run}"
+    assert told in nbdurable("schedule", "show", "nightly").stdout
     # The name of the schedule is not that of its run, nor does anybody mean what keeps it.
     wrong = nbdurable("cancel", "nightly", "--yes")
     assert (wrong.exit_code, f"did you mean 'Notebook/{run}'?" in wrong.stderr) == (4, True)
