@@ -13,6 +13,7 @@ from nbdurable.client.operator import error_of
 from nbdurable.client.questions import (
     Question,
 )
+from nbdurable.client.returning import heard
 from nbdurable.core.attempt import success_of
 from nbdurable.core.proposals import (
     Answer,
@@ -80,10 +81,10 @@ class Asking:
         return await (await self._wires.get()).read(serde, outcome.payload)
 
     async def _do(self, proposal: Proposal) -> Answer:
-        answer = await asyncio.wrap_future(self._access.propose(proposal))
+        answer = await heard(self._access.propose(proposal))
         if isinstance(answer, Refused):
             raise error_of(answer)
         return answer
 
     async def _ask(self, question: Question[T]) -> T:
-        return await asyncio.wrap_future(self._access.ask(question))
+        return await heard(self._access.ask(question))

@@ -7,7 +7,6 @@ answers with an HTTP status is raised here: `TerminalError` for the failure of a
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from datetime import timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from nbdurable.client.questions import (
     OutcomeSoFar,
     not_found,
 )
+from nbdurable.client.returning import heard
 from nbdurable.core.attempt import ref_of
 from nbdurable.core.ids import (
     InvocationId,
@@ -35,6 +35,7 @@ from nbdurable.core.proposals import (
     Loaded,
 )
 from nbdurable.core.values import Target
+from nbdurable.engine.callers import Outcome
 from nbdurable.errors import (
     ConflictError,
     HttpError,
@@ -55,24 +56,17 @@ class EngineClient(CallingClient, Looks, Deeds):
     # -- calls and sends ----------------------------------------------------------------------
 
     async def call_handler(self, handler: Handler[Any, Any], arg: Any, to: Addressed) -> Any:
-        sent = await self.send_handler(handler, arg, None, to)
-        if sent.existing and handler.kind == "workflow":
+        is_run = handler.kind == "workflow"
+        invoke = await self._invocation_of(handler, arg, None, to)
+        came_to = await self._came_to(invoke, is_run=is_run)
+        if isinstance(came_to, Invoked):
             raise _already_invoked(handler.service_tag.name, to.key)
-        return await self.attach(sent.invocation_id, handler.handler_io.output_serde)
+        return await self._value(came_to, handler.handler_io.output_serde)
 
     async def send_handler(
         self, handler: Handler[Any, Any], arg: Any, send_delay: timedelta | None, to: Addressed
     ) -> RestateClientSendHandle:
-        wire = await self._wires.get()
-        written = wire.write_argument(handler, arg)
-        return await self._invoke(
-            handler.service_tag.name,
-            handler.name,
-            written,
-            send_delay,
-            to,
-            is_run=handler.kind == "workflow",
-        )
+        return await self._sent(await self._invocation_of(handler, arg, send_delay, to))
 
     async def generic_call(
         self,
@@ -118,12 +112,7 @@ class EngineClient(CallingClient, Looks, Deeds):
             InvocationNotFoundError: There is no such invocation.
             TerminalError: The invocation failed, was cancelled or killed.
         """
-        attached = self._access.attach(InvocationId(invocation_id))
-        try:
-            outcome = await asyncio.wrap_future(attached)
-        except KeyError:
-            raise not_found(invocation_id) from None
-        return await self._value(outcome, serde)
+        return await self._value(await self._outcome(InvocationId(invocation_id)), serde)
 
     async def output(self, invocation_id: str, serde: Serde[Any] = DEFAULT_SERDE) -> Any:
         """The result if there is one by now, else InvocationNotReadyError."""
@@ -225,9 +214,24 @@ class EngineClient(CallingClient, Looks, Deeds):
         written = wire.write(BytesSerde(), arg, f"argument of {handler!r}")
         target = Target(service=service, handler=handler, key=to.key)
         is_run = await self._ask(IsRun(target=target))
-        return await self._invoke(service, handler, written, send_delay, to, is_run=is_run)
+        return await self._sent(
+            self._invocation(service, handler, written, send_delay, to, is_run=is_run)
+        )
 
-    async def _invoke(
+    async def _invocation_of(
+        self, handler: Handler[Any, Any], arg: Any, send_delay: timedelta | None, to: Addressed
+    ) -> Invoke:
+        wire = await self._wires.get()
+        return self._invocation(
+            handler.service_tag.name,
+            handler.name,
+            wire.write_argument(handler, arg),
+            send_delay,
+            to,
+            is_run=handler.kind == "workflow",
+        )
+
+    def _invocation(
         self,
         service: str,
         handler: str,
@@ -236,7 +240,7 @@ class EngineClient(CallingClient, Looks, Deeds):
         to: Addressed,
         *,
         is_run: bool,
-    ) -> RestateClientSendHandle:
+    ) -> Invoke:
         refuse_address(to)
         seed = self._draw_seed()
         if is_run and to.idempotency_key is not None:
@@ -254,22 +258,35 @@ class EngineClient(CallingClient, Looks, Deeds):
         if send_delay is not None:
             start_at_ms = self._link.clock.now_ms() + ms_of(send_delay)
         self._link.remember_context(invocation_id, contextvars.copy_context())
-        answer = await self._do(
-            Invoke(
-                invocation_id=invocation_id,
-                seed=seed,
-                target=Target(service=service, handler=handler, key=to.key, scope=to.scope),
-                argument=ref_of(written.payload, comparable=written.comparable),
-                payload=written.payload,
-                headers=to.headers or {},
-                idempotency_key=to.idempotency_key,
-                limit_key=to.limit_key,
-                start_at_ms=start_at_ms,
-                link=self._link.name,
-            )
+        return Invoke(
+            invocation_id=invocation_id,
+            seed=seed,
+            target=Target(service=service, handler=handler, key=to.key, scope=to.scope),
+            argument=ref_of(written.payload, comparable=written.comparable),
+            payload=written.payload,
+            headers=to.headers or {},
+            idempotency_key=to.idempotency_key,
+            limit_key=to.limit_key,
+            start_at_ms=start_at_ms,
+            link=self._link.name,
         )
+
+    async def _sent(self, invoke: Invoke) -> RestateClientSendHandle:
+        answer = await self._do(invoke)
         assert isinstance(answer, Invoked)
         return RestateClientSendHandle(answer.invocation_id, existing=answer.existing)
+
+    async def _outcome(self, invocation_id: InvocationId) -> Outcome:
+        try:
+            return await heard(self._access.attach(invocation_id))
+        except KeyError:
+            raise not_found(invocation_id) from None
+
+    async def _came_to(self, invoke: Invoke, *, is_run: bool) -> Outcome | Invoked:
+        """Invoke and wait for the end. `Invoked` is the run that a workflow's key has already."""
+        answer = await self._do(invoke)
+        assert isinstance(answer, Invoked)
+        return answer if answer.existing and is_run else await self._outcome(answer.invocation_id)
 
     async def _workflow(self, workflow: str | HandlerType[Any, Any]) -> tuple[str, str, Serde[Any]]:
         """Name, main handler and output serde of a workflow, given by name or by its handler."""

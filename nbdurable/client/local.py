@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from nbdurable.client.access import LocalAccess
+from nbdurable.client.calling import Calling
 from nbdurable.client.calm import Calm, calm_of
 from nbdurable.client.engine import EngineClient
+from nbdurable.client.operator import error_of
 from nbdurable.client.questions import InvocationAndJournal
 from nbdurable.client.raw import RawClient
+from nbdurable.client.returning import heard, returning_here
 from nbdurable.client.views import EntryView, InvocationView
 from nbdurable.core.ids import InvocationId
+from nbdurable.core.proposals import Invoke, Invoked, Refused
+from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.wire_source import WireSource
@@ -39,9 +43,14 @@ class LocalClient(EngineClient):
     async def calm(self, until_ms: int) -> Calm:
         """Whether anything here needs a process before then; see `Calm`."""
         mine = self._link.name
-        return await asyncio.wrap_future(
-            self._engine.ask(lambda: calm_of(self._engine, mine, until_ms))
-        )
+        return await heard(self._engine.ask(lambda: calm_of(self._engine, mine, until_ms)))
+
+    async def _came_to(self, invoke: Invoke, *, is_run: bool) -> Outcome | Invoked:
+        """In one letter, where the other engine of an attached process takes two."""
+        came_to = await Calling(self._engine, returning_here(), invoke, is_run=is_run).came_to()
+        if isinstance(came_to, Refused):
+            raise error_of(came_to)
+        return came_to
 
     def raw(self) -> RawClient:
         """For the loop that runs now: calls by name, bytes in and bytes out."""

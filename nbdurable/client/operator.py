@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from nbdurable.client.access import Access
@@ -13,6 +12,7 @@ from nbdurable.client.questions import (
     StateOf,
     StateView,
 )
+from nbdurable.client.returning import heard
 from nbdurable.core.attempt import ref_of
 from nbdurable.core.manifest import ServicePatch
 from nbdurable.core.proposals import (
@@ -40,11 +40,11 @@ class Operator:
 
     async def settings(self) -> Settings:
         """What holds where a service says nothing."""
-        return await asyncio.wrap_future(self._access.ask(PresentSettings()))
+        return await heard(self._access.ask(PresentSettings()))
 
     async def deployments(self) -> list[Deployment]:
         """All revisions of all services, in the order in which each was registered."""
-        return await asyncio.wrap_future(self._access.ask(AllDeployments()))
+        return await heard(self._access.ask(AllDeployments()))
 
     async def patch_service(self, service: str, patch: ServicePatch) -> None:
         """Change options of the latest revision; the next one brings its own.
@@ -55,7 +55,7 @@ class Operator:
         await self._do(PatchService(service=service, patch=patch))
 
     async def state(self, of: ObjectId) -> StateView:
-        return await asyncio.wrap_future(self._access.ask(StateOf(object=of)))
+        return await heard(self._access.ask(StateOf(object=of)))
 
     async def edit_state(
         self, of: ObjectId, values: Mapping[str, bytes], version: str | None = None
@@ -78,7 +78,7 @@ class Operator:
         await self._do(EditState(object=of, values=parts, version=version))
 
     async def _do(self, proposal: Proposal) -> None:
-        answer = await asyncio.wrap_future(self._access.propose(proposal))
+        answer = await heard(self._access.propose(proposal))
         if isinstance(answer, Refused):
             raise error_of(answer)
 

@@ -1,19 +1,17 @@
 """Calls by name, bytes in and bytes out: for a surface that passes on what somebody else wrote.
 
-A call is one letter to the engine and one word back, whatever happens between; and all that the
-engine says in one batch comes back in one wake-up of the surface's loop. So a call over HTTP costs
-little more than a call in this process.
+A call over HTTP costs little more than a call in this process: see `calling.py`, `returning.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
+from nbdurable.client.calling import Calling, Doing, expires_at_ms_of
+from nbdurable.client.returning import Returning, heard
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.facts import Completed
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
@@ -70,17 +68,15 @@ class RawClient:
     """Mutable: what is on its way back. Owned by the loop it was made on; make one per loop."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
+        self.engine = engine
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._returning: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
-        self._ringing = False
+        self.returning = Returning(asyncio.get_running_loop())
         self._seeds = b""
 
     @property
     def services(self) -> Mapping[str, ServiceManifest]:
         """The latest revision of each."""
-        return self._engine.services
+        return self.engine.services
 
     def now_ms(self) -> int:
         return self._clock.now_ms()
@@ -94,13 +90,11 @@ class RawClient:
             EngineClosedError: Nobody can say what became of it; it goes on at the next open.
         """
         invoke = self._invoke(call)
-        calling = _Calling(self, invoke.invocation_id, is_run=call.is_run)
-        self._engine.submit(invoke, calling)
-        try:
-            came_to: Ended | Invoked | Refused = await calling.future
-        except asyncio.CancelledError:
-            self._engine.leave(invoke.invocation_id, calling)
-            raise
+        calling = Calling(self.engine, self.returning, invoke, is_run=call.is_run)
+        came_to = await calling.came_to()
+        if isinstance(came_to, Outcome):
+            id_, expires_at_ms = invoke.invocation_id, calling.expires_at_ms
+            return Ended(id_, came_to.result, came_to.payload, expires_at_ms)
         return came_to
 
     async def send(self, call: RawCall) -> Invoked | Refused:
@@ -115,7 +109,7 @@ class RawClient:
         try:
             ended: Ended | None = await attaching.future
         except asyncio.CancelledError:
-            self._engine.leave(invocation_id, attaching)
+            self.engine.leave(invocation_id, attaching)
             raise
         return ended
 
@@ -123,13 +117,13 @@ class RawClient:
         """What it came to; else whether there is such an invocation, which then runs still."""
 
         def look() -> Ended | bool:
-            state = self._engine.machine.state
+            state = self.engine.machine.state
             ended = state.completed.get(invocation_id)
             if ended is None:
                 return invocation_id in state.invocations
-            return self._ended(ended, self._engine.outcome(invocation_id))
+            return self.ended(ended, self.engine.outcome(invocation_id))
 
-        return await asyncio.wrap_future(self._engine.look(look))
+        return await heard(self.engine.look(look))
 
     async def resolve_awakeable(self, awakeable_id: str, payload: bytes) -> Answer:
         result = success_of(payload)
@@ -147,7 +141,7 @@ class RawClient:
 
     async def ask(self, question: Callable[[], T]) -> T:
         """Look at the engine between two batches."""
-        return await asyncio.wrap_future(self._engine.ask(question))
+        return await heard(self.engine.ask(question))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -179,14 +173,14 @@ class RawClient:
         return int.from_bytes(drawn, "big") >> 1
 
     async def _do(self, proposal: Proposal) -> Answer:
-        doing = _Doing(self)
-        self._engine.submit(proposal, doing)
+        doing = Doing(self.engine, self.returning)
+        self.engine.submit(proposal, doing)
         answer: Answer = await doing.future
         return answer
 
-    def _ended(self, ended: Completed, outcome: Outcome) -> Ended:
+    def ended(self, ended: Completed, outcome: Outcome) -> Ended:
         """On the engine's thread."""
-        handler = self._engine.machine.state.handler(ended.target, ended.revision)
+        handler = self.engine.machine.state.handler(ended.target, ended.revision)
         return Ended(
             ended.id,
             outcome.result,
@@ -195,110 +189,23 @@ class RawClient:
             "application/json" if handler is None else handler.content_type,
         )
 
-    def _hand_back(
-        self, future: asyncio.Future[Any], result: Any, error: BaseException | None = None
-    ) -> None:
-        """On the engine's thread: one wake-up for all that is handed back before it is heard."""
-        self._returning.append((future, result, error))
-        if not self._ringing:
-            self._ringing = True
-            # The loop is closed once nobody waits any more.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver)
 
-    def _deliver(self) -> None:
-        # Before it drains, so that what comes meanwhile rings again.
-        self._ringing = False
-        while self._returning:
-            future, result, error = self._returning.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-
-def expires_at_ms_of(ended: Completed) -> int | None:
-    retention_ms = ended.completion_retention_ms
-    return None if retention_ms is None else ended.completed_at_ms + retention_ms
-
-
-class _Doing:
-    """A reply of the engine's that ends in a future of the surface's loop."""
-
-    def __init__(self, client: RawClient) -> None:
-        self._client = client
-        self.future: asyncio.Future[Any] = client._loop.create_future()  # noqa: SLF001 - its own.
-
-    def done(self) -> bool:
-        return False
-
-    def set_running_or_notify_cancel(self) -> bool:
-        return not self.future.done()
-
-    def set_result(self, result: Any) -> None:
-        self._hand_back(result)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._hand_back(None, error)
-
-    def _hand_back(self, result: Any, error: BaseException | None = None) -> None:
-        self._client._hand_back(self.future, result, error)  # noqa: SLF001 - its own.
-
-    @property
-    def _engine(self) -> Engine:
-        return self._client._engine  # noqa: SLF001 - its own.
-
-
-class _Calling(_Doing):
-    """Told twice: that it was invoked, and then, in the same place, what it came to."""
-
-    def __init__(self, client: RawClient, invocation_id: InvocationId, *, is_run: bool) -> None:
-        super().__init__(client)
-        self._invocation_id = invocation_id
-        self._is_run = is_run
-        self._expires_at_ms: int | None = None
-
-    def set_result(self, result: Answer | Outcome) -> None:
-        match result:
-            case Outcome():
-                self._hand_back(
-                    Ended(self._invocation_id, result.result, result.payload, self._expires_at_ms)
-                )
-            case Invoked(existing=existing) if not (existing and self._is_run):
-                if existing:
-                    ended = self._engine.machine.state.completed.get(self._invocation_id)
-                    self._expires_at_ms = None if ended is None else expires_at_ms_of(ended)
-                self._join()
-            case _:
-                self._hand_back(result)
-
-    def _join(self) -> None:
-        try:
-            self._engine.join(self._invocation_id, self)
-        except KeyError:
-            # Somebody purged it in the batch that found it.
-            self._hand_back(Refused(code=404, message="invocation not found"))
-        except Exception as error:  # noqa: BLE001 - border: one result that cannot be read.
-            self._hand_back(None, error)
-
-
-class _Attaching(_Doing):
+class _Attaching(Doing):
     def __init__(self, client: RawClient, invocation_id: InvocationId) -> None:
-        super().__init__(client)
+        super().__init__(client.engine, client.returning)
+        self._client = client
         self._invocation_id = invocation_id
 
     def begin(self) -> None:
         try:
-            self._engine.join(self._invocation_id, self)
+            self.engine.join(self._invocation_id, self)
         except KeyError:
-            self._hand_back(None)
+            self.hand_back(None)
 
     def set_result(self, result: Outcome) -> None:
-        ended = self._engine.machine.state.completed.get(self._invocation_id)
+        ended = self.engine.machine.state.completed.get(self._invocation_id)
         if ended is None:
             # It was purged in the moment it ended: all that is left of it is the result.
-            self._hand_back(Ended(self._invocation_id, result.result, result.payload))
+            self.hand_back(Ended(self._invocation_id, result.result, result.payload))
         else:
-            self._hand_back(self._client._ended(ended, result))  # noqa: SLF001 - its own.
+            self.hand_back(self._client.ended(ended, result))

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -69,7 +70,7 @@ LOAD_FACTS: Final = 100_000
 LSN_MAX: Final = 2**63 - 1
 NO_PARAMETERS: Final[Mapping[str, int]] = {}
 
-_HANDLES: Final = ("_appender", "_insert", "_inserter", "_writer", "_reader", "_tidier")
+_HANDLES: Final = ("_appender", "_inserts", "_inserter", "_writer", "_reader", "_tidier")
 
 
 def _wall_clock_ms() -> int:
@@ -199,8 +200,8 @@ class DuckStore:
         self._commit_count += 1
 
     def _commit(self, stored: Sequence[Row]) -> None:
-        if len(stored) == 1:
-            self._inserter.execute(self._insert, stored[0]._asdict())
+        if len(stored) <= len(self._inserts):
+            self._inserter.execute(self._inserts[len(stored) - 1], [*chain(*stored)])
         else:
             self._appender.append_rows(stored)
             self._appender.flush()
@@ -396,7 +397,7 @@ class DuckStore:
         self._tidier = instance.cursor()
         self._inserter = instance.inserter
         self._appender = self._writer.appender("hot.fact")
-        (self._insert,) = self._inserter.extract_statements(QUERIES["append_row"])
+        self._inserts = self._inserter.extract_statements(QUERIES["append_few"])
         self._last_lsn = bounds.last_lsn
         # Asked for when there is time to extend it.
         self._snapshot_lsn = None

