@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from msgspec import structs
 from support.notebook_runs import run
 
 from nbdurable.runs.overview import bars_of, drawn, frame_of, results_of
@@ -83,6 +82,6 @@ def test_a_bar_says_until_when_its_run_was_queued():
 
 def test_a_run_that_is_queued_still_has_no_stroke_of_one_that_ran():
     one = run("a", 0, None)
-    queued = replace(one, view=structs.replace(one.view, status="ready"))
+    queued = replace(one, view=replace(one.view, status="ready"))
     (bar,) = bars_of([queued], 100, {})
     assert drawn(bar, 10) == ("", "─" * 10, "")
