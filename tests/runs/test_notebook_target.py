@@ -20,13 +20,6 @@ from nbdurable import (
 PARAMETERS = ("day = 'none'", "parameters")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
-    return tmp_path
-
-
 def test_a_run_is_submitted_waited_for_and_found_again_by_its_key(folder):
     write(folder, PARAMETERS, mark("a"), "day")
     with nbdurable.open_sync() as engine:
