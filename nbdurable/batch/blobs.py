@@ -11,6 +11,7 @@ import io
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import NewType
 
@@ -27,17 +28,30 @@ _NAME = re.compile(r"(0|[1-9][0-9]{0,17})-[0-9a-f]{32}")
 
 
 class BlobFolder:
-    """Mutable: counts the bytes of one save or one restore; owned by one thread."""
+    """Mutable: counts the bytes of one save or one restore; owned by one thread.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        durable: Blobs that this process has seen to be durable.
+    """
+
+    def __init__(self, folder: Path, durable: Collection[str] = ()) -> None:
         self._folder = folder
+        self._durable = frozenset(durable)
         self._sizes: dict[BlobName, int] = {}
+        self._filed: set[BlobName] = set()
+        self._is_durable = True
+        self._held: dict[str, bytes] = {}
         self.bytes_written = 0
 
     @property
     def bytes_total(self) -> int:
-        """Bytes of every distinct blob named so far, new or already there."""
+        """Bytes of every distinct blob named so far, new or already there, filed or held."""
         return sum(self._sizes.values())
+
+    @property
+    def filed(self) -> tuple[str, ...]:
+        """What has been put so far: files, durable once `sync` has returned."""
+        return tuple(self._filed)
 
     def create(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,8 +74,23 @@ class BlobFolder:
         if not self._has(name):
             name = self._write(view)
             self.bytes_written += view.nbytes
+            self._is_durable = False
+        # Whoever has written it may have been killed before its name was durable.
+        self._is_durable = self._is_durable and name in self._durable
         self._sizes[name] = view.nbytes
+        self._filed.add(name)
         return name
+
+    def hold(self, content: bytes) -> BlobName:
+        """Name bytes that somebody else keeps; `get` returns them here."""
+        name = _name(len(content), xxhash.xxh3_128_hexdigest(content))
+        self._sizes[name] = len(content)
+        self._held[name] = content
+        return name
+
+    def has(self, content: bytes) -> bool:
+        """Whether there is a file of these bytes."""
+        return self._has(_name(len(content), xxhash.xxh3_128_hexdigest(content)))
 
     def get(self, name: str) -> bytearray:
         """The bytes of a blob, in a fresh writable buffer.
@@ -74,6 +103,8 @@ class BlobFolder:
         if not _NAME.fullmatch(name):
             message = f"The checkpoint names a blob {name!r}, which is no name of ours."
             raise CheckpointDamagedError(message)
+        if name in self._held:
+            return bytearray(self._held[name])
         path = self._folder / name
         expected_bytes = int(name.partition("-")[0])
         try:
@@ -100,7 +131,7 @@ class BlobFolder:
 
     def sync(self) -> None:
         """Make the names durable; called once, before a digest is handed out."""
-        if os.name != "posix":
+        if os.name != "posix" or self._is_durable:
             return
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:

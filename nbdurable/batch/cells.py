@@ -63,6 +63,7 @@ class CellRecord:
     `checkpoint` is the digest of the variables after it; without one, `no_checkpoint` says why.
     `stopped`: the cell ended the notebook on purpose, by `sys.exit()`. `died_saving`: saving the
     variables was going on when it died. `widgets`: states by comm id that the cell changed.
+    `manifest` is the checkpoint's, where it was so short that it is kept here and in no file.
     """
 
     index: int
@@ -81,6 +82,7 @@ class CellRecord:
     widgets: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
     died_saving: bool = False
+    manifest: str | None = None
 
 
 class RecordSerde(Serde[CellRecord]):
@@ -179,6 +181,11 @@ class Plan:
     def checkpoint(self) -> str | None:
         """The variables to begin with."""
         return self.kept[-1].record.checkpoint if self.kept and self.left else None
+
+    def manifest_of(self, checkpoint: str) -> str | None:
+        """What is recorded of a checkpoint of a kept cell, besides its digest."""
+        records = (kept.record for kept in self.kept)
+        return next((each.manifest for each in records if each.checkpoint == checkpoint), None)
 
     def checkpoint_before(self, cell: Cell) -> str | None:
         """What a setup cell saw when it ran first; None when a setup cell ran just before it."""

@@ -6,7 +6,8 @@ the user's kernel and never imports the engine, the journal or IPython.
 
 A checkpoint is a folder of content-addressed blobs (`blobs.py`) and the name of one of them, the
 manifest: JSON that lists the parts of the pickle stream and its out-of-band buffers in order. An
-unchanged frame therefore costs its hash and no bytes.
+unchanged frame therefore costs its hash and no bytes. A short manifest, with short parts in it, may
+be kept by whoever asked for the checkpoint: a cell that makes little then writes no file.
 
 **Pickles are code.** Whoever can write into the folder can run anything in the kernel that reads
 it. It is created 0700, its files 0600, and `restore` refuses a folder that others can write to.
@@ -18,6 +19,7 @@ modules, caches of `lru_cache`, tracebacks of exceptions. That is what `setup` c
 
 from __future__ import annotations
 
+import base64
 import builtins
 import contextlib
 import importlib
@@ -29,7 +31,7 @@ import pickle
 import random
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -74,6 +76,7 @@ class Checkpoint:
     """A saved namespace.
 
     `bytes_total` counts every distinct blob it names, `bytes_written` those not there before.
+    `manifest` is what `digest` names where no file holds it, `files` are those it needs.
     """
 
     digest: str
@@ -81,6 +84,8 @@ class Checkpoint:
     bytes_written: int
     variable_count: int
     tombstones: tuple[Lost, ...]
+    manifest: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ def save(
     skip: Collection[str] = (),
     cells: Mapping[str, str] = MappingProxyType({}),
     refuse: Refuse | None = None,
+    manifest_bytes_max: int = 0,
+    durable: Collection[str] = (),
 ) -> Checkpoint:
     """Save every variable of a notebook that can be saved.
 
@@ -108,6 +115,8 @@ def save(
         skip: Names to leave out without a trace (secrets, what a host injected).
         cells: The cell that last assigned a name, for the sentence of its tombstone.
         refuse: Raises if bytes of a variable are not to be written; it is lost then.
+        manifest_bytes_max: Up to so many bytes of manifest are returned instead of written.
+        durable: The `files` of an earlier checkpoint of this process, in the same folder.
 
     Raises:
         OSError: The folder cannot be written. No digest was handed out, so nothing refers to it.
@@ -126,14 +135,13 @@ def save(
     pickled = dump(values, namespace, cells, refuse)
     tombstones = (*dead.values(), *pickled.lost)
 
-    folder = BlobFolder(blobs)
+    folder = BlobFolder(blobs, durable)
     folder.create()
-    manifest = {
+    facts: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "python": _python(),
         "cloudpickle": _version("cloudpickle"),
         "names": pickled.names,
-        "pickle": [folder.put(part) for part in pickled.parts],
         "buffers": [folder.put(buffer) for buffer in pickled.buffers],
         "modules": {name: _module_record(module) for name, module in modules.items()},
         "tombstones": [asdict(lost) for lost in tombstones],
@@ -143,7 +151,9 @@ def save(
         "sources": _sources(pickled.source_names),
         "extensions": _extensions(namespace),
     }
-    digest = folder.put(json.dumps(manifest, separators=(",", ":")).encode())
+    manifest = _with_parts(facts, pickled.parts, folder, manifest_bytes_max)
+    is_short = len(manifest) <= manifest_bytes_max
+    digest = folder.hold(manifest) if is_short else folder.put(manifest)
     folder.sync()
     return Checkpoint(
         digest=digest,
@@ -151,13 +161,40 @@ def save(
         bytes_written=folder.bytes_written,
         variable_count=len(pickled.names) + len(modules),
         tombstones=tombstones,
+        manifest=manifest.decode() if is_short else None,
+        files=folder.filed,
     )
 
 
-def restore(namespace: dict[str, object], blobs: Path, manifest_digest: str) -> Restored:
+def _with_parts(
+    facts: dict[str, Any], parts: Sequence[bytes], folder: BlobFolder, bytes_max: int
+) -> bytes:
+    """The manifest: with short parts that are new in it, if it stays short, else all in files."""
+    short = [part for part in parts if len(part) <= bytes_max and not folder.has(part)]
+    names = [folder.hold(part) if part in short else folder.put(part) for part in parts]
+    if short and sum(map(len, short)) <= bytes_max:
+        held = [base64.b64encode(part).decode() for part in short]
+        manifest = _written({**facts, "pickle": names, "held": held})
+        if len(manifest) <= bytes_max:
+            return manifest
+    for part in short:
+        folder.put(part)
+    return _written({**facts, "pickle": names})
+
+
+def _written(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def restore(
+    namespace: dict[str, object], blobs: Path, manifest_digest: str, manifest: str | None = None
+) -> Restored:
     """Bring a saved namespace back, all of it or nothing.
 
     A tombstone never replaces what the namespace already has: a `setup` cell may have run first.
+
+    Args:
+        manifest: What was returned instead of written when it was saved.
 
     Raises:
         CheckpointDamagedError: A blob is missing or wrong, or an object cannot be rebuilt here.
@@ -168,25 +205,29 @@ def restore(namespace: dict[str, object], blobs: Path, manifest_digest: str) -> 
 
     folder = BlobFolder(blobs)
     folder.refuse_strangers()
-    manifest = _manifest(folder, manifest_digest)
+    if manifest is not None:
+        folder.hold(manifest.encode())
+    facts = _facts(folder, manifest_digest)
+    for content in facts.get("held", []):
+        folder.hold(base64.b64decode(content))
     # All files are read before anything is touched: after this line only pickles can fail.
-    parts = [folder.get(name) for name in manifest["pickle"]]
-    buffers = [folder.get(name) for name in manifest["buffers"]]
-    generators = {name: folder.get(blob) for name, blob in manifest["rng"].items()}
+    parts = [folder.get(name) for name in facts["pickle"]]
+    buffers = [folder.get(name) for name in facts["buffers"]]
+    generators = {name: folder.get(blob) for name, blob in facts["rng"].items()}
 
     before = namespace.copy()
     directory_before = _working_directory()
-    notes = _enter_directory(manifest["cwd"])
-    _extend_path(manifest["sys_path"])
-    modules, missing = _import_modules(manifest["modules"])
-    _restore_sources(manifest["sources"])
+    notes = _enter_directory(facts["cwd"])
+    _extend_path(facts["sys_path"])
+    modules, missing = _import_modules(facts["modules"])
+    _restore_sources(facts["sources"])
 
     # Values are assigned one by one: rebuilding a set may call a notebook's `__hash__`, which
     # finds the modules and whatever was defined before it, as it did in the notebook.
     namespace.update(modules)
     names = list(modules)
     try:
-        for name, value in load(manifest["names"], parts, buffers, namespace):
+        for name, value in load(facts["names"], parts, buffers, namespace):
             namespace[name] = value
             names.append(name)
     # A border: unpickling runs anybody's `__setstate__`, and libraries change.
@@ -194,18 +235,18 @@ def restore(namespace: dict[str, object], blobs: Path, manifest_digest: str) -> 
         _undo(namespace, before, names)
         if directory_before is not None:
             os.chdir(directory_before)
-        culprit = manifest["names"][len(names) - len(modules)]
+        culprit = facts["names"][len(names) - len(modules)]
         raise CheckpointDamagedError(
             f"The variable `{culprit}` could not be rebuilt from the checkpoint, which Python "
-            f"{manifest['python']} and cloudpickle {manifest['cloudpickle']} wrote and Python "
+            f"{facts['python']} and cloudpickle {facts['cloudpickle']} wrote and Python "
             f"{_python()} and cloudpickle {_version('cloudpickle')} read: "
             f"{type(error).__name__}: {error}."
         ) from error
 
-    lost = [Lost(**record) for record in manifest["tombstones"]] + missing
+    lost = [Lost(**record) for record in facts["tombstones"]] + missing
     placed = [each for each in lost if each.name not in namespace]
     namespace.update({each.name: Tombstone(each) for each in placed})
-    notes += _load_extensions(namespace, manifest.get("extensions", []))
+    notes += _load_extensions(namespace, facts.get("extensions", []))
     # Last, because importing and rebuilding may draw numbers.
     notes += _restore_generators(generators)
     return Restored(tuple(names), tuple(placed), tuple(notes))
@@ -393,7 +434,7 @@ def _restore_sources(sources: Mapping[str, str]) -> None:
 # --- Manifest ---------------------------------------------------------------------------------
 
 
-def _manifest(folder: BlobFolder, digest: str) -> dict[str, Any]:
+def _facts(folder: BlobFolder, digest: str) -> dict[str, Any]:
     manifest = json.loads(folder.get(digest))
     if manifest["format"] > FORMAT_VERSION:
         raise CheckpointDamagedError(

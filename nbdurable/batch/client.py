@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -21,6 +22,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
 
 from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
+from nbdurable.batch.kernel_client import make_prompt
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import (
@@ -40,6 +42,9 @@ from nbdurable.errors import RetryableError, TerminalError
 LOOK_S = 1.0
 # How long one wait for a kernel's answer lasts before it is asked whether it is alive.
 ALIVE_S = 0.5
+# What a checkpoint may add to the record of its cell, instead of up to three files with an fsync
+# each. A row of the journal takes 32 KiB, and a thousand cells 8 MiB.
+MANIFEST_BYTES_MAX = 8 * 1024
 NO_PYTHON = "the kernel is not Python"
 
 
@@ -53,6 +58,7 @@ class Serving:
 
     Attributes:
         begin: Called when the kernel is ready: submits the run, or resumes it.
+        let_end: Called when the run is over, before the kernel is ended.
         is_running: Whether the run still has an attempt.
         blobs: Where checkpoints go.
         told: What the kernel has to know to ask for steps.
@@ -61,6 +67,7 @@ class Serving:
 
     desk: Desk
     begin: Callable[[], None]
+    let_end: Callable[[], None]
     is_running: Callable[[], bool]
     blobs: str
     told: dict[str, str]
@@ -97,6 +104,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         """Give the run the kernel until it is over, one way or the other."""
         self._desk = serving.desk
         self._begin = serving.begin
+        self._let_end = serving.let_end
         self._is_running = serving.is_running
         self._blobs = serving.blobs
         self._told = serving.told
@@ -104,6 +112,12 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         self.execute()
 
     # -- what papermill calls -----------------------------------------------------------------
+
+    def create_kernel_manager(self) -> KernelManager:
+        """As nbclient has it; its kernel is ready as soon as it answers."""
+        made: KernelManager = super().create_kernel_manager()
+        make_prompt(made)
+        return made
 
     def papermill_execute_cells(self) -> None:
         """Serve the run's orders until it is over. Named by papermill, which calls it."""
@@ -120,6 +134,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             self._serve(order)
             if self._desk.suspended_until is not None:
                 return
+        self._let_end()
 
     def handle_comm_msg(
         self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
@@ -150,9 +165,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         match order:
             case Begin():
                 self._say(order)
-            case Restore(checkpoint=checkpoint, reply=reply):
+            case Restore(reply=reply):
                 if reply.set_running_or_notify_cancel():
-                    self._answer_restore(checkpoint, reply)
+                    self._answer_restore(order)
             case Execute(reply=reply):
                 if reply.set_running_or_notify_cancel():
                     self._execute(order)
@@ -295,6 +310,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             widgets=self._secrets.hidden(self._widgets()),
             stopped=stopped,
             died_saving=saved.get("died_saving", False),
+            manifest=saved.get("manifest"),
         )
 
     def _pass_until(self, index: int) -> None:
@@ -330,16 +346,17 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     # -- silent requests to the kernel --------------------------------------------------------
 
     def _connect(self) -> None:
-        try:
-            self._ask({"ask": "connect", **self._told})
-        except (KernelAskError, DeadKernelError) as error:
-            # Whoever asks for a step is told; a dead kernel is by the cell that comes next.
-            logger.debug(f"no steps inside of cells: {error}")
+        """Not waited for: a kernel answers in order, so cells come after it.
+
+        If it fails, whoever asks for a step is told, and a dead kernel by the first cell.
+        """
+        self._send({"ask": "connect", **self._told})
 
     def _save(self, cell: Cell) -> dict[str, Any]:
         """Save the variables. Whatever goes wrong, the cell's result is not lost with it."""
         try:
-            return self._ask({"ask": "save", "blobs": self._blobs, "cell": str(cell.index + 1)})
+            where = {"blobs": self._blobs, "manifest_bytes_max": MANIFEST_BYTES_MAX}
+            return self._ask({"ask": "save", "cell": str(cell.index + 1), **where})
         except KernelAskError as error:
             return {"error": str(error)}
         except DeadKernelError:
@@ -347,19 +364,22 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             logger.warning(f"After cell {cell.index + 1}, {why_not}")
             return {"error": why_not, "died_saving": True}
 
-    def _answer_restore(self, checkpoint: str, reply: Future[str | None]) -> None:
+    def _answer_restore(self, order: Restore) -> None:
         try:
-            reply.set_result(self._restore(checkpoint))
+            order.reply.set_result(self._restore(order))
         except BaseException as error:
             # Not terminal: the run pauses, and can be resumed with another kernel.
-            reply.set_exception(RetryableError(f"while variables were restored: {_why(error)}"))
+            order.reply.set_exception(
+                RetryableError(f"while variables were restored: {_why(error)}")
+            )
             raise
 
-    def _restore(self, checkpoint: str) -> str | None:
+    def _restore(self, order: Restore) -> str | None:
         try:
             if self._no_checkpoints is not None:
                 return self._no_checkpoints
-            restored = self._ask({"ask": "restore", "blobs": self._blobs, "checkpoint": checkpoint})
+            what = {"checkpoint": order.checkpoint, "manifest": order.manifest}
+            restored = self._ask({"ask": "restore", "blobs": self._blobs, **what})
         except KernelAskError as error:
             return str(error)
         for note in restored["notes"]:
@@ -382,12 +402,8 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             KernelAskError: It answered, and the answer is an error.
             DeadKernelError: It died.
         """
-        module = "nbdurable.batch.kernel_side"
-        call = f"__import__({module!r}, fromlist=['answer']).answer({json.dumps(request)!r})"
-        msg_id = self.kc.execute(
-            "", silent=True, store_history=False, user_expressions={"answer": call}
-        )
-        answer = self._silent_reply(msg_id)["content"].get("user_expressions", {}).get("answer", {})
+        reply = self._silent_reply(self._send(request))
+        answer = reply["content"].get("user_expressions", {}).get("answer", {})
         if answer.get("status") == "error":
             raise KernelAskError(_said(answer["ename"], answer["evalue"]))
         try:
@@ -398,6 +414,14 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             raise KernelAskError(content["error"])
         assert isinstance(content, dict)
         return content
+
+    def _send(self, request: dict[str, Any]) -> str:
+        module = "nbdurable.batch.kernel_side"
+        call = f"__import__({module!r}, fromlist=['answer']).answer({json.dumps(request)!r})"
+        msg_id: str = self.kc.execute(
+            "", silent=True, store_history=False, user_expressions={"answer": call}
+        )
+        return msg_id
 
     async def _async_silent_reply(self, msg_id: str) -> dict[str, Any]:
         """Not `wait_for_reply`: that applies a cell's time limit, and looks every five seconds."""

@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ from nbdurable.batch.line import Asked, Line
 from nbdurable.batch.manager import TrueManager, is_local, launch_folder, was_suspended
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
+from nbdurable.client.picture import TERMINAL
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     EngineClosedError,
@@ -162,21 +164,22 @@ def _execute(client: DurableClient, manager: TrueManager, wanted: _Wanted) -> No
         except REFUSALS as error:
             raise JournalRefusedError(str(error)) from error
     try:
-        call = _Call(engine, manager, client, wanted)
-        if wanted.is_only:
-            call.check_only()
-        call.check_awake()
-        manager.notebook_start()
-        try:
-            call.execute()
-        except RunSuspendedError:
-            manager.is_partial = True
-            raise
-        except BaseException:
-            manager.failed = True
-            raise
-        finally:
-            manager.notebook_complete()
+        with ThreadPoolExecutor(1, thread_name_prefix="nbdurable run's end") as beside:
+            call = _Call(engine, manager, client, wanted, beside)
+            if wanted.is_only:
+                call.check_only()
+            call.check_awake()
+            manager.notebook_start()
+            try:
+                call.execute()
+            except RunSuspendedError:
+                manager.is_partial = True
+                raise
+            except BaseException:
+                manager.failed = True
+                raise
+            finally:
+                manager.notebook_complete()
     finally:
         engine.close()
 
@@ -190,9 +193,12 @@ class _Call:
         manager: TrueManager,
         kernel_client: DurableClient,
         wanted: _Wanted,
+        beside: Executor,
     ) -> None:
         """Raises JournalRefusedError when the run that would go on is under way elsewhere."""
         self._engine = engine
+        self._beside = beside
+        self._end: Future[InvocationView | None] | None = None
         self._client = engine.client
         self._manager = manager
         self._kernel_client = kernel_client
@@ -276,6 +282,7 @@ class _Call:
         serving = Serving(
             desk,
             lambda: self._begin(desk, last),
+            self._let_end,
             self._is_running,
             str(self._engine.path / CHECKPOINTS_FOLDER),
             {**line.told, "run": run_id},
@@ -289,7 +296,7 @@ class _Call:
                 self._settle(SETTLE_LOOKS_MAX_ON_ERROR)
             raise
         try:
-            view = self._settle(SETTLE_LOOKS_MAX)
+            view = self._settle(SETTLE_LOOKS_MAX) if self._end is None else self._end.result()
         except (*REFUSALS, EngineClosedError) as error:
             raise JournalRefusedError(str(error)) from error
         if desk.suspended_until is not None:
@@ -341,6 +348,16 @@ class _Call:
             }
         return json.dumps(said, default=repr).encode()
 
+    def _let_end(self) -> None:
+        """Close the journal while the kernel ends, which takes longer and needs none of it."""
+        self._end = self._beside.submit(self._settle_and_close)
+
+    def _settle_and_close(self) -> InvocationView | None:
+        try:
+            return self._settle(SETTLE_LOOKS_MAX)
+        finally:
+            self._engine.close()
+
     def _is_running(self) -> bool:
         view = self._client.wait(self._client.invocation(self._invocation_id))
         # Ready is between two attempts: the engine has moved, and the next one begins.
@@ -374,7 +391,8 @@ class _Call:
 
 
 def _suspended(run_id: str, until: str) -> str:
-    answer = f"; `nbdurable approve Notebook/{run_id}` does" if "answers" in until else ""
+    typed = TERMINAL.typed(f"Notebook/{run_id}")
+    answer = f"; `nbdurable approve {typed}` does" if "answers" in until else ""
     return f"Run {run_id} is suspended until {until}{answer}. The same command goes on from there."
 
 

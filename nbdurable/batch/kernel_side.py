@@ -33,12 +33,13 @@ class Answer:
 
 
 class _Seen:
-    """Mutable: what of the namespace was seen after which cell. One per kernel."""
+    """Mutable: what of the namespace was seen after which cell, and saved. One per kernel."""
 
     def __init__(self) -> None:
         self.identities: dict[str, int] = {}
         self.cells: dict[str, str] = {}
         self.placed: dict[str, object] = {}
+        self.durable: tuple[str, ...] = ()
 
     def look(self, namespace: dict[str, object], cell: str | None) -> None:
         """Note which names were assigned since the last look, for the sentence of a tombstone."""
@@ -59,9 +60,10 @@ def answer(request_json: str) -> Answer:
     try:
         match request:
             case {"ask": "save", "blobs": blobs, "cell": cell}:
-                return Answer(_save(namespace, Path(blobs), cell))
+                bytes_max = request.get("manifest_bytes_max", 0)
+                return Answer(_save(namespace, Path(blobs), cell, bytes_max))
             case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
-                return Answer(_restore(namespace, Path(blobs), digest))
+                return Answer(_restore(namespace, Path(blobs), digest, request.get("manifest")))
             case {"ask": "connect", "address": address, "key": key}:
                 return Answer(_connect(namespace, address, key, request.get("run", "")))
             case {"ask": "count", "next": execution_count}:
@@ -76,7 +78,9 @@ def answer(request_json: str) -> Answer:
         return Answer({"error": sentence})
 
 
-def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any]:
+def _save(
+    namespace: dict[str, object], blobs: Path, cell: str, manifest_bytes_max: int
+) -> dict[str, Any]:
     from nbdurable.batch import checkpoint
 
     begun = time.monotonic_ns()
@@ -86,9 +90,18 @@ def _save(namespace: dict[str, object], blobs: Path, cell: str) -> dict[str, Any
     # No restore follows any more, and a variable that the notebook deletes has to go.
     _seen.placed = {}
     _seen.look(namespace, cell)
-    saved = checkpoint.save(namespace, blobs, cells=_seen.cells, refuse=_refuse())
+    saved = checkpoint.save(
+        namespace,
+        blobs,
+        cells=_seen.cells,
+        refuse=_refuse(),
+        manifest_bytes_max=manifest_bytes_max,
+        durable=_seen.durable,
+    )
+    _seen.durable = saved.files
     return {
         "checkpoint": saved.digest,
+        "manifest": saved.manifest,
         "bytes": saved.bytes_total,
         "ms": (time.monotonic_ns() - begun) // 1_000_000,
         "tombstones": [lost.short() for lost in saved.tombstones],
@@ -101,7 +114,9 @@ def _refuse() -> Refuse | None:
     return partial(secrets.refuse, what="it") if secrets else None
 
 
-def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str, Any]:
+def _restore(
+    namespace: dict[str, object], blobs: Path, digest: str, manifest: str | None
+) -> dict[str, Any]:
     """Bring the variables back.
 
     What an earlier restore put there and nobody replaced goes first: a variable that died in
@@ -114,7 +129,7 @@ def _restore(namespace: dict[str, object], blobs: Path, digest: str) -> dict[str
         del namespace[name]
     _seen.placed = {}
     before = namespace.copy()
-    restored = checkpoint.restore(namespace, blobs, digest)
+    restored = checkpoint.restore(namespace, blobs, digest, manifest)
     _seen.placed = {
         name: namespace[name]
         for name in (*restored.names, *(lost.name for lost in restored.tombstones))

@@ -19,6 +19,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
 from nbdurable.batch.cells import CellRecord
+from nbdurable.batch.notebook_text import text_of
 from nbdurable.batch.secrets import Secrets
 
 KEY = "nbdurable"
@@ -42,7 +43,7 @@ class TrueManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
             return
         # Without looking whether it is valid: papermill does so at the end, and this is written
         # for every cell.
-        text = nbformat.v4.writes(self.nb)  # type: ignore[no-untyped-call]  # As nbformat has it.
+        text = text_of(self.nb)
         write_whole(path, text if self.secrets is None else self.secrets.hide(text))
         self.last_save_time = self.now()
 

@@ -61,6 +61,7 @@ class Restore:
     """Bring variables back; answered with None, or with why they cannot be."""
 
     checkpoint: str
+    manifest: str | None
     reply: Future[str | None] = field(default_factory=Future)
 
 
@@ -176,8 +177,8 @@ class Desk:
         executed = self._executed.get((cell.position, cell.digest))
         return executed is not None and not executed.cancelled()
 
-    async def restore(self, checkpoint: str) -> str | None:
-        order = Restore(checkpoint)
+    async def restore(self, checkpoint: str, manifest: str | None) -> str | None:
+        order = Restore(checkpoint, manifest)
         self.orders.put(order)
         return await asyncio.wrap_future(order.reply)
 
@@ -286,7 +287,7 @@ class _Run:
             again: dict[int, CellRecord] = {}
             for cell in plan.again:
                 before = plan.checkpoint_before(cell)
-                if before is not None and not await self._restored(before):
+                if before is not None and not await self._restored(before, plan):
                     break
                 count = plan.kept[cell.position].record.execution_count
                 if not self._desk.is_used:
@@ -294,17 +295,17 @@ class _Run:
                 key = StepKey(cell.position, cell.digest, self._attempt, again=True)
                 again[cell.position] = await self._step(key, cell, plan)
             else:
-                if plan.checkpoint is None or await self._restored(plan.checkpoint):
+                if plan.checkpoint is None or await self._restored(plan.checkpoint, plan):
                     return plan, again
 
-    async def _restored(self, checkpoint: str) -> bool:
+    async def _restored(self, checkpoint: str, plan: Plan) -> bool:
         if self._desk.is_used:
             # The kernel has lived through it.
             return True
         if checkpoint in self._unusable:
             # Only the one before a setup cell gets here: the cell then runs without it.
             return True
-        why_not = await self._desk.restore(checkpoint)
+        why_not = await self._desk.restore(checkpoint, plan.manifest_of(checkpoint))
         if why_not is not None:
             self._unusable[checkpoint] = why_not
         return why_not is None

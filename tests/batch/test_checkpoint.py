@@ -180,19 +180,19 @@ class Kernel:
     def ask(self, expression):
         return self._say("ask", expression)
 
-    def save(self, blobs):
+    def save(self, blobs, manifest_bytes_max=0):
         module = "__import__('nbdurable.batch.checkpoint', fromlist=['save'])"
         return self.ask(
             f"__import__('dataclasses').asdict({module}.save("
             f"globals(), __import__('pathlib').Path({str(blobs)!r}), "
-            "cells={'connection': '5'}))"
+            f"cells={{'connection': '5'}}, manifest_bytes_max={manifest_bytes_max}))"
         )
 
-    def restore(self, blobs, digest):
+    def restore(self, blobs, digest, manifest=None):
         module = "__import__('nbdurable.batch.checkpoint', fromlist=['save'])"
         return self.ask(
             f"__import__('dataclasses').asdict({module}.restore("
-            f"globals(), __import__('pathlib').Path({str(blobs)!r}), {digest!r}))"
+            f"globals(), __import__('pathlib').Path({str(blobs)!r}), {digest!r}, {manifest!r}))"
         )
 
     def _say(self, kind, source):
@@ -224,16 +224,16 @@ def kernel(folder):
         process.kill()
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory):
+@pytest.fixture(scope="module", params=[0, 1024 * 1024], ids=["in files", "manifest kept"])
+def story(tmp_path_factory, request):
     """A notebook run and saved in one kernel, which was killed, and restored in another."""
     folder = tmp_path_factory.mktemp("story")
     with kernel(folder) as first:
         first.run(NOTEBOOK)
-        saved = first.save(folder / "blobs")
+        saved = first.save(folder / "blobs", request.param)
         drawn = first.ask("[random.random(), float(np.random.random())]")
     with kernel(folder) as second:
-        restored = second.restore(folder / "blobs", saved["digest"])
+        restored = second.restore(folder / "blobs", saved["digest"], saved["manifest"])
         yield types.SimpleNamespace(
             ask=second.ask, run=second.run, saved=saved, restored=restored, drawn=drawn
         )

@@ -278,8 +278,9 @@ def test_a_damaged_checkpoint_is_planned_around(project, said):
     """The one before it serves, and the user hears why."""
     project.write(
         side("a") + "\nx = 'first'",
-        side("b") + "\ny = 'second'",
-        side("c") + f"\n{KILL_UNLESS_GO}\nx + y",
+        # Longer than what the record of a cell takes.
+        side("b") + "\ny = 'second' * 2000",
+        side("c") + f"\n{KILL_UNLESS_GO}\nx + y[:6]",
     )
     with pytest.raises(DeadKernelError):
         project.run(go=False)
@@ -517,3 +518,19 @@ def test_interrupting_papermill_stops_the_kernel_and_leaves_a_run_to_resume(proj
     project.ran()
     assert restored(project.run()) == [True, None, False, False]
     assert project.ran() == ["slow", "b"]
+
+
+def test_the_journal_is_closed_while_the_kernel_ends(project):
+    """Either takes its time, and neither needs the other."""
+    project.write(
+        "import atexit, fcntl\n"
+        "def leave():\n"
+        "    with open('.nbdurable/lock') as lock:\n"
+        "        fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "        open('side', 'a').write('closed ')\n"
+        "atexit.register(leave)"
+    )
+    project.run(shutdown_kernel="graceful")
+    assert project.ran() == ["closed"]
+    ((run, _),) = project.runs()
+    assert run.succeeded
