@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from contextvars import Context
 from typing import Any, TypeVar
 
 from nbdurable.sdk.context import current_context_var
@@ -15,14 +14,13 @@ T = TypeVar("T")
 def count_beside(
     loop: asyncio.AbstractEventLoop,
     coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
-    *,
-    context: Context | None = None,
+    **options: Any,
 ) -> asyncio.Task[T]:
-    """The task factory of the loop that handlers run on."""
-    if context is not None:
+    """The task factory of the loop that handlers run on. Newer Pythons have more options."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    if options.get("context") is not None:
         # Of attempts and of steps, which know of each other.
-        return asyncio.Task(coroutine, loop=loop, context=context)
-    task = asyncio.Task(coroutine, loop=loop)
+        return task
     attempt = getattr(current_context_var.get(), "attempt", None)
     if attempt is not None:
         attempt.beside_count += 1

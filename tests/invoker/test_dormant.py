@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nbdurable import Context, Service, TerminalError, select
+from nbdurable.invoker.beside import count_beside
 from nbdurable.testing import DurableEnv
 
 LONG = timedelta(hours=10)
@@ -83,11 +84,13 @@ def test_a_cancellation_within_the_minute_is_raised_where_it_sleeps(env: Durable
 
     async def lived() -> None:
         sent = await env.client.service_send(sleep, None)
+        began = env.now
         await env.advance(A_BIT)
         assert ran == ["begun", "left"]
         await env.client.cancel(sent.invocation_id)
         with pytest.raises(TerminalError, match="cancelled"):
             await env.client.attach(sent.invocation_id)
+        assert env.now - began < MINUTE
         assert ran == ["begun", "left", "begun", "cancelled", "undone", "left"]
 
     env.run(lived())
@@ -223,3 +226,15 @@ def test_a_task_that_is_over_keeps_nobody(env: DurableEnv):
         assert await env.client.attach(sent.invocation_id) == "slept"
 
     env.run(lived())
+
+
+async def test_tasks_are_made_with_whatever_options_a_python_has():
+    """Since 3.13 a factory is given the name as well."""
+
+    async def named() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        return task.get_name()
+
+    task = count_beside(asyncio.get_running_loop(), named(), name="told", context=None)
+    assert await task == "told"
