@@ -75,7 +75,7 @@ binder:
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     .ci/binder "$folder"
-    PATH="$folder/bin:$PATH" python .ci/notebooks.py
+    PATH="$folder/bin:$PATH" binder/start python .ci/notebooks.py
 
 # Pin what Binder installs: the newest of everything that the notebooks need.
 pins:

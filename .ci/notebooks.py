@@ -17,6 +17,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 CELL_TIMEOUT_S = 300  # The slowest cell takes ten seconds; a cell that waits for a person hangs.
 AT_ONCE = 2
+# A notebook that says so is executed a second time, where the first has left what it leaves.
+SAYS_AGAIN = "Run this notebook again"
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
@@ -45,13 +47,17 @@ def executes(path: Path) -> bool:
         client = NotebookClient(
             notebook, timeout=CELL_TIMEOUT_S, resources={"metadata": {"path": folder}}
         )
-        started = time.monotonic()
+        times = 1 + any(SAYS_AGAIN in cell["source"] for cell in notebook.cells)
+        took_s = []
         try:
-            client.execute()
+            for _ in range(times):
+                started = time.monotonic()
+                client.execute()
+                took_s.append(time.monotonic() - started)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{path.name}: failed\n{error}", file=sys.stderr)
             return False
-    print(f"{path.name}: ok, {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{path.name}: ok, {' and again '.join(f'{took:.0f} s' for took in took_s)}", flush=True)
     return True
 
 

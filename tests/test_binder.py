@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def test_the_page_it_opens_at_is_there():
     ]
     assert len(said) == 2
     assert all((ROOT / path).is_file() for path in said), said
+
+
+def test_what_is_started_is_what_binder_asks_for():
+    """With its words and its exit code, or there is no server, or one that never ends."""
+    words = ["sh", "-c", 'echo "$0 $1"; exit 7', "a  b", "c"]
+    started = subprocess.run(
+        [BINDER / "start", *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (started.stdout, started.stderr, started.returncode) == ("a  b c\n", "", 7)
 
 
 def pinned() -> dict[str, str]:

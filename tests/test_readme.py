@@ -11,13 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
+import click
 import httpx
 import pytest
 from support.command import END_S_MAX, nbdurable, start_apart, until_served
 from support.running import durable, until
 
+from nbdurable.cli.main import main
 from nbdurable.client.answers import answer, find_awaited
 from nbdurable.client.picture import NOTEBOOK
 
@@ -174,6 +176,31 @@ def test_curl_says_what_a_restate_server_is_told(
     }
     found = {row["target"]: row["status"] for row in said[14]["rows"]}
     assert found["PaymentWorkflow/order-789/run"] == "completed"
+
+
+def test_every_line_about_notebooks_is_one_that_its_command_takes() -> None:
+    """Read as it is typed, and not run, which would take minutes."""
+    lines = "".join(shell_blocks("With papermill")).splitlines()
+    ours = [shlex.split(line)[1:] for line in lines if line.startswith("nbdurable ")]
+    assert len(ours) == 4
+    for line in ours:
+        words, command = line, cast("click.Command", main)
+        context, name = click.Context(command), "nbdurable"
+        while isinstance(command, click.Group):
+            found, known, words = command.resolve_command(context, words)
+            assert known is not None, words
+            command, name = known, found or ""
+        command.make_context(name, words)
+
+
+def test_every_link_within_leads_somewhere() -> None:
+    """GitHub's names of headings, which change with their words."""
+    text = README.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    linked = set(re.findall(r"\]\(#([^)]*)\)", text))
+    assert len(linked) >= 3
+    assert linked <= slugs
 
 
 def curled(line: str) -> Any:

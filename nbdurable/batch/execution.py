@@ -42,6 +42,7 @@ from nbdurable.batch.line import Asked, Line
 from nbdurable.batch.manager import TrueManager, is_local, launch_folder, was_suspended
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import DIGEST, HANDLER, SERVICE, Desk, workflow_of
+from nbdurable.client.picture import TERMINAL
 from nbdurable.client.views import InvocationView
 from nbdurable.errors import (
     EngineClosedError,
@@ -390,7 +391,8 @@ class _Call:
 
 
 def _suspended(run_id: str, until: str) -> str:
-    answer = f"; `nbdurable approve Notebook/{run_id}` does" if "answers" in until else ""
+    typed = TERMINAL.typed(f"Notebook/{run_id}")
+    answer = f"; `nbdurable approve {typed}` does" if "answers" in until else ""
     return f"Run {run_id} is suspended until {until}{answer}. The same command goes on from there."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -169,7 +170,7 @@ def ls(journal: Path | None, as_json: bool) -> None:
         (
             one["name"],
             one["when"],
-            one["target"],
+            one["called"],
             _next(one),
             one["last"] or "never",
             one["kept_by"],
@@ -236,7 +237,7 @@ def rm(name: str, dry_run: bool, yes: bool, journal: Path | None, as_json: bool)
     """Forget a schedule; what runs goes on."""
     if dry_run or not yes:
         view = _ask(journal, name, Schedules.show)
-        deed = f"forget {name} ({view['when']} {view['tz']}, {view['target']})"
+        deed = f"forget {name} ({view['when']} {view['tz']}, {view['called']})"
         if not is_meant([deed], dry_run=dry_run, as_json=as_json):
             return
     ask(journal, lambda at_hand: Schedules(at_hand.client).remove(name))
@@ -271,7 +272,9 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         write_json(view)
         return
-    click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['target']}")
+    click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['called']}")
+    if view["input"] not in (None, {}):
+        click.echo(f"input    {msgspec.json.encode(view['input']).decode()}")
     click.echo(f"next     {_next(view)}, by {view['kept_by']}")
     click.echo(f"last     {view['last'] or 'never'}")
     click.echo(f"policy   {_policy(view)}")
@@ -282,7 +285,7 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     for run in view["running"]:
         click.echo(f"running  {run}")
     for run in view["stalled"]:
-        click.echo(f"stalled  {run}; it has failed, and can be resumed")
+        click.echo(f"stalled  {run}; it has failed: {_resume(view, run)}")
     for run in view["queued"]:
         click.echo(f"queued   {run}")
     for run in view["ended"]:
@@ -297,6 +300,12 @@ def _policy(view: dict[str, Any]) -> str:
     if view["jitter_ms"]:
         parts.append(f"jitter {duration(view['jitter_ms'])}")
     return ", ".join(parts)
+
+
+def _resume(view: dict[str, Any], run: str) -> str:
+    if view["target"].startswith(f"{NOTEBOOK_SERVICE}/"):
+        return f"correct the notebook, then nbdurable runs resume {shlex.quote(run)}"
+    return "nbdurable ls --status paused says what to do"
 
 
 def _next(view: dict[str, Any]) -> str:

@@ -143,13 +143,15 @@ def _send(
     of_each = runs(sweep)
     check_many(notebook, [of_all | dict(own) for own in of_each.values()])
 
-    async def work(at_hand: Reached) -> tuple[list[str], bool]:
+    async def work(at_hand: Reached) -> tuple[list[str], str, bool]:
         request = request_of(path, at_hand.path.parent, msgspec.json.encode(of_all))
         await offer_notebooks(at_hand.client)
         sent = await send_all(at_hand.client, request, of_each, sweep, max_parallel)
-        return [key for key, _ in sent], at_hand.owner is None
+        return [key for key, _ in sent.runs], sent.notice, at_hand.owner is None
 
-    keys, is_alone = ask(journal, work, begins=True)
+    keys, notice, is_alone = ask(journal, work, begins=True)
+    if notice:
+        click.echo(f"{notice} (--name).", err=True)
     if is_alone:
         start_owner(journal)
     if not waits:

@@ -194,7 +194,7 @@ async def find_awaited(
         case [] if name is None:
             in_advance = (
                 f". To answer in advance, name the promise: {surface.command} approve"
-                f" {handy_name(view)} PROMISE"
+                f" {surface.typed(handy_name(view))} PROMISE"
             )
             raise ConflictError(
                 f"{named.of} waits for nobody: {status_of(view)}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, TypeVar
 
 from nbdurable.client.access import Access
@@ -14,6 +12,7 @@ from nbdurable.client.questions import (
     Question,
 )
 from nbdurable.client.returning import heard
+from nbdurable.client.seeds import Seeds
 from nbdurable.core.attempt import success_of
 from nbdurable.core.proposals import (
     Answer,
@@ -28,9 +27,6 @@ from nbdurable.invoker.wire_source import WireSource
 from nbdurable.sdk.serde import Serde
 
 T = TypeVar("T")
-
-# A seed is stored as a signed number of 64 bits.
-SEED_BITS = 63
 
 
 class Asking:
@@ -48,8 +44,7 @@ class Asking:
         self._access = access
         self._link = link
         self._wires = wires or link.wires
-        # Never drawn twice: it tells the lives of an id apart.
-        self._draw_seed = draw_seed or partial(secrets.randbits, SEED_BITS)
+        self._draw_seed = draw_seed or Seeds()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._link.name}>"

@@ -32,18 +32,27 @@ class Surface(NamedTuple):
         command: What the verbs follow.
         repair: How code is corrected, with the service's name in it.
         accept: How a mismatch is accepted, with the run's name in it.
+        is_shell: What is typed there is read by a shell.
     """
 
     command: str
     repair: str
     accept: str
+    is_shell: bool = False
+
+    def typed(self, name: str) -> str:
+        """A name as it is to be typed: `report(rate=1)` means something else to a shell."""
+        return shlex.quote(name) if self.is_shell else name
 
 
 NOTEBOOK: Final = Surface(
     "%durable", "correct the cell of {} and run it again", "%durable accept {}"
 )
 TERMINAL: Final = Surface(
-    "nbdurable", "correct the code of {} and start it again", "nbdurable resume --accept {}"
+    "nbdurable",
+    "correct the code of {} and start it again",
+    "nbdurable resume --accept {}",
+    is_shell=True,
 )
 
 
@@ -226,7 +235,7 @@ def wakes_by(view: InvocationView) -> str:
 
 def what_to_do(view: InvocationView, surface: Surface = NOTEBOOK) -> str:
     """The next thing for a person, empty when there is none."""
-    name, repair = handy_name(view), surface.repair.format(view.service)
+    name, repair = surface.typed(handy_name(view)), surface.repair.format(view.service)
     if view.is_done:
         return ""
     if _lacks_code(view):

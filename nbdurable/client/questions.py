@@ -451,7 +451,8 @@ def _words(inv: Invocation | Completed) -> tuple[str, str]:
 
 def _is_named(target: Target, text: str) -> bool:
     if text == target.key:
-        return True
+        # Of what keeps schedules nobody means it who does not say so.
+        return target.service not in OWN_SERVICES
     # Most are of other services, or called by something that is no target at all.
     if not text.startswith(target.service):
         return False

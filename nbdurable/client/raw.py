@@ -6,12 +6,12 @@ A call over HTTP costs little more than a call in this process: see `calling.py`
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from nbdurable.client.calling import Calling, Doing, expires_at_ms_of
 from nbdurable.client.returning import Returning, heard
+from nbdurable.client.seeds import Seeds
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.facts import Completed
 from nbdurable.core.ids import InvocationId, keyed_invocation_id, random_invocation_id
@@ -32,10 +32,6 @@ from nbdurable.engine.ports import Clock
 T = TypeVar("T")
 # An ingress knows no person: only that whoever asks has the token.
 _BY_HTTP = Answered(by="HTTP")
-
-# Seeds are drawn from the system 512 at a time: a system call for each is a tenth of a call's cost.
-_SEED_BYTES = 8
-_SEED_POOL_BYTES = 512 * _SEED_BYTES
 
 
 class RawCall(NamedTuple):
@@ -71,7 +67,7 @@ class RawClient:
         self.engine = engine
         self._clock = clock
         self.returning = Returning(asyncio.get_running_loop())
-        self._seeds = b""
+        self._draw_seed = Seeds()
 
     @property
     def services(self) -> Mapping[str, ServiceManifest]:
@@ -146,7 +142,7 @@ class RawClient:
     # -- inside -------------------------------------------------------------------------------
 
     def _invoke(self, call: RawCall) -> Invoke:
-        target, seed = call.target, self._seed()
+        target, seed = call.target, self._draw_seed()
         invocation_id = (
             keyed_invocation_id(
                 target.service, target.key, target.handler, call.idempotency_key, target.scope
@@ -165,12 +161,6 @@ class RawClient:
             limit_key=call.limit_key,
             start_at_ms=call.start_at_ms,
         )
-
-    def _seed(self) -> int:
-        if not self._seeds:
-            self._seeds = os.urandom(_SEED_POOL_BYTES)
-        drawn, self._seeds = self._seeds[:_SEED_BYTES], self._seeds[_SEED_BYTES:]
-        return int.from_bytes(drawn, "big") >> 1
 
     async def _do(self, proposal: Proposal) -> Answer:
         doing = Doing(self.engine, self.returning)

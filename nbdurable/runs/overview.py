@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # The tag of cells whose last value is what the run has found.
 RESULTS_TAG: Final = "results"
+# How NumPy shows a number: `np.float64(0.5)`.
+_SCALAR: Final = re.compile(r"\bnp\.(?:float|int|uint|str_|bool)\w*\(([^()]*)\)")
 # What it was sent is the entry before its first cell's.
 _STARTS: Final = """
     select invocation.id, epoch_ms(min(journal.appended_at))
@@ -105,7 +108,8 @@ def frame_of(runs: Iterable[Run], project: Path, now_ms: int) -> pd.DataFrame:
 
     Shape: index the run's key; notebook, status, failure and output are text; began and ended are
     UTC; took is a timedelta; each parameter is a column, and so is each value of a dict that ends a
-    cell tagged `results`, read from the output. What is neither a literal nor JSON is text.
+    cell tagged `results`, read from the output. What is neither a literal nor JSON is text. What
+    has the name of a column that every run has is `parameter NAME` or `result NAME`.
     """
     import pandas as pd
 
@@ -123,8 +127,14 @@ def frame_of(runs: Iterable[Run], project: Path, now_ms: int) -> pd.DataFrame:
             "failure": run.view.failure or "",
         }
         parameters = {} if run.request is None else run.request.parameters
-        rows.append({**row, **parameters, **results_of(project / run.output)})
+        results = results_of(project / run.output)
+        rows.append(row | _beside(row, "parameter", parameters) | _beside(row, "result", results))
     return pd.DataFrame(rows or None, columns=None if rows else ["key"]).set_index("key")
+
+
+def _beside(row: Mapping[str, Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter may be called `output`, and hides none of what is known of every run."""
+    return {f"{kind} {name}" if name in row else name: one for name, one in values.items()}
 
 
 def results_of(output: Path) -> dict[str, Any]:
@@ -146,7 +156,7 @@ def _named(data: dict[str, Any]) -> dict[str, Any]:
     if value is None:
         text = "".join(data["text/plain"])
         try:
-            value = ast.literal_eval(text)
+            value = ast.literal_eval(_SCALAR.sub(r"\1", text))
         except (ValueError, SyntaxError):
             value = text
     return value if isinstance(value, dict) else {RESULTS_TAG: value}
@@ -192,8 +202,10 @@ def drawn(bar: Bar, columns: int) -> tuple[str, str, str]:
     """A bar as text: what is before it, where it was queued, where it ran."""
     first = min(int(bar.begins * columns), columns - 1)
     queued = round((bar.starts - bar.begins) * columns)
-    ran = max(round((bar.ends - bar.begins) * columns) - queued, 1)
-    queued = min(queued, columns - first - 1)
+    # One that was there for a moment is seen; one that is queued still has not run at all.
+    least = 0 if bar.run.status == "queued" and queued else 1
+    ran = max(round((bar.ends - bar.begins) * columns) - queued, least)
+    queued = min(queued, columns - first - least)
     return " " * first, "─" * queued, "━" * min(ran, columns - first - queued)
 
 

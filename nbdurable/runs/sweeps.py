@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from nbdurable.client.base import RestateClientSendHandle
 from nbdurable.client.engine import EngineClient
 from nbdurable.errors import DefinitionError
+from nbdurable.runs.overview import runs_of
 from nbdurable.runs.request import KEY_HERE, RunRequest
 from nbdurable.runs.sending import send
 
 # One typing error, and a laptop would be busy for a year.
 RUNS_MAX: Final = 10_000
+# What a person reads of those that all have the same trouble.
+KEYS_SHOWN_MAX: Final = 3
+
+
+class Sent(NamedTuple):
+    """`notice`: what whoever has sent them has to know; mostly empty."""
+
+    runs: list[tuple[str, RestateClientSendHandle]]
+    notice: str
 
 
 def of_values(name: str, grid: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
@@ -56,7 +66,7 @@ async def send_all(
     runs: Mapping[str, Mapping[str, Any]],
     sweep: str,
     max_parallel: int | None,
-) -> list[tuple[str, RestateClientSendHandle]]:
+) -> Sent:
     """Send each with its own parameters besides those of all; one that was sent before is found.
 
     Raises:
@@ -66,10 +76,39 @@ async def send_all(
         raise DefinitionError(
             f"{len(runs)} runs would write {request.output}; put {KEY_HERE} into its name"
         )
-    return [
-        (key, await send(client, key, one))
-        for key, one in _each(request, runs, sweep, max_parallel)
+    each = list(_each(request, runs, sweep, max_parallel))
+    sent = [(key, await send(client, key, one)) for key, one in each]
+    found = [one for one, (_, handle) in zip(each, sent, strict=True) if handle.existing]
+    return Sent(sent, await _begun_otherwise(client, found) if found else "")
+
+
+async def _begun_otherwise(client: EngineClient, sent: Iterable[tuple[str, RunRequest]]) -> str:
+    """What a person has to know of those of them that have a run already, of another request.
+
+    A key has one run, so these keep what they were asked for first. Empty if there are none.
+    """
+    asked = {run.key: run.request for run in await runs_of(client)}
+    keys = [
+        key
+        for key, request in sent
+        if (known := asked.get(key)) is not None
+        and (known.notebook, known.parameters) != (request.notebook, _as_kept(request))
     ]
+    if not keys:
+        return ""
+    more = ["…"] if len(keys) > KEYS_SHOWN_MAX else []
+    shown = ", ".join([*keys[:KEYS_SHOWN_MAX], *more])
+    return (
+        f"{len(keys)} of them were sent before with other parameters, or of another notebook, and"
+        f" keep to that: {shown}."
+        " Under another name they are runs of their own"
+    )
+
+
+def _as_kept(request: RunRequest) -> dict[str, Any]:
+    """Its parameters as a journal gives them back."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(request.parameters))
+    return found
 
 
 def _each(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -221,7 +222,8 @@ class NotebookTarget:
         Needs pandas.
 
         Shape: index the run's key; status, began, ended, took, output and failure; a column for
-        each parameter, and for each value of a dict that ends a cell tagged `results`.
+        each parameter, and for each value of a dict that ends a cell tagged `results`; what has the
+        name of one of the others is `parameter NAME` or `result NAME`.
         """
         client = self._client()
         found = client.wait(runs_of(client, notebook=self.request.notebook, sweep=sweep))
@@ -242,8 +244,10 @@ class NotebookTarget:
         request = self.asked(parameters)
         each = [self.asked({**request.parameters, **given}) for given in runs.values()]
         self._checks(self._project / request.notebook, [one.parameters for one in each])
-        sending = send_all(client, request, runs, sweep, max_parallel)
-        return [self._submitted(sent, key, request) for key, sent in client.wait(sending)]
+        sent = client.wait(send_all(client, request, runs, sweep, max_parallel))
+        if sent.notice:
+            warnings.warn(sent.notice, stacklevel=3)
+        return [self._submitted(handle, key, request) for key, handle in sent.runs]
 
     def _submit(self, key: str, request: RunRequest, delay: timedelta | None) -> Any:  # noqa: ANN401 - the same.
         client = self._client()

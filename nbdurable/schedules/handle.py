@@ -27,7 +27,7 @@ class Schedule:
         nxt = "paused" if seen["paused"] else f"next {seen['next'] or 'never'}"
         late = ", overdue" if seen["overdue"] else ""
         return (
-            f"<Schedule {self.name} {seen['when']!r} {seen['tz']} calls {seen['target']},"
+            f"<Schedule {self.name} {seen['when']!r} {seen['tz']} calls {seen['called']},"
             f" {nxt}{late}, last {seen['last'] or 'never'}>"
         )
 

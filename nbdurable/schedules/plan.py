@@ -17,6 +17,8 @@ Overlap = Literal["skip", "queue", "cancel-previous"]
 
 # A fire so late is on time: a timer, a commit and a start take a moment on a busy machine.
 GRACE_MS: Final = 60_000
+# Behind the time of a fire that somebody has started, and before what makes it one of its own.
+BY_HAND: Final = ","
 # Of one look; the rest is due at the next one, which follows at once.
 FIRES_MAX: Final = 500
 
@@ -108,7 +110,8 @@ def said(spec: Spec, at_ms: int) -> str:
 
 def filled(argument: str, fire: str) -> str:
     """Its input, as JSON, with the time of the fire where `{fire_time}` or `{fire_date}` stands."""
-    at = fire.rpartition("@")[2].partition("!")[0]
+    # What was begun by an older version has an exclamation mark, which shells take for their own.
+    at = fire.rpartition("@")[2].replace("!", BY_HAND).partition(BY_HAND)[0]
     return argument.replace("{fire_time}", at).replace("{fire_date}", at.partition("T")[0])
 
 

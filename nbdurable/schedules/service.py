@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
-from nbdurable.core.builtin import FIRE_SERVICE, SCHEDULE_SERVICE
+from nbdurable.core.builtin import FIRE_SERVICE, NOTEBOOK_SERVICE, SCHEDULE_SERVICE
 from nbdurable.errors import TerminalError
 from nbdurable.schedules.notify import NOTICES, Notice, notify, tell
-from nbdurable.schedules.plan import Spec, between, due, filled, is_late, run_id, said
+from nbdurable.schedules.plan import BY_HAND, Spec, between, due, filled, is_late, run_id, said
 from nbdurable.schedules.standing import Event
 from nbdurable.sdk.combinators import select, wait_completed
 from nbdurable.sdk.context import Context, ObjectContext, ObjectSharedContext, WorkflowContext
@@ -148,7 +148,7 @@ async def resume(ctx: ObjectContext) -> Kept:
 async def trigger(ctx: ObjectContext) -> str:
     """Start a run now, whatever the clock says; returns its id."""
     kept, now_ms = await _kept(ctx), await _now_ms(ctx)
-    name = f"{run_id(ctx.key(), kept.spec, now_ms)}!{ctx.uuid().hex[:8]}"
+    name = f"{run_id(ctx.key(), kept.spec, now_ms)}{BY_HAND}{ctx.uuid().hex[:8]}"
     ctx.set("kept", await _start(ctx, kept, name))
     return name
 
@@ -392,11 +392,18 @@ def view(name: str, kept: Kept, now_ms: int) -> dict[str, Any]:
     """What is said of a schedule, with times in its own zone."""
     spec = kept.spec
     overdue_ms = 0 if kept.wake_ms is None else now_ms - kept.wake_ms
+    target = "/".join(part for part in (spec.service, spec.key, spec.handler) if part)
+    given: Any = None if spec.argument is None else msgspec.json.decode(spec.argument)
+    # That all notebooks are runs of one workflow is ours to know.
+    is_notebook = spec.service == NOTEBOOK_SERVICE and isinstance(given, dict)
+    notebook = given.get("notebook") if is_notebook else None
     return {
         "name": name,
         "when": spec.when,
         "tz": spec.tz,
-        "target": "/".join(part for part in (spec.service, spec.key, spec.handler) if part),
+        "target": target,
+        "called": target if notebook is None else notebook,
+        "input": given if notebook is None else given.get("parameters"),
         "catch_up": spec.catch_up,
         "max_staleness_ms": spec.max_staleness_ms,
         "overlap": spec.overlap,

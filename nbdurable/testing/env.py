@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nbdurable.client.access import LocalAccess
-from nbdurable.client.asking import SEED_BITS
 from nbdurable.client.local import LocalClient
+from nbdurable.client.seeds import SEED_BITS
 from nbdurable.client.views import InvocationView, invocation_view
 from nbdurable.core.proposals import Answer, Refused
 from nbdurable.engine.ports import Store

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from random import Random
 
+from nbdurable.client.seeds import SEED_BITS
 from nbdurable.core.attempt import ref_of, success_of
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.manifest import ServicePatch
@@ -49,7 +50,6 @@ ENDED = 0.3
 EDITED = 0.5
 # After these nobody can tell any more how often a counter should have been increased.
 MEDDLING = ("cancel", "kill", "purge", "restart", "clean up")
-SEED_BITS = 63
 STALE_VERSION = version_of({})
 FAR_AHEAD = 1_000_000
 

@@ -13,10 +13,12 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
+from nbdurable.client.calling import Doing
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import Answer, CloseLink, Proposal
 from nbdurable.core.settings import DEFAULT_SETTINGS, Settings
 from nbdurable.engine.callers import Outcome
+from nbdurable.engine.letters import Reply
 from nbdurable.engine.loop import Engine
 from nbdurable.engine.ports import Link, Store
 from nbdurable.errors import EngineClosedError
@@ -172,7 +174,13 @@ class AnsweringEngine(Engine):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._asked: set[Future[Any]] = set()
+        self._asked: set[Future[Any] | Doing] = set()
+
+    def submit(self, proposal: Proposal, reply: Reply[Answer]) -> None:
+        super().submit(proposal, reply)
+        if isinstance(reply, Doing):
+            self._asked.add(reply)
+            reply.future.add_done_callback(lambda _: self._asked.discard(reply))
 
     def propose(self, proposal: Proposal) -> Future[Answer]:
         return self._await(super().propose(proposal))
@@ -185,9 +193,9 @@ class AnsweringEngine(Engine):
 
     def fail_all(self, error: BaseException) -> None:
         self._dead = error
-        for future in list(self._asked):
-            if not future.done() and future.set_running_or_notify_cancel():
-                future.set_exception(error)
+        for reply in list(self._asked):
+            if not reply.done() and reply.set_running_or_notify_cancel():
+                reply.set_exception(error)
 
     def _await(self, future: Future[T]) -> Future[T]:
         check_virtual()

@@ -55,6 +55,10 @@ def test_a_backfill_gives_each_day_its_run(folder, up):
     days = [str(yesterday - timedelta(days=1)), str(yesterday)]
     assert list(runs) == [f"report@{day}" for day in days]
     assert marks(folder) == days
+    again = ("backfill", "report.ipynb", "--days", "2")
+    assert nbdurable(*again).stderr == ""
+    otherwise = nbdurable(*again, "-p", "rate", "2")
+    assert "2 of them were sent before with other parameters" in otherwise.stderr
 
 
 def test_one_that_failed_is_said_retried_and_shown(folder, up):

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -54,7 +55,8 @@ def test_all_that_was_asked_for_is_shown_again(folder: Path, start_up: Callable[
     policy = ("--catch-up", "all", "--notify-on", "overdue", "--notify-on", "failed")
     said("add", "hello", "Greeter/greet", "@yearly", '"Ada"', *options, *policy)
     lines = nbdurable("schedule", "show", "hello").stdout.splitlines()
-    assert lines[3:] == [
+    assert lines[1] == 'input    "Ada"'
+    assert lines[4:] == [
         "policy   catch up all, overlap skip, max staleness 36 h 0 min, jitter 30.0 s",
         "tells    true of overdue, failed",
     ]
@@ -74,7 +76,9 @@ def test_a_notebook_runs_with_the_date_of_its_fire(
     start_up()
     parameters = '{"day": "{fire_date}"}'
     added = said("add", "nightly", "report.ipynb", "@yearly", parameters, "--tz", "Europe/Berlin")
-    assert added["target"] == "Notebook/run"
+    assert (added["target"], added["called"]) == ("Notebook/run", "report.ipynb")
+    assert added["input"] == {"day": "{fire_date}"}
+    assert "report.ipynb" in nbdurable("schedule", "ls").stdout
     run = said("trigger", "nightly")["run"]
     until(lambda: said("show", "nightly")["ended"], "it does not end")
     assert (folder / "side").read_text() == run.partition("@")[2][:10]
@@ -90,7 +94,12 @@ def test_a_notebook_that_fails_one_night_runs_the_next(
     said("add", "nightly", "report.ipynb", "@yearly")
     run = said("trigger", "nightly")["run"]
     until(lambda: said("show", "nightly")["stalled"] == [run], "it is not said to be stalled")
-    assert "stalled" in nbdurable("schedule", "show", "nightly").stdout
+    told = f"it has failed: correct the notebook, then nbdurable runs resume {run}"
+    assert told in nbdurable("schedule", "show", "nightly").stdout
+    # The name of the schedule is not that of its run, nor does anybody mean what keeps it.
+    wrong = nbdurable("cancel", "nightly", "--yes")
+    assert (wrong.exit_code, f"did you mean 'Notebook/{run}'?" in wrong.stderr) == (4, True)
+    assert "'" not in shlex.quote(run), "it can be typed as it is"
     write(folder, mark("a"), mark("b"))
     assert nbdurable("resume", f"Notebook/{run}").exit_code == 0
     until(lambda: said("show", "nightly")["ended"] == [{"id": run, "failure": ""}], "no end")

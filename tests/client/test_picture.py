@@ -76,6 +76,13 @@ def test_who_waits_for_an_answer_says_so_and_who_is_stuck_says_that_first():
     assert "nbdurable resume --accept Payment/order-456" in what_to_do(paused, TERMINAL)
 
 
+def test_what_is_typed_into_a_shell_is_quoted_for_it():
+    """Names of a sweep's runs have parentheses, which are syntax there."""
+    waiting = view_of(status="suspended", key="fit(rate=1)", open_promises=("ok",))
+    assert what_to_do(waiting, TERMINAL) == "nbdurable approve 'Payment/fit(rate=1)'"
+    assert what_to_do(waiting) == "%durable approve Payment/fit(rate=1)"
+
+
 def test_how_a_run_was_ended_is_no_failure_of_its_own():
     for by in ("killed", "cancelled"):
         ended = view_of(status="completed", succeeded=False, completed_by=by, completed_at_ms=5)

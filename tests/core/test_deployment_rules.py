@@ -9,6 +9,7 @@ from room import Room, add, counter, error, greeter, kinds, manifest, payment, r
 from nbdurable.core.commands import OutputCommand, RunCommand, SleepCommand
 from nbdurable.core.facts import InvocationMoved
 from nbdurable.core.futures import Completion
+from nbdurable.core.ids import InvocationId
 from nbdurable.core.proposals import FailAttempt, Loaded, PauseInvocation, Suspend
 
 
@@ -40,6 +41,16 @@ def test_a_changed_option_is_a_new_revision():
     assert room.load(greeter(retry=RetryPolicy(max_attempts=3))).revision == 2
 
 
+def tried_again() -> tuple[Room, InvocationId]:
+    """An invocation in the attempt that follows its first failure."""
+    room = Room(greeter())
+    one = room.invoke()
+    room.steps(one, FailAttempt(error=error()))
+    room.now_ms = room.inv(one).next_retry_at_ms
+    room.fire(one)
+    return room, one
+
+
 def test_a_healthy_invocation_stays_on_the_revision_it_began_with():
     room = Room(greeter())
     one = room.invoke()
@@ -62,11 +73,7 @@ def test_what_failed_moves_to_the_corrected_code_and_goes_on(heals: bool):  # no
 
 def test_what_is_just_tried_again_moves_to_the_corrected_code_too():
     """Early retries follow each other closely: who corrects a cell must not have to hit a gap."""
-    room = Room(greeter())
-    one = room.invoke()
-    room.steps(one, FailAttempt(error=error()))
-    room.now_ms = room.inv(one).next_retry_at_ms
-    room.fire(one)
+    room, one = tried_again()
     assert (room.status(one), room.inv(one).attempt) == ("running", 2)
     answer = room.load(greeter(digest="v2"))
     assert answer.moved == (one,)
@@ -76,11 +83,7 @@ def test_what_is_just_tried_again_moves_to_the_corrected_code_too():
 
 
 def test_what_has_got_further_since_it_failed_is_healthy():
-    room = Room(greeter())
-    one = room.invoke()
-    room.steps(one, FailAttempt(error=error()))
-    room.now_ms = room.inv(one).next_retry_at_ms
-    room.fire(one)
+    room, one = tried_again()
     room.append(one, RunCommand(completion_id=1, name="further"))
     answer = room.load(greeter(digest="v2"))
     assert (answer.moved, answer.staying) == ((), (one,))

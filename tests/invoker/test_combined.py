@@ -338,18 +338,36 @@ async def test_def_handlers_block_on_them(opened: Opened):
     assert await result_of(opened, handle) == [[1, 2], 1]
 
 
+async def five_that_settle(ctx: Context) -> dict[Any, str]:
+    """Of every kind, one of them at once, the others in a while, by their names."""
+    a, b, c = (ctx.run_typed(name, name.upper) for name in "abc")
+    late = ctx.awakeable()[1].or_timeout(timedelta(milliseconds=20))
+    both = RestatePromise.all(a, ctx.sleep(timedelta(milliseconds=10)))
+    await b
+    return {late: "late", both: "both", a: "a", b: "b", c: "c"}
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a future is asked whether it has settled."""
+    looks, settling = [], Future.settling
+
+    def counted(self: Future[Any]) -> Any:
+        looks.append(None)
+        return settling(self)
+
+    monkeypatch.setattr(Future, "settling", counted)
+    return looks
+
+
 async def test_as_completed_gives_each_once_whatever_it_is_and_whatever_happens_between(
     opened: Opened,
 ):
     async def handle(ctx: Context) -> Any:
-        steps = [ctx.run_typed(name, name.upper) for name in "abc"]
-        late = ctx.awakeable()[1].or_timeout(timedelta(milliseconds=20))
-        both = RestatePromise.all(steps[0], ctx.sleep(timedelta(milliseconds=10)))
-        await steps[1]
-        names = {id(steps[0]): "a", id(steps[1]): "b", id(steps[2]): "c", id(both): "both"}
+        names = await five_that_settle(ctx)
+        again = next(future for future, name in names.items() if name == "b")
         seen = []
-        async for future in as_completed(late, both, *steps, steps[1]):
-            seen.append(names.get(id(future), "late"))
+        async for future in as_completed(*names, again):
+            seen.append(names[future])
             # What settles meanwhile is missed by nobody.
             await ctx.run_typed("between", int)
         return seen
@@ -360,13 +378,7 @@ async def test_as_completed_gives_each_once_whatever_it_is_and_whatever_happens_
 
 async def test_as_completed_looks_at_each_future_a_few_times(monkeypatch: pytest.MonkeyPatch):
     """It once looked at all that were left for each that came: 3,000 calls took a minute."""
-    looks, settling, many = [], Future.settling, 200
-
-    def counted(self: Future[Any]) -> Any:
-        looks.append(1)
-        return settling(self)
-
-    monkeypatch.setattr(Future, "settling", counted)
+    looks, many = counted_looks(monkeypatch), 200
 
     async def handle(ctx: Context) -> int:
         waits = [ctx.sleep(timedelta(milliseconds=n % 7)) for n in range(many)]
@@ -380,20 +392,17 @@ async def test_what_is_left_is_waited_for_again_whatever_happens_between(opened:
     """Also when less than that, or more, is asked for the next time."""
 
     async def handle(ctx: Context) -> Any:
-        steps = [ctx.run_typed(name, name.upper) for name in "abc"]
-        late = ctx.awakeable()[1].or_timeout(timedelta(milliseconds=20))
-        both = RestatePromise.all(steps[0], ctx.sleep(timedelta(milliseconds=10)))
-        await steps[1]
-        names = {id(steps[0]): "a", id(steps[1]): "b", id(steps[2]): "c", id(both): "both"}
-        seen, waiting = [], [late, both, *steps, steps[1]]
+        names = await five_that_settle(ctx)
+        again = next(future for future, name in names.items() if name == "b")
+        seen, waiting = [], [*names, again]
         while waiting:
             completed, waiting = await wait_completed(*waiting)
             assert all(future.is_completed() for future in completed)
             assert not any(future.is_completed() for future in waiting)
-            seen += [names.get(id(future), "late") for future in completed]
+            seen += [names[future] for future in completed]
             await ctx.run_typed("between", int)
-            (again,), _ = await wait_completed(*completed[:1])
-            assert again is completed[0]
+            (first,), _ = await wait_completed(*completed[:1])
+            assert first is completed[0]
         return seen
 
     seen = await result_of(opened, handle)
@@ -401,13 +410,7 @@ async def test_what_is_left_is_waited_for_again_whatever_happens_between(opened:
 
 
 async def test_a_loop_that_waits_looks_at_each_future_a_few_times(monkeypatch: pytest.MonkeyPatch):
-    looks, settling, many = [], Future.settling, 200
-
-    def counted(self: Future[Any]) -> Any:
-        looks.append(1)
-        return settling(self)
-
-    monkeypatch.setattr(Future, "settling", counted)
+    looks, many = counted_looks(monkeypatch), 200
 
     async def handle(ctx: Context) -> int:
         waiting: Any = [ctx.sleep(timedelta(milliseconds=n % 7)) for n in range(many)]

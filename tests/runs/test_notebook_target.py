@@ -20,13 +20,6 @@ from nbdurable import (
 PARAMETERS = ("day = 'none'", "parameters")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
-    return tmp_path
-
-
 def test_a_run_is_submitted_waited_for_and_found_again_by_its_key(folder):
     write(folder, PARAMETERS, mark("a"), "day")
     with nbdurable.open_sync() as engine:
@@ -106,7 +99,7 @@ def test_a_wrong_parameter_is_the_runs_own_failure(folder):
 
 
 def test_a_sweep_is_one_table_of_parameters_and_results(folder):
-    write(folder, ("rate = 0.0", "parameters"), ("{'twice': 2 * rate}", "results"))
+    write(folder, ("rate = 0.0\nday = 'x'", "parameters"), ("{'twice': 2 * rate}", "results"))
     with nbdurable.open_sync() as engine:
         fit = durable.notebook("report.ipynb", engine=engine)
         for run in fit.sweep({"rate": [0.5, 1.5]}, max_parallel=2):
@@ -116,6 +109,8 @@ def test_a_sweep_is_one_table_of_parameters_and_results(folder):
         assert list(table.twice) == [1.0, 3.0]
         assert [run.key for run in fit.sweep({"rate": [0.5]})] == ["report(rate=0.5)"]
         assert len(fit.runs()) == 2
+        with pytest.warns(UserWarning, match=r"1 of them were sent before .*: report\(rate=0.5\)"):
+            fit.sweep({"rate": [0.5]}, {"day": "tuesday"})
 
 
 def test_a_backfill_that_names_no_parameter_of_the_notebook_is_not_sent(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,12 +36,23 @@ def test_parameters_and_results_are_columns(tmp_path):
     assert frame_of([], tmp_path, 0).empty
 
 
+def test_a_parameter_hides_nothing_that_is_known_of_every_run(tmp_path):
+    """Whose notebook has a parameter `output` wants to know how its runs stand all the same."""
+    (tmp_path / "a.ipynb").write_text(output({"text/plain": "{'took': 3, 'rate': 0.1}"}))
+    found = frame_of([run("a", 0, 1500, rate=0.1, output="x", key="y")], tmp_path, 2500)
+    assert list(found.index) == ["a"]
+    row = found.loc["a"]
+    assert (row["output"], row["parameter output"], row["parameter key"]) == ("a.ipynb", "x", "y")
+    assert (row["took"].total_seconds(), row["result took"], row["rate"]) == (1.5, 3, 0.1)
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
         ({"application/json": {"score": 1}, "text/plain": "<JSON>"}, {"score": 1}),
         ({"text/plain": "3"}, {"results": 3}),
-        ({"text/plain": "{'score': np.float64(1.0)}"}, {"results": "{'score': np.float64(1.0)}"}),
+        ({"text/plain": "{'score': np.float64(1.0)}"}, {"score": 1.0}),
+        ({"text/plain": "{'model': <Forest>}"}, {"results": "{'model': <Forest>}"}),
     ],
 )
 def test_what_is_no_dict_of_literals_is_kept_as_it_is(tmp_path, data, expected):
@@ -66,3 +78,10 @@ def test_a_bar_says_until_when_its_run_was_queued():
     bars = bars_of(runs, 100, {"inv_b": 50})
     assert [bar.starts for bar in bars] == [0, 0.5]
     assert [drawn(bar, 10) for bar in bars] == [("", "", "━" * 5), ("", "─" * 5, "━" * 5)]
+
+
+def test_a_run_that_is_queued_still_has_no_stroke_of_one_that_ran():
+    one = run("a", 0, None)
+    queued = replace(one, view=replace(one.view, status="ready"))
+    (bar,) = bars_of([queued], 100, {})
+    assert drawn(bar, 10) == ("", "─" * 10, "")

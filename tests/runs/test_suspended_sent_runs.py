@@ -5,20 +5,12 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
-import pytest
 from support.notebooks import mark, marks, write
 
 import nbdurable
 from nbdurable import durable
 
 IMPORT = "from datetime import timedelta\nfrom nbdurable import durable\n"
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NBDURABLE_HOME", raising=False)
-    return tmp_path
 
 
 def test_an_answer_gives_a_suspended_run_its_process(folder):

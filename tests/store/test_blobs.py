@@ -23,6 +23,7 @@ LARGE = b"large " * 10_000
 OTHER = b"other " * 10_000
 HOUR_MS = 60 * 60 * 1000
 SEED = 20260
+PLACES = ("commit", "committed", "absorb", "absorb: committed to base", "absorbed")
 
 
 class Clock:
@@ -147,17 +148,24 @@ def test_a_folder_that_is_gone_or_holds_what_cannot_be_removed_is_no_harm(
 # Invocations of three payloads each, some in files, live and are purged; every sweep is two hours
 # after the one before, so a file goes as soon as nobody names it.
 SCRIPT = """
-import itertools, os, random, sys, time
+import itertools, os, random, signal, sys, time
 from pathlib import Path
 from store_facts import Log
 from nbdurable.store.duck import DuckStore
 
 folder, side, chance = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+place = sys.argv[4]
 steps = os.open(side, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+def probe(step):
+    os.pwrite(steps, step.ljust(40).encode(), 0)
+    if step == place and chance.random() < 0.3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 hours = itertools.count(time.time_ns() // 1_000_000, 2 * 60 * 60 * 1000)
 store = DuckStore(
     folder, absorb_commits=6, now_ms=lambda: next(hours),
-    probe=lambda step: os.pwrite(steps, step.ljust(40).encode(), 0),
+    probe=probe,
 )
 store.open()
 log, begun = Log(store.last_lsn()), []
@@ -182,19 +190,21 @@ while True:
 @pytest.mark.kill
 @pytest.mark.slow
 def test_kill_9_at_any_moment_leaves_each_named_file_and_no_other_after_an_hour(tmp_path: Path):
+    """By time, and at each place of a commit and of an absorb."""
     print(f"seed {SEED}")
     chance, steps = random.Random(SEED), []
     path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
-    for _ in range(12):
+    for place in ("",) * 12 + PLACES:
         side, seed = tmp_path / "step", str(chance.randrange(10**6))
         with subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "j"), str(side), seed],
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "j"), str(side), seed, place],
             stdout=subprocess.PIPE,
             env={"PYTHONPATH": path},
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"open\n"
-            threading.Timer(chance.uniform(0.005, 0.4), process.kill).start()
+            if not place:
+                threading.Timer(chance.uniform(0.005, 0.4), process.kill).start()
             assert process.wait() == -signal.SIGKILL
         steps.append(side.read_text().strip())
         late = time.time_ns() // 1_000_000 + 10**9
@@ -207,4 +217,4 @@ def test_kill_9_at_any_moment_leaves_each_named_file_and_no_other_after_an_hour(
         assert kept(store) == {digest_of(p) for p in held if isinstance(p, bytes) and len(p) > 99}
         store.close()
     print({step: steps.count(step) for step in sorted(set(steps))})
-    assert any(step.startswith("absorb") and step != "absorbed" for step in steps)
+    assert tuple(steps[12:]) == PLACES

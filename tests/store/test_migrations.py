@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,14 +178,22 @@ def test_a_damaged_journal_of_format_1_is_refused_as_it_is(tmp_path: Path):
     assert "format-1" not in {path.name for path in (tmp_path / "j").iterdir()}
 
 
-# Kills itself at the n-th statement that it sends to DuckDB while it migrates.
+# Migrates one copy after the other, each in a child that kills itself before its n-th statement to
+# DuckDB, or before the n-th thing that it does to a file itself; until one comes to its end.
 KILLED = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from nbdurable.store import migrate
 from nbdurable.store.duck import DuckStore
 
-statements = int(sys.argv[2])
+old, work = Path(sys.argv[1]), Path(sys.argv[2])
+left = 0
+
+def one_more():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 class Connection:
     def __init__(self, connection):
@@ -195,10 +201,7 @@ class Connection:
     def __getattr__(self, name):
         return getattr(self.connection, name)
     def execute(self, *query):
-        global statements
-        statements -= 1
-        if statements == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        one_more()
         return self.connection.execute(*query)
 
 class Instance(migrate.Instance):
@@ -208,10 +211,32 @@ class Instance(migrate.Instance):
     def cursor(self):
         return Connection(super().cursor())
 
-migrate.Instance = Instance
-store = DuckStore(Path(sys.argv[1]))
-store.open()
-store.close()
+def before(does):
+    def killed_before(*words, **named):
+        one_more()
+        return does(*words, **named)
+    return killed_before
+
+def watched():
+    migrate.Instance = Instance
+    Path.rename, os.fsync, shutil.rmtree = map(before, (Path.rename, os.fsync, shutil.rmtree))
+
+for number in range(1, 1_000):
+    folder = work / str(number)
+    shutil.copytree(old, folder)
+    child = os.fork()
+    if child == 0:
+        # Nothing of DuckDB is loaded by then that would not survive a fork.
+        watched()
+        left = number
+        store = DuckStore(folder)
+        store.open()
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(number, flush=True)
+    if ended == 0:
+        break
+    assert ended == -signal.SIGKILL, ended
 """
 
 
@@ -223,21 +248,27 @@ def test_a_kill_anywhere_in_a_migration_is_made_up_for_by_the_next_opening(tmp_p
     fake.open()
     fake.append(facts())
     fake.absorb()
-    kill_count = 0
-    for number in range(1, 1_000):
+    path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    script = [sys.executable, "-c", KILLED, str(tmp_path / "old"), str(tmp_path)]
+    killing = subprocess.run(
+        script, env={"PYTHONPATH": path}, check=True, capture_output=True, text=True
+    )
+    *kills, _ = map(int, killing.stdout.split())
+    formats: set[int] = set()
+    for number in kills:
         folder = tmp_path / str(number)
-        shutil.copytree(tmp_path / "old", folder)
-        path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
-        script = [sys.executable, "-c", KILLED, str(folder), str(number * 3)]
-        ended = subprocess.run(script, env={"PYTHONPATH": path}, check=False)
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL
-        kill_count += 1
+        formats.add(json.loads((folder / "format.json").read_text())["format"])
         store = DuckStore(folder)
         store.open()
-        assert list(store.load()) == list(fake.load()), f"killed at statement {number * 3}"
+        assert list(store.load()) == list(fake.load()), f"killed at {number}"
+        assert store.read_rows(1, 99) == fake.read_rows(1, 99), f"killed at {number}"
         store.close()
-        assert (folder / "format-1" / "hot.duckdb").exists()
-        shutil.rmtree(folder)
-    assert kill_count > 5
+        kept = folder / "format-1"
+        assert {file.name for file in kept.iterdir()} == {
+            "base.duckdb", "hot.duckdb", "format.json"
+        }  # fmt: skip
+        assert json.loads((kept / "format.json").read_text())["format"] == 1
+        assert json.loads((folder / "format.json").read_text())["format"] == 2
+    assert len(kills) > 30
+    assert formats == {1, 2}, "there was none after the last step"
+    assert tables(tmp_path / str(kills[-1])) == tables(tmp_path / str(kills[0]))

@@ -32,12 +32,20 @@ SETUP_CELL = 2
 
 PROBE = '''
 """What the cells of the notebook call: it notes that they run, and kills."""
-import hashlib, json, os, random, signal, threading
+import hashlib, json, os, random, signal, threading, time
 
 import numpy as np
 import pandas as pd
 
+# Whoever has started this kernel: when that has ended, its parent is another.
+PARENT = os.getppid()
+TOLD = json.loads(os.environ.get("KILL", "null"))
+
 def begin(cell):
+    if TOLD and cell > TOLD["cell"] + 1:
+        # The next cell may begin before the kill comes, and the one after that may not: on a busy
+        # machine the notebook would be at its end.
+        time.sleep(600)
     with open("side", "a") as side:
         side.write(f"begin {cell}\\n")
 
@@ -47,17 +55,16 @@ def moment(cell):
     kill("after", cell)
 
 def kill(place, cell):
-    told = json.loads(os.environ.get("KILL", "null"))
-    if not told or [place, cell] != [told["place"], told["cell"]]:
+    if not TOLD or [place, cell] != [TOLD["place"], TOLD["cell"]]:
         return
-    pids = {"kernel": [os.getpid()], "papermill": [os.getppid()],
-            "both": [os.getppid(), os.getpid()]}[told["victim"]]
+    pids = {"kernel": [os.getpid()], "papermill": [PARENT],
+            "both": [PARENT, os.getpid()]}[TOLD["victim"]]
     def now():
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
     if place == "after":
         # While the cell is saved and recorded, or the next one begins.
-        threading.Timer(told["delay_ms"] / 1000, now).start()
+        threading.Timer(TOLD["delay_ms"] / 1000, now).start()
     else:
         now()
 

@@ -10,7 +10,7 @@ from nbdurable.runs.overview import Run
 from nbdurable.runs.request import RunRequest
 
 
-def run(key: str, began_ms: int, ended_ms: int | None, **parameters: Any) -> Run:
+def run(key: str, began_ms: int, ended_ms: int | None, /, **parameters: Any) -> Run:
     """One of `fit.ipynb`; without an end it runs still."""
     view = InvocationView(
         id=InvocationId(f"inv_{key}"),
