@@ -192,6 +192,19 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
 
 
+def test_a_kernel_that_is_ended_has_nothing_to_complain_of(project, capfd):
+    """jupyter_client interrupts it first: it has to be idle by then, not only to have answered."""
+    project.write(
+        IMPORT + "import time\nkernel = get_ipython().kernel\nanswer = kernel.kernel_info_request\n"
+        "async def linger(*request):\n    await answer(*request)\n    time.sleep(0.5)\n"
+        "kernel.shell_handlers['kernel_info_request'] = linger",
+        "await durable.approval('publish')",
+    )
+    with pytest.raises(RunSuspendedError):
+        project.run(shutdown_kernel="graceful")
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
 def test_a_wait_that_is_given_up_holds_nothing_up(project):
     """By asyncio in the kernel, or by a timer of the run, which lasts over a suspension."""
     project.write(
