@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import json
 import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,8 @@ from nbdurable.errors import RetryableError, TerminalError
 LOOK_S = 1.0
 # How long one wait for a kernel's answer lasts before it is asked whether it is alive.
 ALIVE_S = 0.5
+# A kernel is idle some microseconds after its answer; one that does not say so is not waited for.
+IDLE_S_MAX = 2.0
 # What a checkpoint may add to the record of its cell, instead of up to three files with an fsync
 # each. A row of the journal takes 32 KiB, and a thousand cells 8 MiB.
 MANIFEST_BYTES_MAX = 8 * 1024
@@ -122,9 +126,10 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     def papermill_execute_cells(self) -> None:
         """Serve the run's orders until it is over. Named by papermill, which calls it."""
         self.nb_man.note(kernel_pid=getattr(self.km.provisioner, "pid", None))
-        info = self.wait_for_reply(self.kc.kernel_info())["content"]
-        self.nb.metadata.language_info = info["language_info"]
-        if info["language_info"]["name"] != "python":
+        info: Any = self.wait_for_reply(self.kc.kernel_info())
+        language = info["content"]["language_info"]
+        self.nb.metadata.language_info = language
+        if language["name"] != "python":
             self._no_checkpoints = NO_PYTHON
             logger.warning(f"{NO_PYTHON}: its variables are not kept, so a resumed run begins anew")
         else:
@@ -135,6 +140,21 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
             if self._desk.suspended_until is not None:
                 return
         self._let_end()
+
+    async def async_wait_for_reply(
+        self, msg_id: str, cell: NotebookNode | None = None
+    ) -> dict[str, Any] | None:
+        """As nbclient has it, and until the kernel is idle.
+
+        To shut a kernel down begins with an interrupt, which one that is idle ignores, and one that
+        is about to be complains of.
+        """
+        reply: dict[str, Any] | None = await super().async_wait_for_reply(msg_id, cell)
+        if reply is not None:
+            await self._async_idle(msg_id)
+        return reply
+
+    wait_for_reply = run_sync(async_wait_for_reply)
 
     def handle_comm_msg(
         self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int
@@ -436,6 +456,15 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                     return message
 
     _silent_reply = run_sync(_async_silent_reply)
+
+    async def _async_idle(self, msg_id: str) -> None:
+        until_s = time.monotonic() + IDLE_S_MAX
+        with suppress(queue.Empty):
+            while (left_s := until_s - time.monotonic()) > 0:
+                message = await ensure_async(self.kc.iopub_channel.get_msg(timeout=left_s))
+                is_of_it = message["parent_header"].get("msg_id") == msg_id
+                if is_of_it and message["content"].get("execution_state") == "idle":
+                    return
 
 
 def _is_exit(error: CellExecutionError) -> bool:

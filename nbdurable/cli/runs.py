@@ -38,6 +38,10 @@ _notebook = click.option("--notebook", metavar="PATH", help="Only of this one, i
 _sweep = click.option("--sweep", metavar="NAME", help="Only those that were sent together.")
 _from = click.option("--from", "from_cell", metavar="CELL", help="Number, id or tag of a cell.")
 
+_fresh = click.option(
+    "--fresh", is_flag=True, help="Do finished steps inside of the cells that run again."
+)
+
 
 @click.group
 def runs() -> None:
@@ -125,22 +129,29 @@ def show(run: str, journal: Path | None, as_json: bool) -> None:
 @runs.command
 @_run
 @_from
+@_fresh
 @common
 @click.pass_context
 def resume(
-    ctx: click.Context, run: str, from_cell: str | None, journal: Path | None, as_json: bool
+    ctx: click.Context,
+    run: str,
+    from_cell: str | None,
+    fresh: bool,
+    journal: Path | None,
+    as_json: bool,
 ) -> None:
     """Go on with a run that is paused: after its last finished cell, or again from CELL on.
 
     Whoever has the journal starts its process. Where nobody has it, where papermill has begun it,
-    and with --from, it runs here.
+    and with --from or --fresh, it runs here.
     """
 
     async def go_on(at_hand: Reached) -> tuple[Run, Path, bool]:
         found = await run_of(at_hand.client, run)
         if found.view.is_done:
             raise Refusal(f"{found.key} is over; `nbdurable runs restart` begins it anew")
-        is_theirs = at_hand.owner is not None and found.is_sent and from_cell is None
+        is_as_it_is = from_cell is None and not fresh
+        is_theirs = at_hand.owner is not None and found.is_sent and is_as_it_is
         if is_theirs and found.view.status == "paused":
             await at_hand.client.resume(found.view.id)
         return found, at_hand.path, is_theirs
@@ -149,7 +160,7 @@ def resume(
     if is_theirs:
         _said(found.key, "goes on", as_json=as_json)
         return
-    ctx.exit(_here(path, found, from_cell, is_sent=True))
+    ctx.exit(_here(path, found, from_cell, is_sent=True, is_fresh=fresh))
 
 
 @runs.command
@@ -178,9 +189,12 @@ def retry(notebook: str | None, sweep: str | None, journal: Path | None, as_json
 @runs.command
 @_run
 @_from
+@_fresh
 @journal_option
 @click.pass_context
-def restart(ctx: click.Context, run: str, from_cell: str | None, journal: Path | None) -> None:
+def restart(
+    ctx: click.Context, run: str, from_cell: str | None, fresh: bool, journal: Path | None
+) -> None:
     """Begin a run that is over anew, here, as RUN.2; with --from with what it left before CELL."""
 
     async def look(at_hand: Reached) -> tuple[Run, Path]:
@@ -192,10 +206,10 @@ def restart(ctx: click.Context, run: str, from_cell: str | None, journal: Path |
         return found, at_hand.path
 
     found, path = ask(journal, look)
-    ctx.exit(_here(path, found, from_cell, is_sent=False))
+    ctx.exit(_here(path, found, from_cell, is_sent=False, is_fresh=fresh))
 
 
-def _here(path: Path, run: Run, from_cell: str | None, *, is_sent: bool) -> int:
+def _here(path: Path, run: Run, from_cell: str | None, *, is_sent: bool, is_fresh: bool) -> int:
     """Run it in the foreground, with the one lock that there is for it."""
     if run.request is None:
         raise Refusal(f"nobody knows any more what {run.key} was asked for; its journal is purged")
@@ -207,7 +221,14 @@ def _here(path: Path, run: Run, from_cell: str | None, *, is_sent: bool) -> int:
     if held is None:
         raise Refusal(f"a process is at {run.key}; wait for it, or `nbdurable cancel` it", WAITING)
     try:
-        code = run_here(path, run.key, run.request, is_sent=is_sent, from_cell=from_cell)
+        code = run_here(
+            path,
+            run.key,
+            run.request,
+            is_sent=is_sent,
+            from_cell=from_cell,
+            is_fresh=is_fresh,
+        )
     finally:
         lock.let_go(held)
     return code

@@ -39,12 +39,25 @@ def start(journal: Path, key: str, request: RunRequest, lock: int) -> subprocess
 
 
 def run_here(
-    journal: Path, key: str, request: RunRequest, *, is_sent: bool, from_cell: str | None
+    journal: Path,
+    key: str,
+    request: RunRequest,
+    *,
+    is_sent: bool,
+    from_cell: str | None,
+    is_fresh: bool,
 ) -> int:
     """Run it before the eyes of whoever asks for it, and return its exit code."""
     with _given(request) as given:
         return subprocess.run(  # noqa: S603 - our own program, and no shell.
-            command(key, request, is_sent=is_sent, from_cell=from_cell, shows_progress=True),
+            command(
+                key,
+                request,
+                is_sent=is_sent,
+                from_cell=from_cell,
+                is_fresh=is_fresh,
+                shows_progress=True,
+            ),
             cwd=_ready(journal, key, request),
             env=_environment(journal),
             stdin=given,
@@ -58,6 +71,7 @@ def command(
     *,
     is_sent: bool,
     from_cell: str | None = None,
+    is_fresh: bool = False,
     shows_progress: bool = False,
 ) -> list[str]:
     words = ["--given", f"--run-id={key}", f"--cwd={request.folder}"]
@@ -67,6 +81,8 @@ def command(
         words.append(f"--kernel={request.kernel}")
     if from_cell is not None:
         words.append(f"--from={from_cell}")
+    if is_fresh:
+        words.append("--fresh")
     words.append("--progress-bar" if shows_progress else "--no-progress-bar")
     paths = [request.notebook, output_of(request, key)]
     return [sys.executable, "-m", "nbdurable", "run", *words, "--", *paths]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,10 +18,12 @@ from typing import Any, Final, Optional, Protocol
 from nbdurable.errors import MapError, TerminalError
 from nbdurable.sdk.cells import CellSteps
 from nbdurable.sdk.patience import retry_after_of
+from nbdurable.sdk.steps import StepOptions
 
-# Between tries of an item whose error does not say how long to wait: doubled each time.
-PAUSE_S: Final = 0.1
-PAUSE_S_MAX: Final = 10.0
+# As steps of handlers are tried again that do not say how.
+_PAUSE: Final = timedelta(milliseconds=50)
+_PAUSE_MAX: Final = timedelta(seconds=10)
+_FACTOR: Final = 2.0
 
 
 class Rate(Protocol):
@@ -47,9 +48,10 @@ class CellMap:
     fn: Callable[[Any], Any]
     concurrency: int
     rate: Optional[Rate]
-    tries_max: float
+    options: StepOptions[Any]
     keeps_exceptions: bool
     results: dict[int, Any] = field(default_factory=dict)
+    raised: dict[int, Exception] = field(default_factory=dict)
     failed: Optional[tuple[int, Exception]] = None
     waiting: deque[int] = field(default_factory=deque)
     begun_s: deque[float] = field(default_factory=deque)
@@ -79,34 +81,48 @@ class CellMap:
                 self.results[index] = await self._item(index)
             # A border: whatever the user's function raises is the failure of its item.
             except Exception as error:  # noqa: BLE001
-                if self.keeps_exceptions and isinstance(error, TerminalError):
-                    self.results[index] = error
+                if self.keeps_exceptions and self._is_of(index, error):
+                    self.results[index] = _terminal(error)
                 elif self.failed is None:
                     self.failed = (index, error)
 
     async def _item(self, index: int) -> Any:
         key, item = self.keys[index], self.items[index]
-        for count in itertools.count(1):
+        tries = _Tries(self.options, asyncio.get_running_loop().time)
+        while True:
             try:
                 return await self.steps.run(
-                    f"{self.name}[{key}]", lambda: self._call(item), key, fresh=False
+                    f"{self.name}[{key}]", lambda: self._call(index, item), key, fresh=False
                 )
             except TerminalError:
                 raise
             # A border, as above; what it is told to wait holds up the others as well.
             except Exception as error:
-                if count >= self.tries_max:
+                pause_s = tries.next_s()
+                if pause_s is None or not self._is_of(index, error):
                     raise
                 pause = retry_after_of(error)
                 if pause is None:
-                    await asyncio.sleep(min(PAUSE_S * 2 ** (count - 1), PAUSE_S_MAX))
+                    await asyncio.sleep(pause_s)
                 else:
                     self._hold(pause)
                     await self.steps.hold(self.name, pause)
-        raise AssertionError("unreachable")
 
-    async def _call(self, item: Any) -> Any:
+    async def _call(self, index: int, item: Any) -> Any:
         await self._turn()
+        timeout = self.options.timeout
+        try:
+            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+                return await self._called(item)
+        except Exception as error:
+            self.raised[index] = error
+            raise
+
+    def _is_of(self, index: int, error: Exception) -> bool:
+        """Whether it is the item that has failed, and not the run that would record it."""
+        return isinstance(error, TerminalError) or self.raised.get(index) is error
+
+    async def _called(self, item: Any) -> Any:
         if inspect.iscoroutinefunction(self.fn) or inspect.iscoroutinefunction(
             type(self.fn).__call__
         ):
@@ -155,3 +171,40 @@ class CellMap:
         raised = MapError(message, code, results=results)
         raised.__cause__ = error
         return raised
+
+
+class _Tries:
+    """Those of one item, in one execution of its cell. Mutable: how many, and since when."""
+
+    def __init__(self, options: StepOptions[Any], now_s: Callable[[], float]) -> None:
+        self._options = options
+        self._now_s = now_s
+        self._failed_count = 0
+        self._ends_at_s: Optional[float] = None
+
+    def next_s(self) -> Optional[float]:
+        """After a failure: how long to wait before the next try; None if that was the last."""
+        options, now_s = self._options, self._now_s()
+        self._failed_count += 1
+        longest = options.max_duration or options.max_retry_duration
+        if self._ends_at_s is None and longest is not None:
+            self._ends_at_s = now_s + longest.total_seconds()
+        is_late = self._ends_at_s is not None and now_s > self._ends_at_s
+        tries_max = options.max_attempts
+        if is_late or (tries_max is not None and self._failed_count >= tries_max):
+            return None
+        first = options.initial_retry_interval or _PAUSE
+        factor = options.retry_interval_factor or _FACTOR
+        most_s = (options.max_retry_interval or _PAUSE_MAX).total_seconds()
+        # Bounded before it is raised to a power that no float has.
+        power = min(self._failed_count - 1, 64)
+        return float(min(first.total_seconds() * factor**power, most_s))
+
+
+def _terminal(error: Exception) -> TerminalError:
+    """What stands in the place of an item that has failed, as a handler would have it."""
+    if isinstance(error, TerminalError):
+        return error
+    kept = TerminalError(f"{type(error).__name__}: {error}")
+    kept.__cause__ = error
+    return kept

@@ -99,7 +99,8 @@ def map_items(
         rate: How many may begin in any such while: "20/s", "100/min", "5/10s". None: no limit.
         retry: How often a failing step is repeated, or how. None leaves it to the invocation's
             policy, and calls to that of the called.
-        return_exceptions: The `TerminalError` of an item that has failed stands in its place.
+        return_exceptions: The `TerminalError` of an item that has failed stands in its place; in a
+            cell also that of one whose tries are used up.
 
     Raises:
         MapError: An item has failed for good. No other was begun after that; those under way were
@@ -134,7 +135,7 @@ def map_items(
             fn=fn,
             concurrency=concurrency,
             rate=None if rate is None else parse_rate(rate),
-            tries_max=1 if retry is None else _tries_max(retry),
+            options=StepOptions(max_attempts=1) if retry is None else _step_options(retry),
             keeps_exceptions=return_exceptions,
         ).run()
     work = _Map(

@@ -5,6 +5,7 @@ A cell runs again from its top after a crash; what it has finished must not.
 
 from __future__ import annotations
 
+import ast
 import signal
 import subprocess
 import time
@@ -191,6 +192,19 @@ def test_an_approval_suspends_and_an_answer_without_any_kernel_goes_on(project):
     assert not (project.folder / ".nbdurable" / "runs").exists(), "and no other process began it"
 
 
+def test_a_kernel_that_is_ended_has_nothing_to_complain_of(project, capfd):
+    """jupyter_client interrupts it first: it has to be idle by then, not only to have answered."""
+    project.write(
+        IMPORT + "import time\nkernel = get_ipython().kernel\nanswer = kernel.kernel_info_request\n"
+        "async def linger(*request):\n    await answer(*request)\n    time.sleep(0.5)\n"
+        "kernel.shell_handlers['kernel_info_request'] = linger",
+        "await durable.approval('publish')",
+    )
+    with pytest.raises(RunSuspendedError):
+        project.run(shutdown_kernel="graceful")
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
 def test_a_wait_that_is_given_up_holds_nothing_up(project):
     """By asyncio in the kernel, or by a timer of the run, which lasts over a suspension."""
     project.write(
@@ -334,6 +348,23 @@ def test_an_item_that_was_tried_again_is_done_once(project):
     assert project.ran() == ["p0", "p0", "p1", "p1", "p3", "p3"]
     assert texts(project.run().cells[1]) == ["([0, 1], 3)"]
     assert project.ran() == []
+
+
+def test_items_are_tried_again_as_it_says_and_what_fails_may_stand_in_their_place(project):
+    """With the options of a step, which mean the same in a handler."""
+    project.write(
+        IMPORT + "import asyncio, time\nfrom nbdurable import StepOptions, TerminalError\nat = []\n"
+        "async def slow(page):\n    at.append(time.monotonic())\n    await asyncio.sleep(9)\n"
+        "def fails(page): raise ValueError(f'no {page}') if page else TerminalError('none')",
+        "twice = StepOptions(max_attempts=2, initial_retry_interval=timedelta(seconds=0.5),"
+        " timeout=timedelta(seconds=0.1))\n"
+        "found = await durable.map([1], slow, retry=twice, return_exceptions=True)\n"
+        "found += await durable.map([0, 1], fails, retry=1, return_exceptions=True)\n"
+        "is_right = all(isinstance(one, TerminalError) for one in found)\n"
+        "is_right, str(found[1]), str(found[2]), len(at), at[1] - at[0] > 0.59",
+    )
+    found = ast.literal_eval(texts(project.run().cells[1])[0])
+    assert found == (True, "none", "ValueError: no 1", 2, True)
 
 
 def test_a_rate_and_a_pause_are_kept_across_a_killed_kernel(project):

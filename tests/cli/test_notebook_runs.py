@@ -87,6 +87,20 @@ def test_a_run_goes_on_from_a_cell_and_begins_anew_from_one(folder, up):
     assert [run["run"] for run in said("runs", "ls")] == ["report(rate=1).2", "report(rate=1)"]
 
 
+def test_a_paused_run_is_gone_on_with_its_steps_done_again_if_that_is_asked_for(folder, up):
+    """What a step has fetched may be what the cell fails of."""
+    step = "from nbdurable import durable\nawait durable.run('fetch', fetch, 1)\n"
+    fetch = "def fetch(n): open('side', 'a').write('fetched ')"
+    write(folder, PARAMETERS, fetch, step + "1 / 0")
+    nbdurable("sweep", "report.ipynb", "-v", "rate", "1", "--wait")
+    write(folder, PARAMETERS, fetch, step + "2 / 0")
+    assert nbdurable("runs", "resume", "report(rate=1)", "--from", "3").exit_code == 1
+    assert marks(folder) == ["fetched"]
+    write(folder, PARAMETERS, fetch, step + "2 / 1")
+    assert nbdurable("runs", "resume", "report(rate=1)", "--fresh").exit_code == 0
+    assert marks(folder) == ["fetched", "fetched"]
+
+
 def test_what_is_not_there_is_said(folder, up):
     assert nbdurable("runs", "show", "nothing").exit_code == 4
     assert nbdurable("sweep", "nowhere.ipynb", "-v", "rate", "1").exit_code == 2
