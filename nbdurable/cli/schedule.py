@@ -275,7 +275,8 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     click.echo(f"{view['name']}  {view['when']} {view['tz']}  {view['called']}")
     if view["input"] not in (None, {}):
         click.echo(f"input    {msgspec.json.encode(view['input']).decode()}")
-    click.echo(f"next     {_next(view)}, by {view['kept_by']}")
+    by = "; " if view["kept_by"] == _NOBODY else ", by "
+    click.echo(f"next     {_next(view)}{by}{view['kept_by']}")
     click.echo(f"last     {view['last'] or 'never'}")
     click.echo(f"policy   {_policy(view)}")
     if view["notify"]:

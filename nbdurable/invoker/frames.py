@@ -13,15 +13,19 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from nbdurable.core.ids import InvocationId
+from nbdurable.core.commands import payload_ref
+from nbdurable.core.ids import InvocationId, digest_of
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.proposals import (
     AcceptMismatch,
+    AnyStep,
+    AppendCommand,
     AttemptSteps,
     CancelInvocation,
     CleanUp,
     CompleteAwakeable,
     CompletePromise,
+    CompleteRun,
     EditState,
     FailAttempt,
     Invoke,
@@ -35,7 +39,7 @@ from nbdurable.core.proposals import (
     ResumeInvocation,
     SendSignal,
 )
-from nbdurable.core.values import ErrorReport
+from nbdurable.core.values import ErrorReport, PayloadRef, Result, Success
 
 T = TypeVar("T")
 
@@ -216,7 +220,10 @@ def decode_steps(message: msgspec.Raw) -> AttemptSteps:
         MsgspecError: Nobody can say whose they are.
     """
     try:
-        return decoded(_steps, message)
+        steps: AttemptSteps = decoded(_steps, message)
+        for step in steps.steps:
+            _check_step(step)
+        return steps
     except msgspec.ValidationError as error:
         whose = decoded(_whose, message)
         report = ErrorReport(
@@ -244,7 +251,45 @@ _whose: Final = msgspec.msgpack.Decoder(_Whose)
 def decode_proposal(message: msgspec.Raw) -> ClientProposal:
     """Raises MsgspecError for what is none."""
     proposal: ClientProposal = decoded(_proposal, message)
+    match proposal:
+        case Invoke(argument=ref, payload=payload):
+            _check(ref, payload)
+        case CompletePromise() | CompleteAwakeable() | SendSignal():
+            _check(_of(proposal.result), proposal.payload)
+        case EditState(values=values):
+            for value in values:
+                _check(value.value, value.payload)
+        case _:
+            pass
     return proposal
+
+
+def _check_step(step: AnyStep) -> None:
+    match step:
+        case AppendCommand(command=command, payload=payload):
+            _check(payload_ref(command), payload)
+        case CompleteRun(result=result, payload=payload):
+            _check(_of(result), payload)
+        case _:
+            pass
+
+
+def _of(result: Result) -> PayloadRef | None:
+    return result.value if isinstance(result, Success) else None
+
+
+def _check(ref: PayloadRef | None, payload: bytes | None) -> None:
+    """What is recorded of a payload is true of the one beside it: it is looked for by that later.
+
+    Raises:
+        ValidationError: It is not.
+    """
+    if ref is None or payload is None:
+        is_so = ref is None and not payload
+    else:
+        is_so = (ref.bytes, ref.digest, ref.lsn) == (len(payload), digest_of(payload), 0)
+    if not is_so:
+        raise msgspec.ValidationError("its payload is not the one that it describes")
 
 
 def decode_down(message: bytes) -> Down:

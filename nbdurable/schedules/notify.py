@@ -79,5 +79,6 @@ def deliver(to: str, said: dict[str, Any]) -> None:
         request = urllib.request.Request(to, body, headers, method="POST")  # noqa: S310 - checked above.
         with urllib.request.urlopen(request, timeout=_PATIENCE_S):  # noqa: S310 - the same.
             return
-    # The user's own command, without a shell.
-    subprocess.run(shlex.split(to), input=body, check=True, timeout=_PATIENCE_S)  # noqa: S603
+    # The user's own command, without a shell. As a line: what is told is often kept in a file.
+    line = body + b"\n"
+    subprocess.run(shlex.split(to), input=line, check=True, timeout=_PATIENCE_S)  # noqa: S603

@@ -297,6 +297,9 @@ def _called(ctx: Context, fire: Fire, argument: bytes) -> RestateDurableCallFutu
 async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:
     """Start what is due, set the timer, and remember."""
     found = due(ctx.key(), kept.spec, kept.seen_ms, now_ms)
+    if found.fires_ms and kept.running:
+        # Once for all of them: what the first of them starts has only just begun.
+        kept = await _without_those_over(ctx, kept)
     for at_ms in found.fires_ms:
         is_made_up = is_late(ctx.key(), kept.spec, at_ms, now_ms)
         name = run_id(ctx.key(), kept.spec, at_ms)
@@ -323,8 +326,6 @@ async def _fire(ctx: ObjectContext, kept: Kept, name: str, *, is_made_up: bool) 
     Under `all` what is made up for waits for the run before, whatever the overlap: nights that were
     asleep would else skip or cancel each other, though awake none of them had met another.
     """
-    if kept.running:
-        kept = await _without_those_over(ctx, kept)
     if not kept.running:
         return await _start(ctx, kept, name)
     if kept.spec.overlap == "queue" or (kept.spec.catch_up == "all" and is_made_up):

@@ -188,3 +188,5 @@ def test_with_nobody_to_keep_it_a_schedule_says_so(
     start_up().end(signal.SIGTERM)
     added = said("add", "hello", "Greeter/greet", "@yearly", '"Ada"', "--no-start")
     assert "nothing is running that could; start `nbdurable up`" in added["kept_by"]
+    shown = nbdurable("schedule", "show", "hello").stdout
+    assert f"next     {added['next']}; nothing is running that could; start" in shown

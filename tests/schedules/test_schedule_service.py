@@ -112,6 +112,18 @@ def test_nights_that_are_made_up_for_neither_skip_nor_cancel_each_other(env, ove
     assert (view["skipped"], view["queued"]) == (0, [])
 
 
+def test_of_many_that_are_made_up_for_the_runs_are_looked_at_once(env):
+    """Each look takes a moment, and a month asleep has hundreds of fires."""
+    report(env, takes=timedelta(minutes=5))
+    put(env, "every 1h", catch_up="all")
+    env.run(env.client.object_call(schedules.pause, "nightly", None))
+    later(env, days=2)
+    env.run(env.client.object_call(schedules.resume, "nightly", None))
+    (resumed,) = [one for one in env.run(env.client.invocations()) if one.handler == "resume"]
+    slept = [one for one in env.run(env.client.journal(resumed.id)) if one.kind == "Sleep"]
+    assert (len(shown(env)["queued"]), slept) == (46, []), "the last of the 48 is on time"
+
+
 def test_what_was_cancelled_for_the_next_one_is_shown_as_that(env):
     report(env, takes=timedelta(minutes=25))
     put(env, "every 10m", overlap="cancel-previous")

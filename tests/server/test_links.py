@@ -238,6 +238,22 @@ def test_steps_that_cannot_be_recorded_end_their_attempt_only(process: Process):
     assert "cannot be recorded" in str(view.failure)
 
 
+@pytest.mark.parametrize("payload", [None, b'"hallo"', b""])
+def test_a_payload_that_is_not_as_described_is_not_recorded(
+    opened: DurableEngine, process: Process, payload: bytes | None
+):
+    """Whoever looked for it later once ended the engine."""
+    process.propose(called())
+    start = process.until(StartAttempt).start
+    output = OutputCommand(result=Success(value=ref_of(b'"hello"')))
+    process.say(done(start, steps=(AppendCommand(command=output, payload=payload),)))
+    (view,) = process.views()
+    assert view.status == "paused"
+    assert "its payload is not the one that it describes" in str(view.failure)
+    wrong = msgspec.structs.replace(called(2), payload=b'"bob"')
+    assert process.propose(wrong)["code"] == 400
+
+
 @pytest.mark.parametrize("message", [b"", b"\x80\x04N.", b"{}", b"\xff" * 100])
 def test_what_is_no_frame_ends_the_link_and_nothing_else(
     serving: Serving, opened: DurableEngine, message: bytes, caplog: pytest.LogCaptureFixture

@@ -44,14 +44,17 @@ from nbdurable.core.state import Invocation, Waiter
 from nbdurable.core.values import ErrorReport, Failure, Success
 
 _NOT_FOUND = 404
+# Restate's number for what is against the protocol.
+_PROTOCOL_VIOLATION = 571
 _STATE_COMMANDS = (SetStateCommand, ClearStateCommand, ClearAllStateCommand)
+_OF_KEYS = (*_STATE_COMMANDS, GetPromiseCommand, PeekPromiseCommand, CompletePromiseCommand)
 
 
 def append_command(
     draft: Draft, inv: Invocation, command: AnyCommand, payload: bytes | None
 ) -> ErrorReport | None:
     """Append the entry and its effects. Returns why it cannot be, and then appends nothing."""
-    refused = _refuse(draft, command)
+    refused = _refuse_misplaced(inv, command) or _refuse(draft, command)
     if refused is not None:
         return refused
     object_id = inv.object if isinstance(command, _STATE_COMMANDS) else None
@@ -93,6 +96,23 @@ def append_command(
         case _:
             pass
     return None
+
+
+def _refuse_misplaced(inv: Invocation, command: AnyCommand) -> ErrorReport | None:
+    """What our own contexts never say, and a process that has joined might."""
+    why = None
+    if inv.object is None and isinstance(command, _OF_KEYS):
+        why = f"{inv.target.service} has no keys"
+    elif getattr(command, "completion_id", None) in inv.open:
+        why = f"something else is waited for by the number {command.completion_id}"  # type: ignore[union-attr]
+    elif isinstance(command, SendSignalCommand) and (
+        command.signal_name is not None and command.result is None
+    ):
+        why = "a signal has a result"
+    if why is None:
+        return None
+    message = f"{type(command).__name__} cannot be recorded: {why}"
+    return ErrorReport(code=_PROTOCOL_VIOLATION, message=message, heals_by_retry=False)
 
 
 def _refuse(draft: Draft, command: AnyCommand) -> ErrorReport | None:
