@@ -82,12 +82,24 @@ ODD = st.one_of(
         ["%", "%zz", "%ff", "%00", "..", ".", "", "%2F", "a%2Fb", "x" * 5000, "~", ";"]
     ),
 )
-NAMES = st.sampled_from(["S", "O", "W", "s", "Nope", "restate", "ingress"])
+# More that are there than that are not: what is not is a 404 before anything else is looked at.
+NAMES = st.sampled_from(["S", "S", "O", "O", "W", "W", "s", "Nope", "restate", "ingress"])
 HANDLERS = st.sampled_from(["same", "raw", "void", "keep", "kept", "run", "peek", "nope", "send"])
 KEYS = st.one_of(st.sampled_from(["ada", "bob", "a b"]).map(quote), ODD)
 # The first is of an invocation that has ended, see `standing`; the others of none.
 IDS = st.sampled_from(
-    ["ENDED", "inv_1nothing", "inv_", "inv_garbage", "sign_1nothing", "prom_1x", "dp_1x", "x"]
+    [
+        "ENDED",
+        "ENDED",
+        "ENDED",
+        "inv_1nothing",
+        "inv_",
+        "inv_garbage",
+        "sign_1nothing",
+        "prom_1x",
+        "dp_1x",
+        "x",
+    ]
 )
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -125,6 +137,8 @@ HEADERS = st.fixed_dictionaries(
         "x-mine": HEADER_VALUES,
     },
 )
+# What the admin API wants to be told before it reads a body.
+AS_JSON = HEADERS.map(lambda headers: {**headers, "content-type": "application/json"})
 METHODS = st.sampled_from(
     ["GET", "POST", "POST", "POST", "PUT", "DELETE", "PATCH", "PATCH", "HEAD", "OPTIONS", "TRACE"]
 )
@@ -176,6 +190,20 @@ ADMIN_PATHS = st.one_of(
     path_of("deployments", IDS | ODD),
     path_of(st.sampled_from(["services", "deployments", "health", "version", "query", "openapi"])),
     st.lists(ODD, max_size=5).map(lambda words: "/" + "/".join(words)),
+)
+# Half of them with the method that their path takes: any other is a 405 and goes no further.
+INGRESS_REQUESTS = st.one_of(
+    st.tuples(METHODS, INGRESS_PATHS),
+    st.tuples(st.just("POST"), path_of(NAMES, HANDLERS)),
+    st.tuples(st.just("POST"), path_of(NAMES, KEYS, HANDLERS)),
+    st.tuples(st.just("GET"), path_of("restate", "invocation", IDS, VERBS)),
+)
+ADMIN_REQUESTS = st.one_of(
+    st.tuples(METHODS, ADMIN_PATHS),
+    st.tuples(st.just("PATCH"), path_of("invocations", IDS, INVOCATION_VERBS)),
+    st.tuples(st.sampled_from(["GET", "PATCH"]), path_of("services", NAMES)),
+    st.tuples(st.just("POST"), path_of("services", NAMES, "state")),
+    st.tuples(st.just("POST"), st.just("/query")),
 )
 ADMIN_QUERIES = st.one_of(
     QUERIES,
@@ -248,16 +276,16 @@ fuzzed = settings(
 
 
 @fuzzed
-@given(METHODS, INGRESS_PATHS, QUERIES, HEADERS, BODIES)
+@given(INGRESS_REQUESTS, QUERIES, HEADERS, BODIES)
 def test_the_ingress_never_answers_500(
     standing: Standing,
-    method: str,
-    path: str,
+    request_: tuple[str, str],
     query: str,
     headers: dict[str, str],
     body: bytes | None,
 ):
     url = standing.serving.ingress_url
+    method, path = request_
     reply = standing.ask(url, method, path + query, headers=headers, body=body)
     assert reply.status < 500, reply
     if reply.status >= 400 and reply.body:
@@ -267,18 +295,18 @@ def test_the_ingress_never_answers_500(
 
 
 @fuzzed
-@given(METHODS, ADMIN_PATHS, ADMIN_QUERIES, HEADERS, ADMIN_BODIES)
+@given(ADMIN_REQUESTS, ADMIN_QUERIES, HEADERS | AS_JSON, ADMIN_BODIES)
 def test_the_admin_api_never_answers_500(
     standing: Standing,
     caplog: pytest.LogCaptureFixture,
-    method: str,
-    path: str,
+    request_: tuple[str, str],
     query: str,
     headers: dict[str, str],
     body: bytes | None,
 ):
     """501 is what says that nothing is registered or removed by an address."""
     url = standing.serving.admin_url
+    method, path = request_
     with caplog.at_level(logging.ERROR):
         reply = standing.ask(url, method, path + query, headers=headers, body=body)
     assert reply.status < 500 or reply.status == 501, reply
@@ -287,5 +315,8 @@ def test_the_admin_api_never_answers_500(
 
 def test_after_all_that_it_serves_as_before(standing: Standing):
     said = {"content-type": "application/json"}
+    # It may have been told that it is private.
+    public = ask(standing.serving.admin_url, "PATCH", "/services/S", said, b'{"public": true}')
+    assert public.status == 200
     reply = ask(standing.serving.ingress_url, "POST", "/S/same", said, b'"still here"')
     assert (reply.status, reply.json) == (200, "still here")

@@ -46,7 +46,23 @@ WRITES = [
     "prepare p as select 1",
     "explain analyze delete from base.fact",
 ]
-FILES = ["'FILE'", "read_csv('FILE')", "read_text('FILE')", "read_blob('FILE')", "glob('/*')"]
+FILES = [
+    "'FILE'",
+    '"FILE"',
+    "read_csv('FILE')",
+    "read_csv_auto('FILE')",
+    "read_text('FILE')",
+    "read_text(['FILE'])",
+    "read_blob('FILE')",
+    "read_json('FILE')",
+    "read_ndjson_objects('FILE')",
+    "read_parquet('FILE')",
+    "parquet_scan('FILE')",
+    "sniff_csv('FILE')",
+    "glob('/*')",
+    "query_table('fact')",
+    "duckdb_secrets()",
+]
 TABLES = ["sys_invocation", "sys_journal", "state", "fact", "base.fact", "hot.fact", "range(3)"]
 EXPRESSIONS = [
     "*",
@@ -55,11 +71,27 @@ EXPRESSIONS = [
     "count(*)",
     "lsn",
     "getenv('HOME')",
+    "(select content from read_text('FILE'))",
+    "exists (select 1 from read_csv('FILE'))",
+    "nextval('s')",
+    "{'a': 1}",
     "'x'",
     "null",
     "current_setting('x')",
 ]
 
+# What stands behind the source: joins, conditions, orders that mean something.
+ENDS = [
+    "",
+    "",
+    "where true",
+    "where 1 = (select count(*) from read_text('FILE'))",
+    "order by all",
+    "limit 1",
+    "group by all",
+    "join range(2) on true",
+    "cross join read_csv('FILE')",
+]
 NONSENSE = st.text(max_size=12) | st.sampled_from(
     [";", "--", "/*", "'", '"', "$1", "\0", "))", "(("]
 )
@@ -67,13 +99,15 @@ NONSENSE = st.text(max_size=12) | st.sampled_from(
 
 @st.composite
 def queries(draw: st.DrawFn) -> str:
-    source = draw(st.sampled_from([*TABLES, *FILES]) | NONSENSE)
-    select = f"select {draw(st.sampled_from(EXPRESSIONS) | NONSENSE)} from {source}"
+    # Most of it is well formed: a parser refuses nonsense long before anybody else looks.
+    source = draw(st.sampled_from([*TABLES * 3, *FILES]) if draw(st.integers(0, 9)) else NONSENSE)
+    what = draw(st.sampled_from(EXPRESSIONS) if draw(st.integers(0, 9)) else NONSENSE)
+    select = f"select {what} from {source} {draw(st.sampled_from(ENDS))}"
     write = draw(st.sampled_from(WRITES))
     shape = draw(
         st.sampled_from(
             [
-                "{select}",
+                *["{select}"] * 8,
                 "({select})",
                 "{write}",
                 "{select}; {write}",
