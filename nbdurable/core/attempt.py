@@ -177,6 +177,7 @@ class AttemptMachine:
         self._runs_waiting: set[int] = set()
         self._runs_executing: set[int] = set()
         self._open_calls: dict[int, InvocationId] = {}
+        self._wake_ups: dict[int, int] = {}
         self._closed = False
         for entry_index, entry, payload in start.journal:
             self._entry_index = entry_index
@@ -221,9 +222,8 @@ class AttemptMachine:
 
     def sleep(self, wake_up_at_ms: int, name: str | None = None) -> Completion:
         completion_id = self._completion_id()
-        self._append(
-            SleepCommand(completion_id=completion_id, wake_up_at_ms=wake_up_at_ms, name=name)
-        )
+        command = SleepCommand(completion_id=completion_id, wake_up_at_ms=wake_up_at_ms, name=name)
+        self._wake_ups[completion_id] = self._append(command).command.wake_up_at_ms
         return Completion(id=completion_id)
 
     def call(
@@ -413,6 +413,10 @@ class AttemptMachine:
         settled = self._settled.get(leaf)
         return None if settled is None else settled.succeeded
 
+    def wakes_at_ms(self, awaited: Completion) -> int | None:
+        """Of an open sleep; None of all else."""
+        return self._wake_ups.get(awaited.id)
+
     def is_settled(self, leaf: Leaf) -> bool:
         return leaf in self._settled
 
@@ -434,6 +438,7 @@ class AttemptMachine:
             self._runs_waiting.discard(leaf.id)
             self._runs_executing.discard(leaf.id)
             self._open_calls.pop(leaf.id, None)
+            self._wake_ups.pop(leaf.id, None)
         return False
 
     def _cancel(self) -> Cancelled:

@@ -57,6 +57,7 @@ from nbdurable.core.facts import (
     StateRestored,
     kept_for,
 )
+from nbdurable.core.few import Few
 from nbdurable.core.futures import Completion, Leaf, NamedSignal, Signal, Watch
 from nbdurable.core.limits import counters
 from nbdurable.core.lives import completed_of, invocation_of, stored
@@ -128,7 +129,7 @@ def evolve(state: EngineState, lsn: int, at_ms: int, fact: AnyFact) -> None:
             _edit(state, lsn, at_ms, fact)
         case StateRestored():
             obj = _object(state, fact.object)
-            obj.state, obj.written_at_ms = dict(fact.entries), fact.written_at_ms
+            obj.state, obj.written_at_ms = Few(fact.entries), fact.written_at_ms
         case InvocationCreated():
             _create(state, lsn, at_ms, fact)
         case InvocationPurged():
@@ -205,7 +206,7 @@ def _evolve_invocation(
             step = inv.open[fact.completion_id]
             assert isinstance(step, OpenRun), (fact, step)
             failed = FailedRuns(fact.failure_count, fact.first_failed_at_ms, fact.next_retry_at_ms)
-            inv.open[fact.completion_id] = step._replace(failed=failed)
+            inv.open[fact.completion_id] = msgspec.structs.replace(step, failed=failed)
             inv.last_error = fact.error
         case AttemptFailed():
             _turn(state, inv, "backing-off")
@@ -425,8 +426,8 @@ def _append(state: EngineState, inv: Invocation, lsn: int, at_ms: int, fact: Ent
             if held.promise(command.key) is None:
                 inv.open[command.completion_id] = OpenPromise(command.key)
                 waiter = Waiter(inv.id, inv.seed, command.completion_id, "GetPromise")
-                held.promise_waiters = held.promise_waiters or {}
-                held.promise_waiters.setdefault(command.key, {})[waiter] = None
+                held.promise_waiters = held.promise_waiters or Few()
+                held.promise_waiters.setdefault(command.key, Few())[waiter] = None
         case SetStateCommand() | ClearStateCommand() | ClearAllStateCommand():
             if fact.object is not None:
                 _change_state(state, fact.object, lsn, at_ms, command)
@@ -436,13 +437,13 @@ def _append(state: EngineState, inv: Invocation, lsn: int, at_ms: int, fact: Ent
 
 def _wait_for(awaited: Invocation, waiter: Waiter) -> None:
     if awaited.waiters is None:
-        awaited.waiters = {}
+        awaited.waiters = Few()
     awaited.waiters[waiter] = None
 
 
 def _await(inv: Invocation, leaf: Leaf) -> None:
     if not inv.has_heard(leaf):
-        inv.awaited = inv.awaited or {}
+        inv.awaited = inv.awaited or Few()
         inv.awaited[leaf] = None
 
 
@@ -463,10 +464,10 @@ def _notify(state: EngineState, inv: Invocation, fact: NotificationAppended) -> 
         inv.awaited.pop(leaf, None)
         inv.awaited = inv.awaited or None
     if isinstance(leaf, NamedSignal):
-        inv.signal_counts = inv.signal_counts or {}
+        inv.signal_counts = inv.signal_counts or Few()
         inv.signal_counts[leaf.name] = leaf.index + 1
     if not succeeded or not isinstance(leaf, Completion):
-        inv.heard = inv.heard or {}
+        inv.heard = inv.heard or Few()
         inv.heard[leaf] = succeeded
     if inv.watch is not None:
         inv.watch.settle(leaf, succeeded=succeeded)
@@ -525,10 +526,10 @@ def _promise_no_more(obj: ObjectState, key: str, inv: Invocation, completion_id:
 
 def _complete_promise(state: EngineState, lsn: int, fact: PromiseCompleted) -> None:
     obj = _object(state, fact.object)
-    obj.promises = obj.promises or {}
+    obj.promises = obj.promises or Few()
     obj.promises[fact.promise] = stored(fact.result, lsn)
     if fact.by != NOBODY or fact.comment is not None:
-        obj.answered = obj.answered or {}
+        obj.answered = obj.answered or Few()
         obj.answered[fact.promise] = Answered(by=fact.by, comment=fact.comment)
     if obj.promise_waiters is not None:
         obj.promise_waiters.pop(fact.promise, None)

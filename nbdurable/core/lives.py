@@ -18,7 +18,6 @@ def invocation_of(created: InvocationCreated, lsn: int, at_ms: int) -> Invocatio
         id=created.invocation_id,
         target=with_shared_names(created.target),
         status="scheduled",
-        argument=msgspec.structs.replace(created.argument, lsn=lsn),
         seed=created.seed,
         service_type=created.service_type,
         handler_type=created.handler_type,

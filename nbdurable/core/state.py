@@ -11,7 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from nbdurable.core.facts import Caller, Completed
+from nbdurable.core.few import Few
 from nbdurable.core.futures import Completion, FutureTree, Leaf, NamedSignal, Outcome, Signal, Watch
 from nbdurable.core.ids import InvocationId
 from nbdurable.core.limits import counters
@@ -36,6 +39,10 @@ Status = Literal[
 NO_HEADERS: Final[dict[str, str]] = {}
 
 
+class Small(msgspec.Struct, frozen=True, gc=False):
+    """Less than a tuple takes, because the collector does not know of it."""
+
+
 class Bucket(NamedTuple):
     """What an attempt needs: code that can be run, and slots under the limits."""
 
@@ -46,7 +53,7 @@ class Bucket(NamedTuple):
     limit_key: str | None
 
 
-class Waiter(NamedTuple):
+class Waiter(Small, frozen=True):
     """The future of a command, of one life of an invocation, that gets somebody else's result."""
 
     invocation_id: InvocationId
@@ -64,23 +71,23 @@ class FailedRuns(NamedTuple):
 # What a command waits for, from its entry to its completion.
 
 
-class OpenRun(NamedTuple):
+class OpenRun(Small, frozen=True):
     name: str
     failed: FailedRuns | None = None
 
 
-class OpenSleep(NamedTuple):
+class OpenSleep(Small, frozen=True):
     wake_up_at_ms: int
 
 
-class OpenCall(NamedTuple):
+class OpenCall(Small, frozen=True):
     """Of a call, or an attachment: the invocation whose result it gets."""
 
     invocation_id: InvocationId
     of: str = "Call"
 
 
-class OpenPromise(NamedTuple):
+class OpenPromise(Small, frozen=True):
     key: str
 
 
@@ -104,7 +111,6 @@ class Invocation:
     id: InvocationId
     target: Target
     status: Status
-    argument: PayloadRef
     seed: int
     service_type: ServiceType
     handler_type: HandlerType | None
@@ -134,11 +140,11 @@ class Invocation:
     accepted: tuple[int, ...] = ()
     output_bytes: int = 0
     watch: Watch | None = None
-    open: dict[int, Open] = field(default_factory=dict)
-    awaited: dict[Leaf, None] | None = None
-    heard: dict[Leaf, bool] | None = None
-    signal_counts: dict[str, int] | None = None
-    waiters: dict[Waiter, None] | None = None
+    open: Few[int, Open] = field(default_factory=Few)
+    awaited: Few[Leaf, None] | None = None
+    heard: Few[Leaf, bool] | None = None
+    signal_counts: Few[str, int] | None = None
+    waiters: Few[Waiter, None] | None = None
 
     def __repr__(self) -> str:
         return f"<Invocation {self.id} {self.target} {self.status}, {self.entry_count} entries>"
@@ -225,12 +231,12 @@ class ObjectState:
 
     holder: InvocationId | None = None
     inbox: deque[InvocationId] | None = None
-    state: dict[str, PayloadRef] = field(default_factory=dict)
+    state: Few[str, PayloadRef] = field(default_factory=Few)
     written_at_ms: int = field(default=0, compare=False)
-    promises: dict[str, Result] | None = None
+    promises: Few[str, Result] | None = None
     # Of those that somebody has completed who is known.
-    answered: dict[str, Answered] | None = None
-    promise_waiters: dict[str, dict[Waiter, None]] | None = None
+    answered: Few[str, Answered] | None = None
+    promise_waiters: Few[str, Few[Waiter, None]] | None = None
     edits: dict[int, QueuedEdit] | None = None
 
     @property

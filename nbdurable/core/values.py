@@ -8,6 +8,7 @@ that holds them is recorded, the ref in the state points at that fact.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -124,9 +125,16 @@ class Target(Value, frozen=True, kw_only=True):
 
 def with_shared_names(target: Target) -> Target:
     """The same target. Each fact that is read brings names of its own, a tenth of what is kept."""
-    return msgspec.structs.replace(
-        target, service=sys.intern(target.service), handler=sys.intern(target.handler)
-    )
+    service, handler = sys.intern(target.service), sys.intern(target.handler)
+    if target.key is None:
+        return _without_key(service, handler, target.scope)
+    return msgspec.structs.replace(target, service=service, handler=handler)
+
+
+@lru_cache(1_024)
+def _without_key(service: str, handler: str, scope: str | None) -> Target:
+    """One for all invocations of a handler of a plain service."""
+    return Target(service=service, handler=handler, scope=scope)
 
 
 class ObjectId(Value, frozen=True, kw_only=True):

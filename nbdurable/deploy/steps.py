@@ -14,7 +14,7 @@ from inspect import isawaitable
 from typing import Any
 
 from nbdurable.deploy.errors import theirs
-from nbdurable.invoker.attempt import is_coroutine_function
+from nbdurable.invoker.action import is_coroutine_function
 from nbdurable.sdk.context import executing_step_var
 
 

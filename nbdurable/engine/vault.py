@@ -11,9 +11,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
+from nbdurable.core.commands import SleepCommand
 from nbdurable.core.facts import (
     AnyFact,
     Completed,
+    EntryAppended,
     InvocationCompleted,
     InvocationCreated,
     InvocationFact,
@@ -28,6 +30,9 @@ from nbdurable.errors import JournalDamagedError
 PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 # Facts without their payloads, about 0.5 KiB each: some 25 MiB.
 JOURNAL_FACTS_MAX = 50_000
+# Whoever sleeps for so long needs no journal meanwhile. To read one takes 3 ms of CPU: too much for
+# thousands who look at something each minute, and nothing for thousands who sleep for hours.
+LONG_SLEEP_MS = 600_000
 # Journals read at once: enough to share the cost of a statement, few enough to be no stall.
 PREFETCH_MAX = 256
 # Payloads read at once: those that are in rows have at most 32 MiB together.
@@ -64,6 +69,8 @@ class Vault:
         if journal is not None:
             journal.append((lsn, at_ms, fact))
             self._fact_count += 1
+            if _sleeps_long(at_ms, fact):
+                self.forget(fact.invocation_id)
 
     def settle(self, durable_lsn: int) -> None:
         """The commit is done: forget what is over the bounds, oldest use first."""
@@ -77,7 +84,11 @@ class Vault:
             self.forget(next(iter(self._journals)))
 
     def forget(self, invocation_id: InvocationId) -> None:
-        self._fact_count -= len(self._journals.pop(invocation_id, ()))
+        """With the argument, which only attempts read; other payloads are also read alone."""
+        journal = self._journals.pop(invocation_id, None)
+        if journal:
+            self._fact_count -= len(journal)
+            self._drop(journal[0][0])
 
     def payload(self, lsn: int) -> bytes:
         """The bytes under this lsn. That something is stored there, the state says.
@@ -203,9 +214,19 @@ class Vault:
         return journals
 
     def _keep(self, lsn: int, payload: bytes) -> None:
-        known = self._payloads.pop(lsn, None)
-        self._payload_bytes += len(payload) - (0 if known is None else len(known))
+        self._drop(lsn)
+        self._payload_bytes += len(payload)
         self._payloads[lsn] = payload
+
+    def _drop(self, lsn: int) -> None:
+        payload = self._payloads.pop(lsn, None)
+        self._payload_bytes -= 0 if payload is None else len(payload)
+
+
+def _sleeps_long(at_ms: int, fact: AnyFact) -> bool:
+    if not isinstance(fact, EntryAppended) or not isinstance(fact.command, SleepCommand):
+        return False
+    return fact.command.wake_up_at_ms - at_ms >= LONG_SLEEP_MS
 
 
 def _lsn(kept: tuple[int, int, AnyFact]) -> int:

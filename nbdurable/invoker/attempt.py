@@ -16,12 +16,11 @@ import contextvars
 import logging
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any, NamedTuple, Protocol, TypeVar
+from inspect import isawaitable
+from typing import Any, Protocol, TypeVar
 
 from nbdurable.core.attempt import (
     AttemptMachine,
@@ -39,9 +38,10 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
 from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
-from nbdurable.core.values import ErrorReport, Result, RetryPolicy, Target
+from nbdurable.core.values import ErrorReport, Result, Target
 from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
+from nbdurable.invoker.action import Action
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
     check_use,
@@ -51,6 +51,7 @@ from nbdurable.invoker.misuse import (
     refuse_to_block,
 )
 from nbdurable.invoker.output import Output, Writer, output_var
+from nbdurable.invoker.parts import in_parts
 from nbdurable.invoker.pool import StepPool
 from nbdurable.invoker.report import (
     failure_of,
@@ -77,21 +78,6 @@ OUTPUT_S = 0.1
 UNWIND_S_MAX = 5.0
 
 
-# Of values proposed at once, unless one alone has more: they become one commit, and one absorb.
-STEPS_BYTES_MAX = 4 * 1024 * 1024
-
-
-class Action(NamedTuple):
-    """What a step does, and how its result becomes bytes. `retry` None: the invocation's policy."""
-
-    name: str
-    call: Callable[[], Any]
-    is_async: bool
-    write: Callable[[Any], Written]
-    retry: RetryPolicy | None
-    timeout: timedelta | None = None
-
-
 class Host(Protocol):
     """What an attempt needs of the link that runs it."""
 
@@ -103,6 +89,8 @@ class Host(Protocol):
     def pool(self) -> StepPool: ...
 
     def propose(self, steps: AttemptSteps) -> None: ...
+
+    def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None: ...
 
     def inherit(self, child: InvocationId, context: contextvars.Context) -> None: ...
 
@@ -136,6 +124,8 @@ class Attempt:
         self.stays = False
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
+        # Tasks that the handler has begun, and that are not over.
+        self.beside_count = 0
         self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
         # For the handler's context.
         self.writer = Writer(self._output)
@@ -330,17 +320,21 @@ class Attempt:
             ):
                 self._host.inherit(step.command.invocation_id, self._context)
         for part in in_parts(steps):
-            self._host.propose(
-                AttemptSteps(
-                    epoch=self.start.epoch,
-                    invocation_id=self.start.invocation_id,
-                    seed=self.start.seed,
-                    attempt=self.start.attempt,
-                    steps=part,
-                )
-            )
+            self._host.propose(self._proposal(part))
+
+    def is_no_more_beside(self, _: asyncio.Task[Any]) -> None:
+        self.beside_count -= 1
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _proposal(self, steps: tuple[AnyStep, ...]) -> AttemptSteps:
+        return AttemptSteps(
+            epoch=self.start.epoch,
+            invocation_id=self.start.invocation_id,
+            seed=self.start.seed,
+            attempt=self.start.attempt,
+            steps=steps,
+        )
 
     def _phase(self) -> Phase:
         return self.machine.phase
@@ -437,7 +431,17 @@ class Attempt:
             self._suspend_later = self._loop.call_soon(self._suspend, awaited)
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
-        self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
+        if isinstance(awaited, Completion) and self._only_sleeps(awaited):
+            self._suspend_later = self._loop.call_soon(self._lie_down, awaited, delay_s)
+        else:
+            self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
+
+    def _only_sleeps(self, awaited: Completion) -> bool:
+        """Until past its suspension, and nobody it has begun is at work meanwhile."""
+        wakes_at_ms = self.machine.wakes_at_ms(awaited)
+        if wakes_at_ms is None or self.beside_count or asyncio.current_task() is not self._task:
+            return False
+        return wakes_at_ms > self.now_ms() + self.start.inactivity_timeout_ms
 
     def _stay(self) -> None:
         if self._suspend_later is not None:
@@ -448,6 +452,14 @@ class Attempt:
         if not self.is_closed:
             self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
+            self._unwind()
+
+    def _lie_down(self, sleep: Completion, delay_s: float) -> None:
+        """Suspend now, and have it said later: nothing that is awaited comes before (`dormant`)."""
+        if not self.is_closed:
+            self.flush()
+            self.machine.suspend(sleep)
+            self._host.suspend_later(self._proposal(self.machine.take_steps()), delay_s)
             self._unwind()
 
     def _unwind(self) -> None:
@@ -550,25 +562,6 @@ class Attempt:
             self.machine.fail_run(completion_id, report, action.retry, took_ms)
         else:
             self.fail(report)
-
-
-def in_parts(steps: Sequence[AnyStep]) -> Iterator[tuple[AnyStep, ...]]:
-    """In order, and as many together as have few bytes: each part is committed by itself."""
-    part: list[AnyStep] = []
-    part_bytes = 0
-    for step in steps:
-        step_bytes = len(getattr(step, "payload", None) or b"")
-        if part and part_bytes + step_bytes > STEPS_BYTES_MAX:
-            yield tuple(part)
-            part, part_bytes = [], 0
-        part.append(step)
-        part_bytes += step_bytes
-    yield tuple(part)
-
-
-def is_coroutine_function(call: Callable[..., Any]) -> bool:
-    inner = call.func if isinstance(call, partial) else call
-    return iscoroutinefunction(inner) or iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 - an object whose call is async.
 
 
 @types.coroutine

@@ -17,7 +17,8 @@ from nbdurable.core.ids import InvocationId
 from nbdurable.core.notifications import CompletionNotification
 from nbdurable.core.values import Failure, Result
 from nbdurable.errors import ArgumentError, ContextKindError
-from nbdurable.invoker.attempt import Action, Attempt, is_coroutine_function
+from nbdurable.invoker.action import Action, is_coroutine_function
+from nbdurable.invoker.attempt import Attempt
 from nbdurable.invoker.calls import Calls, ScopedInvoked
 from nbdurable.invoker.combined import Combined, Timed
 from nbdurable.invoker.completions import Left, one_by_one

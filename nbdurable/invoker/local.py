@@ -24,7 +24,9 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.alertness import be_alert, be_calm
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
+from nbdurable.invoker.beside import count_beside
 from nbdurable.invoker.context import Invoked, context_of
+from nbdurable.invoker.dormant import Dormant
 from nbdurable.invoker.failures import FailuresHere
 from nbdurable.invoker.output import output_var
 from nbdurable.invoker.pool import StepPool, StepThreads
@@ -69,7 +71,9 @@ class LocalLink:
         self._code: dict[tuple[str, int], dict[str, Handler[Any, Any]]] = {}
         self._runs: set[tuple[str, str]] = set()
         self._contexts: OrderedDict[InvocationId, contextvars.Context] = OrderedDict()
+        self._last_context = contextvars.Context()
         self._attempts: dict[tuple[InvocationId, int], Attempt] = {}
+        self._dormant = Dormant(self.propose)
         self._closing = False
         self._is_alert = False
         self._thread: threading.Thread | None = None
@@ -95,9 +99,10 @@ class LocalLink:
 
     def remember_context(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
         """Output of this invocation's handler goes where this context says."""
-        self._contexts[invocation_id] = context
-        while len(self._contexts) > CONTEXTS_MAX:
-            self._contexts.popitem(last=False)
+        # Whoever begins many begins them in the same context mostly.
+        if not _is_same(context, self._last_context):
+            self._last_context = context
+        self._remember(invocation_id, self._last_context)
 
     def is_run(self, target: Target) -> bool:
         return (target.service, target.handler) in self._runs
@@ -133,16 +138,25 @@ class LocalLink:
     def deliver(
         self, invocation_id: InvocationId, attempt: int, entries: Sequence[JournalEntry]
     ) -> None:
-        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.deliver(entries)))
+        def deliver() -> None:
+            self._dormant.suspend(invocation_id, attempt)
+            self._with(invocation_id, attempt, lambda a: a.deliver(entries))
+
+        self._order(deliver)
 
     def retry_run(self, invocation_id: InvocationId, attempt: int, failed: FailedRun) -> None:
         self._order(lambda: self._with(invocation_id, attempt, lambda a: a.retry_run(failed)))
 
     def stop_attempt(self, invocation_id: InvocationId, attempt: int, why: str) -> None:
-        self._order(lambda: self._with(invocation_id, attempt, lambda a: a.stop(why)))
+        def stop() -> None:
+            self._dormant.forget(invocation_id, attempt)
+            self._with(invocation_id, attempt, lambda a: a.stop(why))
+
+        self._order(stop)
 
     def stop_all(self, why: str) -> None:
         def stop() -> None:
+            self._dormant.clear()
             for attempt in list(self._attempts.values()):
                 attempt.stop(why)
 
@@ -163,8 +177,11 @@ class LocalLink:
                 self._with, steps.invocation_id, steps.attempt, lambda a: a.stop("no engine")
             )
 
+    def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None:
+        self._dormant.add(suspension, after_s)
+
     def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
-        self.remember_context(child, context)
+        self._remember(child, context)
 
     def ended(self, attempt: Attempt) -> None:
         key = (attempt.start.invocation_id, attempt.start.attempt)
@@ -180,12 +197,14 @@ class LocalLink:
     async def run(self) -> None:
         """The link's whole life: be `ready`, carry out orders until `stop`, unwind handlers."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(count_beside)
         self._stopping = asyncio.Event()
         self._orders: Mailbox[Callable[[], None]] = Mailbox(self._loop)
         self.ready.set_result(None)
         obeying = asyncio.create_task(self._obey())
         await self._stopping.wait()
         obeying.cancel()
+        self._dormant.clear()
         attempts = list(self._attempts.values())
         for attempt in attempts:
             attempt.stop("the engine is closing")
@@ -200,6 +219,11 @@ class LocalLink:
         return list(self._attempts.values())
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _remember(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
+        self._contexts[invocation_id] = context
+        while len(self._contexts) > CONTEXTS_MAX:
+            self._contexts.popitem(last=False)
 
     def _order(self, carry_out: Callable[[], None]) -> None:
         if self._closing:
@@ -245,6 +269,13 @@ class LocalLink:
         live = self._attempts.get((invocation_id, attempt))
         if live is not None:
             act(live)
+
+
+def _is_same(context: contextvars.Context, other: contextvars.Context) -> bool:
+    """Of two that nobody changes. Values are not compared: they are whoever's."""
+    return len(context) == len(other) and all(
+        var in other and other[var] is value for var, value in context.items()
+    )
 
 
 async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSource) -> Written:

@@ -21,7 +21,6 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
-    INVALID_SPAN,
     Link,
     ProxyTracerProvider,
     Span,
@@ -159,7 +158,6 @@ class Telemetry:
 
     def _begin(self, created: InvocationCreated, at_ns: int) -> None:
         if not self._is_traced:
-            self._open[created.invocation_id] = _Open(INVALID_SPAN, created.target)
             return
         parent = propagate.extract(created.headers)
         caller = None if created.caller is None else self._open.get(created.caller.invocation_id)

@@ -32,7 +32,8 @@ class Service(Definition):
         name: What callers use; letters, digits, `_`, `.` and `-`.
         description: For readers.
         metadata: For tools.
-        inactivity_timeout: After this long without progress an attempt is asked to suspend.
+        inactivity_timeout: After this long without progress an attempt is asked to suspend. One
+            that sleeps for longer is unwound at once.
         abort_timeout: After this long more it is stopped.
         journal_retention: How long a finished invocation's journal is kept.
         idempotency_retention: How long an idempotency key is remembered.

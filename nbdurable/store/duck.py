@@ -51,6 +51,8 @@ ABSORB_BYTES: Final = 4 * 1024 * 1024
 # A checkpoint of base takes 0.1 to 0.5 s however little there is to it, since it writes the last
 # row group again; nobody but the next absorb waits for it. A kill leaves so much to replay.
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+# Both where nobody commits: what is in a log is in memory as well, half as much again.
+CALM_BYTES: Final = 1024 * 1024
 # Hot may grow to so many times the above while a checkpoint of base goes on. It is worked off in
 # helpings of the above, one after each commit, so that none waits for all of it.
 ABSORB_LATE_FACTOR: Final = 6
@@ -241,7 +243,7 @@ class DuckStore:
                     self._absorb(writer, watch, upto)
             if upto == self._last_lsn:
                 self._sweep_blobs(writer)
-                self._checkpoint_if_long()
+                self._checkpoint_if_long(self._checkpoint_bytes)
 
     def _absorb(self, writer: duckdb.DuckDBPyConnection, watch: FileWatch, upto: int) -> None:
         self._checkpointer.wait()
@@ -282,6 +284,12 @@ class DuckStore:
 
     def extend_snapshot(self) -> None:
         self._extend_snapshot(SNAPSHOT_LSNS)
+        if self.wants_snapshot():
+            return
+        if self._grown_bytes() >= CALM_BYTES:
+            self.absorb()
+        else:
+            self._checkpoint_if_long(CALM_BYTES)
 
     def _extend_snapshot(self, lsn_count: int) -> None:
         writer, _ = self._usable()
@@ -298,7 +306,7 @@ class DuckStore:
             with decoding(self.folder / BASE_FILE):
                 extend_snapshot(writer, first, last)
             self._snapshot_lsn = last
-            self._checkpoint_if_long()
+            self._checkpoint_if_long(self._checkpoint_bytes)
 
     def load(self) -> Iterator[Row]:
         return map(Row._make, self._load())
@@ -456,19 +464,19 @@ class DuckStore:
         log = files.wal_of(self.folder / file)
         return log.stat().st_size if log.exists() else 0
 
-    def _checkpoint_if_long(self) -> None:
-        if self._log_bytes(BASE_FILE) >= self._checkpoint_bytes:
+    def _checkpoint_if_long(self, log_bytes: int) -> None:
+        if self._log_bytes(BASE_FILE) >= log_bytes and not self._checkpointer.is_busy:
             self._checkpointer.start(self._tidy)
 
     def _tidy(self) -> None:
         """On the checkpointer's thread."""
         try:
-            self._checkpoint_base(self._tidier)
+            self.history.checkpoint_base(self._tidier)
         except duckdb.Error as error:
             if not wants_memory(error):
                 raise
             with self.history.emptied("memory"):
-                self._checkpoint_base(self._tidier)
+                self.history.checkpoint_base(self._tidier)
 
     def _checkpoint_at_last(self) -> None:
         """Who closes a journal leaves no log behind: it can be copied, or read by any DuckDB."""
@@ -476,18 +484,7 @@ class DuckStore:
         with self._writing("closing the journal"):
             self._checkpointer.wait()
             if self._log_bytes(BASE_FILE):
-                self._checkpoint_base(writer)
-
-    def _checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
-        if checkpoint(writer, "base"):
-            self.history.settle_checkpoint()
-            return
-        # A read of ours was in the way. They are short, so wait for it; one of a user's may be
-        # long, and base's log is as durable as base.
-        with self._switch.turning():
-            is_done = checkpoint(writer, "base")
-        if not is_done:
-            self.history.owe_checkpoint()
+                self.history.checkpoint_base(writer)
 
     def _sweep_blobs(self, writer: duckdb.DuckDBPyConnection) -> None:
         """Only when hot is empty: what it names is known to base when it is absorbed."""

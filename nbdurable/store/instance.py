@@ -43,6 +43,8 @@ _SETTINGS: Final = {
     "max_temp_directory_size": SPILL_LIMIT,
     # A commit is four fifths of it CPU, and handing a part of that to another thread costs a tenth.
     "threads": "1",
+    # What DuckDB frees goes back to the machine, and not only when it allocates again.
+    "allocator_background_threads": "true",
     # A checkpoint happens where we place it (absorb), or not at all: one that DuckDB places on its
     # own stalls a commit for up to 3 s, and one at closing would modify a journal that is refused.
     "wal_autocheckpoint": "1TiB",

@@ -108,6 +108,18 @@ class History:
 
     # -- the store's side -----------------------------------------------------------------------
 
+    def checkpoint_base(self, writer: duckdb.DuckDBPyConnection) -> None:
+        """Now, or once those who read have left."""
+        if checkpoint(writer, "base"):
+            self.settle_checkpoint()
+            return
+        # A read of ours was in the way. They are short, so wait for it; one of a user's may be
+        # long, and base's log is as durable as base.
+        with self._switch.turning():
+            is_done = checkpoint(writer, "base")
+        if not is_done:
+            self.owe_checkpoint()
+
     def owe_checkpoint(self) -> None:
         """A snapshot has prevented it: the next question waits for the others, and makes up."""
         with self._turn:

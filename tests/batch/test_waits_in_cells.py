@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 from support.joined import JoinedEngine
 
@@ -21,6 +24,8 @@ RUN_COUNT = 100
 # What a wait for somebody takes in the memory of whoever owns the journal: 3.7 kB were measured
 # where its code stays, most of it the engine's for any invocation (DECISIONS 0139).
 RUN_BYTES_MAX = 5_000
+# And where its process has ended, as notebook runs do: 1.6 kB were measured (DECISIONS 0144).
+LEFT_BYTES_MAX = 2_048
 
 
 class Cell:
@@ -94,6 +99,35 @@ async def test_a_hundred_suspended_runs_take_no_thread_and_little_memory(tmp_pat
             await client.resolve_promise("Waits", f"run-{number}", "publish", number)
         answers = [await client.workflow_attach("Waits", f"run-{number}") for number in numbers]
     assert answers == [str(number) for number in numbers]
+
+
+async def test_a_suspended_run_whose_process_has_ended_takes_two_kib_at_most(tmp_path):
+    """Of its owner: of the run's own process nothing is left."""
+    script = Path(__file__).with_name("suspending.py")
+    journal = tmp_path / ".nbdurable"
+
+    async def live(first: int, last: int) -> None:
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, script, journal, str(first), str(last), env={**os.environ, **path}
+        )
+        assert await process.wait() == 0
+        run = await owner.find(f"Waits/run-{first}/run")
+        while (await owner.invocation(run.id)).is_code_loaded:  # noqa: ASYNC110 - no event tells it.
+            await asyncio.sleep(0)
+        gc.collect()
+
+    async with nbdurable.open(journal) as engine:
+        owner = engine.client
+        tracemalloc.start()
+        await live(0, 10)
+        before, _ = tracemalloc.get_traced_memory()
+        await live(10, 10 + RUN_COUNT)
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        runs = [run.status for run in await owner.invocations()]
+    assert runs == ["suspended"] * (10 + RUN_COUNT)
+    assert (after - before) / RUN_COUNT < LEFT_BYTES_MAX
 
 
 async def test_of_a_suspended_run_whose_process_has_ended_no_journal_is_held():

@@ -764,6 +764,32 @@ async def test_timers_of_a_closed_engine_fire_after_the_next_open():
         assert await opened.client.attach(sent.invocation_id) == "woke"
 
 
+async def test_of_one_that_sleeps_for_long_no_journal_is_at_hand():
+    """Thousands may sleep for days, and each is read again when it is time."""
+    service, clock = Service("S"), HandClock()
+
+    @service.handler()
+    async def doze(ctx: Context, hours: int) -> list[int]:
+        first = await ctx.run_typed("first", lambda: hours)
+        await ctx.sleep(timedelta(hours=hours))
+        return [hours, first]
+
+    async with durable(service, clock=clock) as opened:
+        sent = [await opened.client.service_send(doze, hours) for hours in (0, 1, 2)]
+        assert await opened.client.attach(sent[0].invocation_id) == [0, 0]
+        engine = opened.engine
+
+        def asleep() -> int:
+            return sum(bool(inv.sleeping) for inv in engine.machine.state.live())
+
+        while await asyncio.wrap_future(engine.ask(asleep)) < 2:
+            pass
+        assert await asyncio.wrap_future(engine.ask(lambda: dict(engine.vault._journals))) == {}
+        await clock.turn(opened, 7_200_000)
+        answers = [await opened.client.attach(one.invocation_id) for one in sent[1:]]
+    assert answers == [[1, 1], [2, 2]]
+
+
 async def test_an_evicted_payload_is_read_back_from_the_store(monkeypatch: pytest.MonkeyPatch):
     """The vault is a cache: what it forgot is one read away, for replay and for callers."""
     monkeypatch.setattr("nbdurable.engine.vault.PAYLOAD_BYTES_MAX", 1)

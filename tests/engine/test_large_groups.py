@@ -20,8 +20,8 @@ from nbdurable.engine import letters as letters_room
 from nbdurable.engine import writer
 from nbdurable.engine.letters import Letter, batches
 from nbdurable.engine.writer import WriterThread, WriteSide
-from nbdurable.invoker import attempt
-from nbdurable.invoker.attempt import in_parts
+from nbdurable.invoker import parts
+from nbdurable.invoker.parts import in_parts
 from nbdurable.store.blobs import UNNAMED_KEPT_MS
 from nbdurable.store.duck import DuckStore
 from nbdurable.store.memory import MemoryStore
@@ -73,7 +73,7 @@ def test_a_batch_has_few_proposals_and_few_bytes_and_keeps_their_order(
 
 
 def test_what_an_attempt_did_is_proposed_in_parts_and_in_order(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attempt, "STEPS_BYTES_MAX", 10)
+    monkeypatch.setattr(parts, "STEPS_BYTES_MAX", 10)
 
     def put(value: bytes) -> AppendCommand:
         command = SetStateCommand(key="n", value=ref_of(value))

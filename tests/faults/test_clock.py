@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.running import HandClock, until
 
 from nbdurable import Context, Service
 from nbdurable.client.drawing import picture_of
+from nbdurable.core.ids import random_invocation_id
+from nbdurable.core.proposals import Timer
 from nbdurable.engine.timers import LOOK_AGAIN_S, Timers
 from nbdurable.wiring import DurableEngine
 
@@ -99,7 +100,7 @@ async def test_a_journal_goes_on_though_the_clock_has_gone_back_since(tmp_path: 
 async def test_a_machine_that_slept_is_noticed_within_half_a_minute():
     """A loop's own clock stands still while a laptop sleeps; so nobody waits for it that long."""
     clock, fired = HandClock(NOW_MS), asyncio.Event()
-    timer: Any = "a timer is handed on as it is"
+    timer = Timer(invocation_id=random_invocation_id(1))
     timers = Timers(clock, lambda _: fired.set(), look_again_s=0.01)
     timers.set(timer, NOW_MS + DAY_MS)
     await asyncio.sleep(0)

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from nbdurable import (
     RunOptions,
     SerializationError,
     Service,
+    TerminalError,
     VirtualObject,
 )
 from nbdurable.wiring import DurableEngine
@@ -153,6 +155,32 @@ async def test_a_handler_that_will_not_unwind_does_not_keep_the_engine_open(
             await until_status(engine, sent.invocation_id, "suspended")
     finally:
         let_go.set()
+
+
+async def test_a_handler_that_sleeps_for_long_is_unwound_at_once_and_can_be_cancelled(
+    opened: Opened,
+):
+    """No attempt is there to be told by then: see `nbdurable.invoker.dormant`."""
+    service, seen, left = Service("S"), [], threading.Event()
+
+    @service.handler()
+    async def sleep(ctx: Context) -> None:
+        try:
+            await ctx.sleep(timedelta(hours=10))
+        except TerminalError as error:
+            seen.append(error.message)
+            raise
+        finally:
+            left.set()
+
+    async with opened(service) as engine:
+        sent = await engine.client.service_send(sleep, None)
+        assert await asyncio.to_thread(left.wait, 10)
+        assert seen == []
+        await engine.client.cancel(sent.invocation_id)
+        with pytest.raises(TerminalError, match="cancelled"):
+            await engine.client.attach(sent.invocation_id)
+    assert seen == ["cancelled"]
 
 
 async def test_a_finished_attempt_says_so(opened: Opened):

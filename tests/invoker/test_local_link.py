@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_an_order_that_cannot_be_carried_out_does_not_hold_up_the_next(
     link.close()
     assert [type(proposal) for proposal in posted] == [AttemptSteps]
     assert posted[0].attempt == 2
+
+
+def test_contexts_that_hold_the_same_are_kept_once(link: LocalLink):
+    """A script begins thousands of invocations in one context."""
+    cell: contextvars.ContextVar[list[int]] = contextvars.ContextVar("cell")
+    ids = [random_invocation_id(seed) for seed in range(4)]
+    values = [[], []]
+    for invocation_id, value in zip(ids, [values[0], values[0], values[1], values[1]], strict=True):
+        context = contextvars.copy_context()
+        context.run(cell.set, value)
+        link.remember_context(invocation_id, context)
+    kept = [link._contexts[invocation_id] for invocation_id in ids]
+    link.close()
+    assert len({id(context) for context in kept}) == 2
+    # Equal is not the same: whose output is shown where, the object says.
+    assert [context[cell] is values[0] for context in kept] == [True, True, False, False]
 
 
 def test_orders_after_closing_are_ignored(link: LocalLink):

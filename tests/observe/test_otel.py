@@ -251,8 +251,12 @@ async def test_the_next_engine_of_a_process_counts_on(told: Told, tmp_path: Path
 
 
 def test_spans_are_made_once_the_application_has_said_where_they_go():
-    """The API alone, which other libraries bring along, costs no spans; and it may be later."""
+    """The API alone, which other libraries bring along, costs no spans; and it may be later.
+
+    Of what began before that, it is told from its next attempt on.
+    """
     script = """
+from datetime import timedelta
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -261,10 +265,13 @@ from nbdurable import Service
 from nbdurable.observe import otel
 from nbdurable.store.memory import MemoryStore
 from nbdurable.wiring import DurableEngine, SyncDurableEngine
-service = Service("S")
+service = Service("S", inactivity_timeout=timedelta(0))
 @service.handler()
 async def greet(ctx, name: str) -> str:
     return name
+@service.handler()
+async def wait(ctx) -> str:
+    return await ctx.awakeable(type_hint=str)[1]
 asked = []
 start = trace.ProxyTracer.start_span
 trace.ProxyTracer.start_span = lambda self, name, *rest, **more: (
@@ -272,21 +279,27 @@ trace.ProxyTracer.start_span = lambda self, name, *rest, **more: (
 )
 with SyncDurableEngine(DurableEngine(services=[service], store=MemoryStore())) as engine:
     engine.client.service_call(greet, "Ada")
-    engine.client.services()
+    sent = engine.client.service_send(wait, None)
+    while (waiting := engine.client.invocation(sent.invocation_id)).status != "suspended":
+        pass
     print(asked)
     exporter = InMemorySpanExporter()
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(tracers)
     engine.client.service_call(greet, "Bob")
+    engine.client.resolve_awakeable(waiting.open_awakeables[0], "now")
+    engine.client.attach(waiting.id)
     engine.client.services()
-print([span.name for span in exporter.get_finished_spans() if span.name != "commit"])
+spans = [span for span in exporter.get_finished_spans() if span.name != "commit"]
+print([(span.name, span.attributes.get("nbdurable.resumed")) for span in spans])
 """
     path = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=path
     )
-    assert said.stdout == "[]\n['attempt 1', 'S/greet']\n"
+    told = [("attempt 1", None), ("S/greet", False), ("attempt 2", None), ("S/wait", True)]
+    assert said.stdout == f"[]\n{told}\n"
 
 
 def test_without_it_nothing_is_imported_and_all_works():

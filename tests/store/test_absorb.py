@@ -14,7 +14,7 @@ import pytest
 from store_facts import ONE, Log
 
 from nbdurable.errors import StoreError
-from nbdurable.store import absorb, duck
+from nbdurable.store import absorb, duck, reader
 from nbdurable.store.absorb import Checkpointer, checkpoint
 from nbdurable.store.duck import ABSORB_LATE_FACTOR, DuckStore
 
@@ -48,7 +48,7 @@ def test_commits_and_reads_go_on_while_base_is_checkpointed(
             may_end.wait()
         return checkpoint(writer, database)
 
-    monkeypatch.setattr(duck, "checkpoint", slow_checkpoint)
+    monkeypatch.setattr(reader, "checkpoint", slow_checkpoint)
     log = Log()
     append(store, log)
     store.absorb()
@@ -123,6 +123,28 @@ def test_a_log_of_base_is_kept_until_it_is_worth_a_checkpoint(tmp_path: Path):
     assert not base_log(store).exists()
 
 
+def test_a_calm_moment_leaves_no_log_that_is_worth_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is in a log is in memory as well, and nobody commits for as long as it takes."""
+    monkeypatch.setattr(duck, "CALM_BYTES", 1_000)
+    store, log = DuckStore(tmp_path / "j"), Log()
+    store.open()
+    store.append([log.created(ONE, b"x" * 1_000)])
+    store.absorb()
+    store.append([log.set("count", b"x" * 1_000)])
+    while store.wants_snapshot():
+        store.extend_snapshot()
+    store._checkpointer.wait()
+    assert not base_log(store).exists()
+    assert store._absorbed_lsn == log.last_lsn
+    # What is little is left where it is.
+    store.append([log.set("count", b"x")])
+    assert not store.wants_snapshot()
+    assert [row.lsn for row in store.read_rows(1, 99)] == [1, 2, 3]
+    store.close()
+
+
 def test_what_a_checkpoint_meets_is_told_to_the_next_absorb(
     store: DuckStore, monkeypatch: pytest.MonkeyPatch
 ):
@@ -136,7 +158,7 @@ def test_what_a_checkpoint_meets_is_told_to_the_next_absorb(
     log = Log()
     append(store, log)
     with monkeypatch.context() as patched:
-        patched.setattr(duck, "checkpoint", failing_checkpoint)
+        patched.setattr(reader, "checkpoint", failing_checkpoint)
         store.absorb()
         append(store, log)
         with pytest.raises(StoreError, match="No space left"):

@@ -182,7 +182,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         sleep = inv.open.get(getattr(command, "completion_id", 0))
         if hasattr(sleep, "wake_up_at_ms"):
             half = (draft.now_ms + sleep.wake_up_at_ms) // 2
-            inv.open[command.completion_id] = sleep._replace(wake_up_at_ms=half)
+            inv.open[command.completion_id] = msgspec.structs.replace(sleep, wake_up_at_ms=half)
             draft.actions = [
                 msgspec.structs.replace(a, at_ms=half) if isinstance(a, SetTimer) else a
                 for a in draft.actions

@@ -134,7 +134,7 @@ def named_signal(
     draft: Draft, inv: Invocation, name: str, result: Result, payload: bytes | CopyOf | None
 ) -> None:
     """Kept in the order they come, whatever it is doing: each wait takes the next."""
-    index = (inv.signal_counts or {}).get(name, 0)
+    index = 0 if inv.signal_counts is None else inv.signal_counts.get(name, 0)
     notification = SignalNotification(signal_id=0, name=name, index=index, result=result)
     notify(draft, inv, notification, payload)
 

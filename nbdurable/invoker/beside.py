@@ -1,0 +1,28 @@
+"""Tasks that a handler has begun with `asyncio`: they may be at work while it only waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
+
+from nbdurable.sdk.context import current_context_var
+
+T = TypeVar("T")
+
+
+def count_beside(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
+    **options: Any,
+) -> asyncio.Task[T]:
+    """The task factory of the loop that handlers run on. Newer Pythons have more options."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    if options.get("context") is not None:
+        # Of attempts and of steps, which know of each other.
+        return task
+    attempt = getattr(current_context_var.get(), "attempt", None)
+    if attempt is not None:
+        attempt.beside_count += 1
+        task.add_done_callback(attempt.is_no_more_beside)
+    return task
