@@ -129,13 +129,13 @@ class OtherKernel:
         self._manager.shutdown_kernel(now=True)
 
 
-def wait_until(is_so, seconds=60):
-    """Look every hundredth of a second until it is so."""
+def wait_until(is_so, seconds=60, every=0.01):
+    """Look again and again until it is so."""
     end = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds} s")
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def _silent(_message):

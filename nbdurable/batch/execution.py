@@ -292,8 +292,10 @@ class _Call:
             client.serve(serving)
         except BaseException:
             # What went wrong is the kernel's or the user's; the journal's trouble comes second.
-            with contextlib.suppress(*REFUSALS, EngineClosedError):
-                self._settle(SETTLE_LOOKS_MAX_ON_ERROR)
+            # Of a run that was over, somebody asks already, and closes the engine meanwhile.
+            if self._end is None:
+                with contextlib.suppress(*REFUSALS, EngineClosedError):
+                    self._settle(SETTLE_LOOKS_MAX_ON_ERROR)
             raise
         try:
             view = self._settle(SETTLE_LOOKS_MAX) if self._end is None else self._end.result()

@@ -23,6 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from support.projects import KERNEL, Project, restored, side, statuses, texts
 
 import nbdurable
+from nbdurable.batch.client import DurableClient
 from nbdurable.batch.execution import JournalRefusedError
 from nbdurable.wiring import DurableEngine
 
@@ -532,5 +533,21 @@ def test_the_journal_is_closed_while_the_kernel_ends(project):
     )
     project.run(shutdown_kernel="graceful")
     assert project.ran() == ["closed"]
+    ((run, _),) = project.runs()
+    assert run.succeeded
+
+
+def test_an_interrupt_while_the_kernel_ends_is_what_papermill_says(project, monkeypatch):
+    """The run is over by then, and its journal may be closed or not."""
+    ended = DurableClient._cleanup_kernel
+
+    def interrupted(client):
+        ended(client)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DurableClient, "_cleanup_kernel", interrupted)
+    project.write(side("a"))
+    with pytest.raises(KeyboardInterrupt):
+        project.run()
     ((run, _),) = project.runs()
     assert run.succeeded
