@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nbdurable.core.attempt import (
     AttemptMachine,
@@ -34,14 +34,13 @@ from nbdurable.core.attempt import (
 )
 from nbdurable.core.commands import CallCommand, OneWayCallCommand
 from nbdurable.core.futures import Completion, FutureTree, Stream
-from nbdurable.core.ids import InvocationId
 from nbdurable.core.journal import AttemptStart, FailedRun, JournalEntry
 from nbdurable.core.notifications import Notification
 from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, Target
-from nbdurable.engine.ports import Clock
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.action import Action
+from nbdurable.invoker.host import Host
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
     check_use,
@@ -52,7 +51,6 @@ from nbdurable.invoker.misuse import (
 )
 from nbdurable.invoker.output import Output, Writer, output_var
 from nbdurable.invoker.parts import in_parts
-from nbdurable.invoker.pool import StepPool
 from nbdurable.invoker.report import (
     failure_of,
     find_terminal,
@@ -76,29 +74,6 @@ COALESCE_S = 0.005
 OUTPUT_S = 0.1
 # Source: design, section 6.4.
 UNWIND_S_MAX = 5.0
-
-
-class Host(Protocol):
-    """What an attempt needs of the link that runs it."""
-
-    clock: Clock
-    # Suspend wherever that is possible, so that every await is replayed: for tests.
-    always_replay: bool
-
-    @property
-    def pool(self) -> StepPool: ...
-
-    def propose(self, steps: AttemptSteps) -> None: ...
-
-    def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None: ...
-
-    def inherit(self, child: InvocationId, context: contextvars.Context) -> None: ...
-
-    def is_run(self, target: Target) -> bool: ...
-
-    def ended(self, attempt: Attempt) -> None: ...
-
-    def thread_runs(self, change: int) -> None: ...
 
 
 class Attempt:
@@ -148,7 +123,7 @@ class Attempt:
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._standstill = Standstill(start, self.fail)
-        self._task = self._loop.create_task(
+        self._task: asyncio.Task[None] | None = self._loop.create_task(
             self._live(), name=f"nbdurable {start.target}", context=context
         )
         self._task.add_done_callback(self._over)
@@ -314,11 +289,14 @@ class Attempt:
         if not steps:
             return
         self._standstill.progress()
-        for step in steps:
-            if isinstance(step, AppendCommand) and isinstance(
-                step.command, CallCommand | OneWayCallCommand
-            ):
-                self._host.inherit(step.command.invocation_id, self._context)
+        children = [
+            step.command.invocation_id
+            for step in steps
+            if isinstance(step, AppendCommand)
+            and isinstance(step.command, CallCommand | OneWayCallCommand)
+        ]
+        if children:
+            self._host.inherit(children, self._context)
         for part in in_parts(steps):
             self._host.propose(self._proposal(part))
 
@@ -391,6 +369,14 @@ class Attempt:
             executing.cancel()
         self.finished.set()
         self._host.ended(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of all that holds this: thousands would wait for the collector, 14 KiB each."""
+        self._output.end()
+        self._task = self._coroutine = None
+        self._context = contextvars.Context()
+        self._actions.clear()
 
     def _end(self, result: Result, payload: bytes = b"") -> None:
         """The output, which replay holds against the journal like any command."""
@@ -434,7 +420,7 @@ class Attempt:
         if isinstance(awaited, Completion) and self._only_sleeps(awaited):
             self._suspend_later = self._loop.call_soon(self._lie_down, awaited, delay_s)
         else:
-            self._suspend_later = self._loop.call_later(delay_s, self._suspend, awaited)
+            self._suspend_later = self._later(delay_s, self._suspend, awaited)
 
     def _only_sleeps(self, awaited: Completion) -> bool:
         """Until past its suspension, and nobody it has begun is at work meanwhile."""
@@ -464,13 +450,18 @@ class Attempt:
 
     def _unwind(self) -> None:
         """The machine is closed: throw the coroutine out of whatever it waits for."""
-        if self._task is not asyncio.current_task():
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._abandon_later = self._loop.call_later(UNWIND_S_MAX, self._abandon)
+        self._abandon_later = self._later(UNWIND_S_MAX, self._abandon)
+
+    def _later(self, delay_s: float, do: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        """For what is mostly cancelled: a loop keeps such a timer, and would keep our context."""
+        return self._loop.call_later(delay_s, do, *args, context=contextvars.Context())
 
     def _abandon(self) -> None:
-        if not self._task.done():
-            logger.warning(
+        if self._task is not None:
+            self._context.copy().run(
+                logger.warning,
                 "%s: a handler whose attempt is over still runs, at %s; it is left to itself and"
                 " nothing it does is recorded",
                 self.start.target,
@@ -577,8 +568,10 @@ def _drive(
         except StopIteration as stop:
             returned: Written = stop.value
             return returned
+        finally:
+            # A frame that holds what was raised through it is left to the collector.
+            value, thrown = None, None
         attempt.step_ended()
-        value, thrown = None, None
         try:
             value = yield yielded
         except asyncio.CancelledError as error:

@@ -95,10 +95,14 @@ class Invoked(Context):
         self.attempt = attempt
         self.wire = wire
         self.extension_data: dict[str, Any] = {}
-        self._calls = Calls(self)
         self._seeded: Random | None = None
         # Of the last `wait_completed`, since the next one mostly waits for these.
         self._left: Left | None = None
+
+    @property
+    def _calls(self) -> Calls:
+        # Made anew: kept, the two would hold each other, and with them all of the attempt.
+        return Calls(self)
 
     # -- the invocation itself ----------------------------------------------------------------
 

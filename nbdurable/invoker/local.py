@@ -28,7 +28,7 @@ from nbdurable.invoker.beside import count_beside
 from nbdurable.invoker.context import Invoked, context_of
 from nbdurable.invoker.dormant import Dormant
 from nbdurable.invoker.failures import FailuresHere
-from nbdurable.invoker.output import output_var
+from nbdurable.invoker.output import Writer, output_var
 from nbdurable.invoker.pool import StepPool, StepThreads
 from nbdurable.invoker.wire import Wire, Written
 from nbdurable.invoker.wire_source import WireSource
@@ -180,8 +180,12 @@ class LocalLink:
     def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None:
         self._dormant.add(suspension, after_s)
 
-    def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
-        self._remember(child, context)
+    def inherit(self, children: Sequence[InvocationId], context: contextvars.Context) -> None:
+        """What their caller has set, without what makes it this caller's, and would keep it."""
+        inherited = context.copy()
+        inherited.run(_set_ours, None, None)
+        for child in children:
+            self._remember(child, inherited)
 
     def ended(self, attempt: Attempt) -> None:
         key = (attempt.start.invocation_id, attempt.start.attempt)
@@ -278,14 +282,18 @@ def _is_same(context: contextvars.Context, other: contextvars.Context) -> bool:
     )
 
 
+def _set_ours(ctx: Invoked | None, writer: Writer | None) -> None:
+    current_context_var.set(ctx)
+    # The context may be that of a step which has sent this invocation off.
+    executing_step_var.set(None)
+    output_var.set(writer)
+
+
 async def _handled(handler: Handler[Any, Any], attempt: Attempt, wires: WireSource) -> Written:
     """The handler inside its context managers, which are entered anew for every attempt."""
     wire = await wires.get()
     ctx = context_of(attempt, handler, wire)
-    current_context_var.set(ctx)
-    # The context may be that of a step which has sent this invocation off.
-    executing_step_var.set(None)
-    output_var.set(attempt.writer)
+    _set_ours(ctx, attempt.writer)
     if not handler.context_managers:
         return await _run(handler, attempt, ctx, wire)
     async with AsyncExitStack() as stack:

@@ -59,6 +59,10 @@ class Output:
         if was_empty:
             self._pending()
 
+    def end(self) -> None:
+        """The attempt is over, and is not held by whoever may still print."""
+        self.phase, self._pending = _closed, _nobody
+
     def take(self) -> tuple[WriteOutput, ...]:
         if not self._chunks:
             return ()
@@ -69,6 +73,14 @@ class Output:
             for completion_id, stream, parts in chunks
             for payload in _payloads(stream, "".join(parts))
         )
+
+
+def _closed() -> Phase:
+    return Phase.CLOSED
+
+
+def _nobody() -> None:
+    pass
 
 
 class Writer:

@@ -19,7 +19,7 @@ class Standstill:
     """Mutable; owned by the handler thread. One timer, set again when there was progress."""
 
     def __init__(self, start: AttemptStart, cut_off: Callable[[ErrorReport], None]) -> None:
-        self._cut_off = cut_off
+        self._cut_off: Callable[[ErrorReport], None] | None = cut_off
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._seen_at = self._loop.time()
@@ -31,6 +31,8 @@ class Standstill:
         self._seen_at = self._loop.time()
 
     def stop(self) -> None:
+        """For good."""
+        self._cut_off = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -41,6 +43,7 @@ class Standstill:
             self._timer = self._loop.call_later(left_s, self._look)
             return
         self._timer = None
+        assert self._cut_off is not None, "it was stopped"
         self._cut_off(
             ErrorReport(
                 code=500,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -124,7 +124,11 @@ class Host:
             self.attempt.deliver(self._unheard)
             self._unheard.clear()
 
-    def inherit(self, child: InvocationId, context: contextvars.Context) -> None:
+    def suspend_later(self, suspension: AttemptSteps, after_s: float) -> None:
+        """There is no clock here: what is to be said later is said."""
+        self.propose(suspension)
+
+    def inherit(self, children: Sequence[InvocationId], context: contextvars.Context) -> None:
         """Output is not routed here."""
 
     def is_run(self, target: Target) -> bool:
