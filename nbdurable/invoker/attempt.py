@@ -40,6 +40,7 @@ from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, Target
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.action import Action
+from nbdurable.invoker.beside import Beside
 from nbdurable.invoker.host import Host
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
@@ -99,8 +100,7 @@ class Attempt:
         self.stays = False
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
-        # Tasks that the handler has begun, and that are not over.
-        self.beside_count = 0
+        self.beside = Beside()
         self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
         # For the handler's context.
         self.writer = Writer(self._output)
@@ -123,8 +123,9 @@ class Attempt:
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._standstill = Standstill(start, self.fail)
-        self._task: asyncio.Task[None] | None = self._loop.create_task(
-            self._live(), name=f"nbdurable {start.target}", context=context
+        # Ours are made past the loop's factory, which notes what handlers begin.
+        self._task: asyncio.Task[None] | None = asyncio.Task(
+            self._live(), loop=self._loop, name=f"nbdurable {start.target}", context=context
         )
         self._task.add_done_callback(self._over)
 
@@ -300,9 +301,6 @@ class Attempt:
         for part in in_parts(steps):
             self._host.propose(self._proposal(part))
 
-    def is_no_more_beside(self, _: asyncio.Task[Any]) -> None:
-        self.beside_count -= 1
-
     # -- inside -------------------------------------------------------------------------------
 
     def _proposal(self, steps: tuple[AnyStep, ...]) -> AttemptSteps:
@@ -418,14 +416,16 @@ class Attempt:
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
         if isinstance(awaited, Completion) and self._only_sleeps(awaited):
-            self._suspend_later = self._loop.call_soon(self._lie_down, awaited, delay_s)
+            # Behind all that is due by now: it may end the wait.
+            since_s = self._loop.time()
+            self._suspend_later = self._later(0, self._lie_down, awaited, since_s, delay_s)
         else:
             self._suspend_later = self._later(delay_s, self._suspend, awaited)
 
     def _only_sleeps(self, awaited: Completion) -> bool:
-        """Until past its suspension, and nobody it has begun is at work meanwhile."""
+        """Until past its suspension; and this is the handler itself."""
         wakes_at_ms = self.machine.wakes_at_ms(awaited)
-        if wakes_at_ms is None or self.beside_count or asyncio.current_task() is not self._task:
+        if wakes_at_ms is None or asyncio.current_task() is not self._task:
             return False
         return wakes_at_ms > self.now_ms() + self.start.inactivity_timeout_ms
 
@@ -434,16 +434,27 @@ class Attempt:
             self._suspend_later.cancel()
             self._suspend_later = None
 
+    @property
+    def _is_asleep(self) -> bool:
+        """It waits here, and nothing has come that it is about to be told of."""
+        return not self.is_closed and self._wake is not None and not self._wake.done()
+
     def _suspend(self, awaited: FutureTree | Stream) -> None:
-        if not self.is_closed:
+        if self._is_asleep:
             self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
             self._unwind()
 
-    def _lie_down(self, sleep: Completion, delay_s: float) -> None:
+    def _lie_down(self, sleep: Completion, since_s: float, delay_s: float) -> None:
         """Suspend now, and have it said later: nothing that is awaited comes before (`dormant`)."""
-        if not self.is_closed:
-            self.flush()
+        if not self._is_asleep:
+            return
+        # And with these go the timers of our own.
+        self._stay()
+        self.flush()
+        if self.beside.goes_on(since_s, since_s + delay_s):
+            self._suspend_later = self._later(delay_s, self._suspend, sleep)
+        else:
             self.machine.suspend(sleep)
             self._host.suspend_later(self._proposal(self.machine.take_steps()), delay_s)
             self._unwind()
@@ -477,8 +488,9 @@ class Attempt:
         action = self._actions[completion_id]
         self._begun.add(completion_id)
         self._retrying.discard(completion_id)
-        self._executing[completion_id] = self._loop.create_task(
+        self._executing[completion_id] = asyncio.Task(
             self._run(completion_id, action),
+            loop=self._loop,
             name=f"nbdurable step {action.name}",
             # A retry is ordered by the engine, outside of the handler's context.
             context=self._context.copy(),
