@@ -169,9 +169,16 @@ async def _asleep_beside_another(ctx: Context) -> None:
 
 async def _asleep_beside_a_task_of_another_context(ctx: Context) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(asyncio.sleep(30), context=contextvars.copy_context())
-        group.create_task(asyncio.sleep(40), context=contextvars.Context())
+        group.create_task(asyncio.sleep(30), context=contextvars.Context())
         await ctx.sleep(LONG)
+
+
+async def _asleep_beside_a_task_of_a_copied_context(ctx: Context) -> None:
+    work = asyncio.create_task(asyncio.Event().wait(), context=contextvars.copy_context())
+    try:
+        await ctx.sleep(LONG)
+    finally:
+        work.cancel()
 
 
 async def _asleep_in_a_task(ctx: Context) -> None:
@@ -191,6 +198,7 @@ async def _asleep_or_answered(ctx: Context) -> None:
     [
         _asleep_beside_another,
         _asleep_beside_a_task_of_another_context,
+        _asleep_beside_a_task_of_a_copied_context,
         _asleep_in_a_task,
         _asleep_for_less,
         _asleep_or_answered,
