@@ -25,6 +25,7 @@ from papermill.log import logger
 
 from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
 from nbdurable.batch.kernel_client import make_prompt
+from nbdurable.batch.kernel_side import RESTORE_KEPT
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import (
@@ -406,8 +407,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         try:
             if self._no_checkpoints is not None:
                 return self._no_checkpoints
+            word = "restore" if order.manifest is None else RESTORE_KEPT
             what = {"checkpoint": order.checkpoint, "manifest": order.manifest}
-            restored = self._ask({"ask": "restore", "blobs": self._blobs, **what})
+            restored = self._ask({"ask": word, "blobs": self._blobs, **what})
         except KernelAskError as error:
             return str(error)
         for note in restored["notes"]:
