@@ -33,7 +33,7 @@ async def test_an_error_is_raised_and_what_was_cancelled_is_cancelled() -> None:
 
 
 async def test_what_no_future_can_hold_keeps_nobody_else_waiting() -> None:
-    """No asyncio future holds a StopIteration; those behind it in the same batch are told all the same."""
+    """A StopIteration is refused by asyncio; those behind it are told all the same."""
     odd, plain = Future[int](), Future[int]()
     waiting = [asyncio.ensure_future(heard(odd)), asyncio.ensure_future(heard(plain))]
     await asyncio.sleep(0)
