@@ -61,7 +61,11 @@ __all__ = [
     "save",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# What an older nbdurable reads as well: a manifest that is a file, with all its parts in files.
+_IN_FILES = 1
+# Whoever asked for the checkpoint keeps the manifest, with short parts in it.
+_KEPT = 2
 
 # What a library hands us as its state, and takes back, is its own business.
 Saved = Any
@@ -138,7 +142,7 @@ def save(
     folder = BlobFolder(blobs, durable)
     folder.create()
     facts: dict[str, Any] = {
-        "format": FORMAT_VERSION,
+        "format": _IN_FILES,
         "python": _python(),
         "cloudpickle": _version("cloudpickle"),
         "names": pickled.names,
@@ -174,12 +178,13 @@ def _with_parts(
     names = [folder.hold(part) if part in short else folder.put(part) for part in parts]
     if short and sum(map(len, short)) <= bytes_max:
         held = [base64.b64encode(part).decode() for part in short]
-        manifest = _written({**facts, "pickle": names, "held": held})
+        manifest = _written({**facts, "format": _KEPT, "pickle": names, "held": held})
         if len(manifest) <= bytes_max:
             return manifest
     for part in short:
         folder.put(part)
-    return _written({**facts, "pickle": names})
+    manifest = _written({**facts, "format": _KEPT, "pickle": names})
+    return manifest if len(manifest) <= bytes_max else _written({**facts, "pickle": names})
 
 
 def _written(manifest: dict[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ from papermill.log import logger
 
 from nbdurable.batch.cells import RETRIES_TAG, TIMEOUT_TAG, Cell, CellRecord, tagged
 from nbdurable.batch.kernel_client import make_prompt
+from nbdurable.batch.kernel_side import RESTORE_KEPT
 from nbdurable.batch.manager import TrueManager
 from nbdurable.batch.secrets import Secrets
 from nbdurable.batch.workflow import (
@@ -85,6 +86,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         super().__init__(nb_man, **options)
         self.timeout_func = self._timeout_s
         self._no_checkpoints: str | None = None
+        self._connecting: str | None = None
         self._passed: set[int] = set()
         self._touched: set[str] = set()
         self.has_failed = False
@@ -189,6 +191,7 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 if reply.set_running_or_notify_cancel():
                     self._answer_restore(order)
             case Execute(reply=reply):
+                self._be_connected()
                 if reply.set_running_or_notify_cancel():
                     self._execute(order)
             case Show(cell=cell, record=record, restored=restored):
@@ -366,11 +369,17 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
     # -- silent requests to the kernel --------------------------------------------------------
 
     def _connect(self) -> None:
-        """Not waited for: a kernel answers in order, so cells come after it.
+        """Not waited for until a cell is to run: meanwhile the run begins.
 
         If it fails, whoever asks for a step is told, and a dead kernel by the first cell.
         """
-        self._send({"ask": "connect", **self._told})
+        self._connecting = self._send({"ask": "connect", **self._told})
+
+    def _be_connected(self) -> None:
+        """Else connecting would be part of the first cell's time, and of its time limit."""
+        if self._connecting is not None:
+            with suppress(DeadKernelError):
+                self._silent_reply(self._connecting)
 
     def _save(self, cell: Cell) -> dict[str, Any]:
         """Save the variables. Whatever goes wrong, the cell's result is not lost with it."""
@@ -398,8 +407,9 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
         try:
             if self._no_checkpoints is not None:
                 return self._no_checkpoints
+            word = "restore" if order.manifest is None else RESTORE_KEPT
             what = {"checkpoint": order.checkpoint, "manifest": order.manifest}
-            restored = self._ask({"ask": "restore", "blobs": self._blobs, **what})
+            restored = self._ask({"ask": word, "blobs": self._blobs, **what})
         except KernelAskError as error:
             return str(error)
         for note in restored["notes"]:
@@ -452,6 +462,8 @@ class DurableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill
                 await self._async_check_alive()
             else:
                 if message["parent_header"].get("msg_id") == msg_id:
+                    # A kernel answers in order, and that was its first request.
+                    self._connecting = None
                     assert isinstance(message, dict)
                     return message
 

@@ -13,6 +13,7 @@ requests, the cell's end and what is durable, whichever comes first.
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -109,7 +110,7 @@ class InnerSteps:
         self._on_suspend = on_suspend
         self._known: dict[InnerKey, Known] = {}
         self._begun: dict[InnerKey, tuple[RestateDurableFuture[bytes], list[Any]]] = {}
-        # By cell, kind and title, the times that maps in it have recorded.
+        # By cell, kind and title, the times that maps in it have recorded, in order.
         self._noted: defaultdict[tuple[int, str, str], list[int]] = defaultdict(list)
         self._waits: list[Wait] = []
         self._asked: deque[Asked] = deque()
@@ -121,7 +122,7 @@ class InnerSteps:
                 failure = step.failure if is_result else None
                 self._known[key.base] = Known(key.attempt, step.payload, failure)
                 if key.kind in _NOTED and step.payload is not None:
-                    self._noted[key.position, key.kind, key.name].append(int(step.payload))
+                    insort(self._noted[key.position, key.kind, key.name], int(step.payload))
         loop = asyncio.get_running_loop()
         hand_to(lambda asked: _ring(loop, self._take, asked))
 
@@ -318,9 +319,9 @@ class InnerSteps:
     async def _turn(self, ask: dict[str, Any], position: int) -> int:
         """In how many milliseconds one more may begin; that it does is recorded before."""
         now_ms, name, limit = self._ctx.attempt.now_ms(), ask["name"], ask["limit"]
-        at_ms = max([now_ms, *self._noted[position, "hold", pause_title(name)]])
+        at_ms = max([now_ms, *self._noted[position, "hold", pause_title(name)][-1:]])
         if limit:
-            begun = sorted(self._noted[position, "turn", rate_title(name)])
+            begun = self._noted[position, "turn", rate_title(name)]
             if len(begun) >= limit:
                 at_ms = max(at_ms, begun[-limit] + ask["per_ms"])
             await self._note(position, "turn", name, at_ms)
@@ -330,7 +331,7 @@ class InnerSteps:
         """Record a time, beside those that a map has recorded in this cell before."""
         title = _NOTED[kind](name)
         noted = self._noted[position, kind, title]
-        noted.append(at_ms)
+        insort(noted, at_ms)
         base = InnerKey(position, kind, "", len(noted), 0, title)
         future, result = self._open(base)
         del self._begun[base]

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from nbdurable.batch.namespace_pickle import Refuse
 
 
+# Words of their own: an nbdurable that knows no manifest but in a file cannot do that, and says so.
+RESTORE_KEPT = "restore a checkpoint of format 2"
+_RESTORES = ("restore", RESTORE_KEPT)
+
+
 class Answer:
     """Its `repr` is the JSON, because a `repr` is what a kernel sends back."""
 
@@ -62,7 +67,7 @@ def answer(request_json: str) -> Answer:
             case {"ask": "save", "blobs": blobs, "cell": cell}:
                 bytes_max = request.get("manifest_bytes_max", 0)
                 return Answer(_save(namespace, Path(blobs), cell, bytes_max))
-            case {"ask": "restore", "blobs": blobs, "checkpoint": digest}:
+            case {"ask": word, "blobs": blobs, "checkpoint": digest} if word in _RESTORES:
                 return Answer(_restore(namespace, Path(blobs), digest, request.get("manifest")))
             case {"ask": "connect", "address": address, "key": key}:
                 return Answer(_connect(namespace, address, key, request.get("run", "")))

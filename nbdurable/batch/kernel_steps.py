@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -30,7 +30,7 @@ from nbdurable.errors import NbdurableError, TerminalError
 from nbdurable.invoker.combined import TIMED_OUT_CODE
 from nbdurable.invoker.payloads import ms_of, typed
 from nbdurable.invoker.questions import question_of
-from nbdurable.sdk.cells import is_awaitable
+from nbdurable.sdk.cells import Place, is_awaitable
 from nbdurable.sdk.future import DurablePromise, RestateDurableFuture
 from nbdurable.sdk.serde import DEFAULT_SERDE
 
@@ -53,8 +53,8 @@ class Reply(NamedTuple):
 class KernelSteps:
     """Mutable: the connection, and how often each step was met in the cell. One per kernel.
 
-    Of several tries of a step in one execution, all but the last have raised, and count as none:
-    else the next execution, which does not raise, would look for its result in another place.
+    Whoever tries a step again says so with its place; a step that has raised keeps its own, for
+    whether the next one of its name and key is another try or another step, nobody here can know.
 
     Args:
         count: The number of the execution that goes on; another one begins to count anew.
@@ -67,7 +67,6 @@ class KernelSteps:
         self._count = count
         self._counted_for = -1
         self._met: Counter[tuple[str, ...]] = Counter()
-        self._given_back: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._replies: dict[int, Future[Reply]] = {}
@@ -77,9 +76,22 @@ class KernelSteps:
     def __repr__(self) -> str:
         return f"<KernelSteps of {self._address[1]}, {len(self._replies)} open>"
 
-    async def run(self, name: str, call: Callable[[], Any], key: str, *, fresh: bool) -> Any:
-        place = self._place("run", name, key)
-        said, payload = await self._ask({"ask": "run", "fresh": fresh, **place})
+    def place(self, name: str, key: str) -> Place:
+        return self._next_place("run", name, key)
+
+    async def run(
+        self,
+        name: str,
+        call: Callable[[], Any],
+        key: str,
+        *,
+        fresh: bool,
+        place: Place | None = None,
+    ) -> Any:
+        if place is None or place.execution != self._count():
+            place = self.place(name, key)
+        where = _said(place)
+        said, payload = await self._ask({"ask": "run", "fresh": fresh, **where})
         if "failure" in said:
             raise TerminalError(said["failure"], said["code"])
         if said["known"]:
@@ -92,16 +104,15 @@ class KernelSteps:
             self.secrets.refuse(written, f"the result of the step {name!r}")
         except TerminalError as error:
             failed = {"ask": "failed", "why": str(error), "code": error.status_code}
-            await self._ask({**failed, **place})
+            await self._ask({**failed, **where})
             raise
         except NotebookSuspended:
             raise
         except BaseException as error:
             # Not a result: the step is to be done again when its cell is.
-            self._send({"ask": "left", "why": f"{type(error).__name__}: {error}", **place})
-            self._give_back("run", place)
+            self._send({"ask": "left", "why": f"{type(error).__name__}: {error}", **where})
             raise
-        await self._ask({"ask": "done", **place}, written)
+        await self._ask({"ask": "done", **where}, written)
         return value
 
     async def turn(self, name: str, limit: int, per: timedelta) -> timedelta:
@@ -112,8 +123,8 @@ class KernelSteps:
         await self._ask({"ask": "hold", "name": name, "pause_ms": ms_of(pause)})
 
     async def sleep(self, delta: timedelta, name: str) -> None:
-        place = self._place("sleep", name, "")
-        await self._ask({"ask": "sleep", "delay_ms": ms_of(delta), **place})
+        where = _said(self._next_place("sleep", name, ""))
+        await self._ask({"ask": "sleep", "delay_ms": ms_of(delta), **where})
 
     def promise(
         self, name: str, type_hint: Any, title: str | None, context: Any
@@ -138,24 +149,15 @@ class KernelSteps:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _place(self, kind: str, name: str, key: str) -> dict[str, Any]:
-        """Where a step is: its name, a digest of its key, and how many like it there were."""
+    def _next_place(self, kind: str, name: str, key: str) -> Place:
+        """Behind those of its kind, name and key that were met in this execution."""
         if (execution := self._count()) != self._counted_for:
             self._counted_for = execution
             self._met.clear()
-            self._given_back.clear()
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=KEY_DIGEST_BYTES)
-        place = (kind, name, digest.hexdigest())
-        if given_back := self._given_back[place]:
-            nth = given_back.pop(0)
-        else:
-            self._met[place] += 1
-            nth = self._met[place]
-        return {"name": name, "key": place[2], "nth": nth}
-
-    def _give_back(self, kind: str, said: dict[str, Any]) -> None:
-        """The next try of the same step is in the same place."""
-        self._given_back[kind, said["name"], said["key"]].append(said["nth"])
+        like_it = (kind, name, digest.hexdigest())
+        self._met[like_it] += 1
+        return Place(execution, name, like_it[2], self._met[like_it])
 
     async def _ask(self, ask: dict[str, object], payload: bytes = b"") -> Reply:
         number, replied = self._send(ask, payload)
@@ -272,6 +274,10 @@ class CellPromise(DurablePromise[Any]):
 
     async def _complete(self, word: str, more: dict[str, object]) -> None:
         await self.steps.ask_promise(self.name, word, more)
+
+
+def _said(place: Place) -> dict[str, Any]:
+    return {"name": place.name, "key": place.key_digest, "nth": place.nth}
 
 
 def _lost() -> LineLostError:

@@ -101,8 +101,8 @@ class RawClient:
     async def attach(self, invocation_id: InvocationId) -> Ended | None:
         """Wait for the end; None when there is no such invocation."""
         attaching = _Attaching(self, invocation_id)
-        await self.ask(attaching.begin)
         try:
+            await self.ask(attaching.begin)
             ended: Ended | None = await attaching.future
         except asyncio.CancelledError:
             self.engine.leave(invocation_id, attaching)

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from nbdurable.invoker.pool import settle
+
 T = TypeVar("T")
 
 
@@ -38,17 +40,17 @@ class Returning:
         # Before it drains, so that what comes meanwhile rings again.
         self._is_ringing = False
         while self._answers:
-            future, result, error = self._answers.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            elif isinstance(error, asyncio.CancelledError):
-                future.cancel()
-            else:
-                future.set_exception(error)
+            _settle(*self._answers.popleft())
 
 
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    elif not future.done():
+        settle(future, result, error)
+
+
+# One for each thread, which runs one loop at a time: the last of them, until another runs there.
 _here = threading.local()
 
 
@@ -71,7 +73,7 @@ async def heard(asked: Future[T]) -> T:
             returning.put(future, None, asyncio.CancelledError())
             return
         error = asked.exception()
-        returning.put(future, None if error else asked.result(), error)
+        returning.put(future, asked.result() if error is None else None, error)
 
     asked.add_done_callback(answered)
     try:

@@ -40,7 +40,7 @@ from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, Target
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.action import Action
-from nbdurable.invoker.beside import Beside
+from nbdurable.invoker.beside import Beside, own_task, own_timer
 from nbdurable.invoker.host import Host
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
@@ -123,9 +123,8 @@ class Attempt:
         self._not_before_ms = {run.completion_id: run.next_retry_at_ms for run in start.failed_runs}
         self._coroutine: Coroutine[Any, Any, Written] | None = None
         self._standstill = Standstill(start, self.fail)
-        # Ours are made past the loop's factory, which notes what handlers begin.
-        self._task: asyncio.Task[None] | None = asyncio.Task(
-            self._live(), loop=self._loop, name=f"nbdurable {start.target}", context=context
+        self._task: asyncio.Task[None] | None = own_task(
+            self._loop, self._live(), f"nbdurable {start.target}", context
         )
         self._task.add_done_callback(self._over)
 
@@ -269,7 +268,7 @@ class Attempt:
     def was_asked(self) -> None:
         """By the handler's own thread, which computes on: what it did waits for no `await`."""
         if self._flush_later is None and self.machine.has_steps:
-            self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
+            self._flush_later = own_timer(self._loop, COALESCE_S, self.flush)
 
     def fail(self, report: ErrorReport) -> None:
         """The attempt ends here: propose that, and unwind."""
@@ -322,7 +321,7 @@ class Attempt:
 
     def _flush_output_later(self) -> None:
         if self._output_later is None and not self.is_closed:
-            self._output_later = self._loop.call_later(OUTPUT_S, self.flush)
+            self._output_later = own_timer(self._loop, OUTPUT_S, self.flush)
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
         if on_own_thread(self):
@@ -402,7 +401,7 @@ class Attempt:
             return
         if self._executing and self.machine.only_runs_pending:
             if self._flush_later is None:
-                self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
+                self._flush_later = own_timer(self._loop, COALESCE_S, self.flush)
         else:
             self.flush()
 
@@ -449,7 +448,6 @@ class Attempt:
         """Suspend now, and have it said later: nothing that is awaited comes before (`dormant`)."""
         if not self._is_asleep:
             return
-        # And with these go the timers of our own.
         self._stay()
         self.flush()
         if self.beside.goes_on(since_s, since_s + delay_s):
@@ -467,7 +465,7 @@ class Attempt:
 
     def _later(self, delay_s: float, do: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
         """For what is mostly cancelled: a loop keeps such a timer, and would keep our context."""
-        return self._loop.call_later(delay_s, do, *args, context=contextvars.Context())
+        return own_timer(self._loop, delay_s, do, *args, context=contextvars.Context())
 
     def _abandon(self) -> None:
         if self._task is not None:
@@ -488,12 +486,12 @@ class Attempt:
         action = self._actions[completion_id]
         self._begun.add(completion_id)
         self._retrying.discard(completion_id)
-        self._executing[completion_id] = asyncio.Task(
+        self._executing[completion_id] = own_task(
+            self._loop,
             self._run(completion_id, action),
-            loop=self._loop,
-            name=f"nbdurable step {action.name}",
+            f"nbdurable step {action.name}",
             # A retry is ordered by the engine, outside of the handler's context.
-            context=self._context.copy(),
+            self._context.copy(),
         )
 
     async def _run(self, completion_id: int, action: Action) -> None:

@@ -8,6 +8,7 @@ machine slept. What a fire starts is called by `FIRES`, which says when it has e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -37,9 +38,11 @@ _LOOK: Final = timedelta(milliseconds=200)
 _ENDS_KEPT: Final = 10
 # By so much a timer is late on a busy machine; more means that nothing runs that could keep it.
 OVERDUE_MS: Final = 60_000
-# A digest of their own: what waits for its time must find its code after an upgrade as well.
+# Digests of their own: what waits for its time must find its code after an upgrade as well. Whoever
+# changes what the handlers command counts one up: what is under way is then known to have begun
+# with other code.
 DIGESTS: Final = {
-    SCHEDULE_SERVICE: "schedule-1",
+    SCHEDULE_SERVICE: "schedule-2",
     FIRE_SERVICE: "fire-1",
     NOTICES.name: "notice-1",
 }
@@ -130,7 +133,7 @@ async def wake(ctx: ObjectContext, generation: int) -> None:
 
 @SCHEDULES.handler()
 async def pause(ctx: ObjectContext) -> Kept:
-    """Fire no more until it is resumed; what runs goes on."""
+    """Fire no more until it is resumed, nor what is queued; what runs goes on."""
     kept = await _kept(ctx)
     kept = msgspec.structs.replace(kept, is_paused=True, wake_ms=None)
     ctx.set("kept", kept)
@@ -163,7 +166,8 @@ async def backfill(ctx: ObjectContext, span: While) -> list[str]:
     for one in ids:
         kept = await _start(ctx, kept, one)
     # Those that have run before say nothing any more.
-    ctx.set("kept", await _without_those_over(ctx, kept))
+    kept = await _without_those_over(ctx, kept, ids)
+    ctx.set("kept", await _next_of_queue(ctx, kept))
     return ids
 
 
@@ -272,7 +276,7 @@ def _tell_if_overdue(ctx: ObjectContext, kept: Kept, now_ms: int) -> None:
 
 
 async def _next_of_queue(ctx: ObjectContext, kept: Kept) -> Kept:
-    if not kept.queued or kept.running:
+    if kept.is_paused or not kept.queued or kept.running:
         return kept
     first, *rest = kept.queued
     return await _start(ctx, msgspec.structs.replace(kept, queued=tuple(rest)), first)
@@ -297,13 +301,15 @@ def _called(ctx: Context, fire: Fire, argument: bytes) -> RestateDurableCallFutu
 async def _look(ctx: ObjectContext, kept: Kept, now_ms: int) -> Kept:
     """Start what is due, set the timer, and remember."""
     found = due(ctx.key(), kept.spec, kept.seen_ms, now_ms)
-    if found.fires_ms and kept.running:
+    if kept.running and (found.fires_ms or kept.queued):
         # Once for all of them: what the first of them starts has only just begun.
-        kept = await _without_those_over(ctx, kept)
+        kept = await _without_those_over(ctx, kept, kept.running)
     for at_ms in found.fires_ms:
         is_made_up = is_late(ctx.key(), kept.spec, at_ms, now_ms)
         name = run_id(ctx.key(), kept.spec, at_ms)
         kept = await _fire(ctx, kept, name, is_made_up=is_made_up)
+    # It stands still after a pause, and when the run before it was killed.
+    kept = await _next_of_queue(ctx, kept)
     wake_ms = None if kept.is_paused else found.wake_ms
     kept = msgspec.structs.replace(
         kept,
@@ -326,9 +332,14 @@ async def _fire(ctx: ObjectContext, kept: Kept, name: str, *, is_made_up: bool) 
     Under `all` what is made up for waits for the run before, whatever the overlap: nights that were
     asleep would else skip or cancel each other, though awake none of them had met another.
     """
-    if not kept.running:
+    if not kept.running and not kept.queued:
         return await _start(ctx, kept, name)
-    if kept.spec.overlap == "queue" or (kept.spec.catch_up == "all" and is_made_up):
+    # Where the queue stands still, its first is to be neither overtaken nor cancelled.
+    if (
+        not kept.running
+        or kept.spec.overlap == "queue"
+        or (kept.spec.catch_up == "all" and is_made_up)
+    ):
         return msgspec.structs.replace(kept, queued=(*kept.queued, name))
     if kept.spec.overlap == "skip":
         return msgspec.structs.replace(kept, skipped=kept.skipped + 1)
@@ -345,11 +356,13 @@ async def _start(ctx: ObjectContext, kept: Kept, name: str) -> Kept:
     return msgspec.structs.replace(kept, running=running)
 
 
-async def _without_those_over(ctx: ObjectContext, kept: Kept) -> Kept:
-    """A run that was killed has not said that it has ended, and must not hold up all others."""
+async def _without_those_over(ctx: ObjectContext, kept: Kept, names: Iterable[str]) -> Kept:
+    """A run of these that was killed has not said that it has ended, and must hold up no other."""
     looks: dict[RestateDurableFuture[Any], str] = {
-        ctx.attach_invocation(one): name for name, one in kept.running.items()
+        ctx.attach_invocation(kept.running[name]): name for name in names
     }
+    if not looks:
+        return kept
     enough = ctx.sleep(_LOOK)
     while looks:
         completed, _ = await wait_completed(*looks, enough)

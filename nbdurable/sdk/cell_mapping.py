@@ -88,11 +88,13 @@ class CellMap:
 
     async def _item(self, index: int) -> Any:
         key, item = self.keys[index], self.items[index]
+        name = f"{self.name}[{key}]"
         tries = _Tries(self.options, asyncio.get_running_loop().time)
+        place = self.steps.place(name, key)
         while True:
             try:
                 return await self.steps.run(
-                    f"{self.name}[{key}]", lambda: self._call(index, item), key, fresh=False
+                    name, lambda: self._call(index, item), key, fresh=False, place=place
                 )
             except TerminalError:
                 raise

@@ -14,7 +14,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nbdurable.errors import ArgumentError, ContextMisuseError
 from nbdurable.kernels import steps
@@ -28,10 +28,31 @@ SECRET_PREFIX = "secret://"  # noqa: S105 - what stands for one.
 SECRET_CHARS_MIN = 6
 
 
+class Place(NamedTuple):
+    """Where a step of a cell is, whichever try it is: `nth` counts those of its name and key."""
+
+    execution: int
+    name: str
+    key_digest: str
+    nth: int
+
+
 class CellSteps(Protocol):
     """What the run that a kernel belongs to does for its cells."""
 
-    async def run(self, name: str, call: Callable[[], Any], key: str, *, fresh: bool) -> Any: ...
+    def place(self, name: str, key: str) -> Place:
+        """That of the next step of this name and key, for whoever may try it more than once."""
+
+    async def run(
+        self,
+        name: str,
+        call: Callable[[], Any],
+        key: str,
+        *,
+        fresh: bool,
+        place: Place | None = None,
+    ) -> Any:
+        """Do a step, or give what is recorded; without a place of its own it takes the next."""
 
     async def sleep(self, delta: timedelta, name: str) -> None: ...
 
@@ -69,7 +90,8 @@ async def run(
     """Call a function once, and give its recorded result from then on.
 
     In a cell of a notebook run a step is found by its name and its key, so an edited or repeated
-    cell keeps the steps that have finished. Same name and key twice in a cell are two steps.
+    cell keeps the steps that have finished. Same name and key twice in a cell are two steps, the
+    first and the second, also where the first has raised; `map(retry=…)` tries one step again.
 
     Args:
         key: What tells this step from others of its name; by default what it is called with.

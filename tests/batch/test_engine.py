@@ -25,6 +25,7 @@ from support.projects import KERNEL, Project, restored, side, statuses, texts
 import nbdurable
 from nbdurable.batch.client import DurableClient
 from nbdurable.batch.execution import JournalRefusedError
+from nbdurable.batch.manager import TrueManager
 from nbdurable.wiring import DurableEngine
 
 KILL_UNLESS_GO = "if not os.path.exists('go'): os.kill(os.getpid(), 9)"
@@ -551,3 +552,25 @@ def test_an_interrupt_while_the_kernel_ends_is_what_papermill_says(project, monk
         project.run()
     ((run, _),) = project.runs()
     assert run.succeeded
+
+
+def test_a_cell_begins_once_its_kernel_is_connected(project, monkeypatch):
+    """Else connecting would be part of its times, and of its time limit."""
+    connected, begun = project.folder / "connected", []
+    connect, start = DurableClient._connect, TrueManager.cell_start
+
+    def connect_slowly(client):
+        # A kernel answers in order.
+        busy = "__import__('time').sleep(0.5); open('connected', 'w').close()"
+        client.kc.execute(busy, silent=True, store_history=False)
+        connect(client)
+
+    def noted(manager, *args, **options):
+        begun.append(connected.exists())
+        return start(manager, *args, **options)
+
+    monkeypatch.setattr(DurableClient, "_connect", connect_slowly)
+    monkeypatch.setattr(TrueManager, "cell_start", noted)
+    project.write(side("cell"))
+    project.run()
+    assert (begun, project.ran()) == ([True], ["cell"])

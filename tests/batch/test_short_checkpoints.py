@@ -8,9 +8,14 @@ import os
 import pickle
 import stat
 
+import nbformat
 import pytest
 
+from nbdurable.batch.blobs import BlobFolder
 from nbdurable.batch.checkpoint import CheckpointDamagedError, restore, save
+from nbdurable.batch.client import DurableClient
+from nbdurable.batch.manager import TrueManager
+from nbdurable.batch.workflow import Restore
 
 
 def files_in(folder):
@@ -80,3 +85,36 @@ def test_what_is_not_to_be_written_is_in_no_manifest(tmp_path):
     manifest = json.loads(str(saved.manifest))
     assert "hunter2" not in str(saved.manifest)
     assert not [part for part in manifest["held"] if b"hunter2" in base64.b64decode(part)]
+
+
+def test_what_an_older_nbdurable_cannot_restore_has_a_format_of_its_own(tmp_path):
+    """It shall say that it is too old, and not that a file is missing."""
+    namespace: dict[str, object] = {"number": 1}
+    kept = str(save(namespace, tmp_path, manifest_bytes_max=4096).manifest)
+    filed = (tmp_path / save(namespace, tmp_path).digest).read_text()
+    # With no part in it: they are all in files now.
+    without = str(save(namespace, tmp_path, manifest_bytes_max=4096).manifest)
+    assert ["held" in json.loads(text) for text in (kept, without, filed)] == [True, False, False]
+    assert [json.loads(text)["format"] for text in (kept, without, filed)] == [2, 2, 1]
+    newer = kept.replace('"format":2', '"format":3')
+    with pytest.raises(CheckpointDamagedError, match="format 3 and this nbdurable reads up to 2"):
+        restore({}, tmp_path, BlobFolder(tmp_path).hold(newer.encode()), newer)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "word"), [(None, "restore"), ("{}", "restore a checkpoint of format 2")]
+)
+def test_what_is_in_no_file_is_asked_for_by_another_word(manifest, word, monkeypatch):
+    """The kernel's nbdurable may be older, and would look for a file; of this word it says so."""
+    asked = []
+
+    def answer(_client, request):
+        asked.append(request["ask"])
+        return {"notes": [], "tombstones": []}
+
+    monkeypatch.setattr(DurableClient, "_ask", answer)
+    notebook = nbformat.v4.new_notebook(metadata={"papermill": {}})
+    client = DurableClient(TrueManager(notebook, progress_bar=False), kernel_name="python3")
+    client._blobs = "blobs"
+    assert client._restore(Restore("1-a", manifest)) is None
+    assert asked == [word]

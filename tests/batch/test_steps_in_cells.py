@@ -334,20 +334,40 @@ def test_a_map_in_a_cell_keeps_to_its_rate_and_waits_as_it_is_told(project):
 
 
 def test_an_item_that_was_tried_again_is_done_once(project):
-    """By the map, or by a loop of one's own: a try that raised is not what is looked for later."""
+    """A try that raised is not what is looked for later; the map knows which are of one step."""
     project.write(
         IMPORT + "def fetch(page):\n    open('side', 'a').write(f'p{page} ')\n"
         "    if not os.path.exists(f'tried{page}'):\n        open(f'tried{page}', 'w')\n"
         "        raise ValueError('busy')\n    return page",
-        "rows = await durable.map(range(2), fetch, concurrency=1, retry=2)\nrow = None\n"
-        "while row is None:\n    try:\n        row = await durable.run('third', fetch, 3)\n"
-        f"    except ValueError:\n        pass\n{KILL_UNLESS_GO}\nrows, row",
+        "rows = await durable.map(range(2), fetch, concurrency=1, retry=2)\n"
+        f"{KILL_UNLESS_GO}\nrows",
     )
     with pytest.raises(DeadKernelError):
         project.run(go=False)
-    assert project.ran() == ["p0", "p0", "p1", "p1", "p3", "p3"]
-    assert texts(project.run().cells[1]) == ["([0, 1], 3)"]
+    assert project.ran() == ["p0", "p0", "p1", "p1"]
+    assert texts(project.run().cells[1]) == ["[0, 1]"]
     assert project.ran() == []
+
+
+def test_a_step_that_raised_leaves_its_place_to_no_other(project):
+    """Else the next kernel gives an item that failed what was recorded for the one after it."""
+    project.write(
+        IMPORT + "def load(item):\n    open('side', 'a').write(f'{item} ')\n"
+        "    if item == 'a' and not os.path.exists('go'): raise ValueError(item)\n"
+        "    return item * 2",
+        "loaded, failed = {}, []\nfor item in 'abc':\n    try:\n"
+        "        loaded[item] = await durable.run('load', lambda: load(item))\n"
+        "    except ValueError:\n        failed.append(item)\n"
+        "try:\n    found = await durable.run('fetch', lambda: load('a'))\n"
+        "except ValueError:\n    found = await durable.run('fetch', lambda: load('d'))\n"
+        f"{KILL_UNLESS_GO}\nloaded, failed, found",
+    )
+    with pytest.raises(DeadKernelError):
+        project.run(go=False)
+    assert project.ran() == ["a", "b", "c", "a", "d"]
+    found = ast.literal_eval(texts(project.run().cells[1])[0])
+    assert found == ({"a": "aa", "b": "bb", "c": "cc"}, [], "aa")
+    assert project.ran() == ["a", "a"], "what has finished is not done again"
 
 
 def test_items_are_tried_again_as_it_says_and_what_fails_may_stand_in_their_place(project):

@@ -116,7 +116,7 @@ def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
     (sent,) = page.evaluate("window.sent")
     assert sent["shown"] == run.view.id
     reply(page, {"re": sent["re"], "is_done": False})
-    page.clock.run_for(60_000)
+    page.clock.run_for(9_000)
     expect(said).to_be_hidden()
     expect(pause).to_be_disabled()
     reply(page, {"re": sent["re"], "is_done": True})
@@ -126,6 +126,20 @@ def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
     pause.click()
     page.clock.run_for(2_000)
     expect(said).to_contain_text("no answer from the kernel yet")
+
+
+def test_what_a_kernel_has_taken_up_and_died_of_can_be_clicked_again(page):
+    page.clock.install()
+    run = Run(1)
+    draw(page, JournalWidget, **run.traits())
+    pause, said = page.get_by_role("button", name="Pause"), page.get_by_role("status")
+    pause.click()
+    (sent,) = page.evaluate("window.sent")
+    reply(page, {"re": sent["re"], "is_done": False})
+    page.clock.run_for(11_000)
+    expect(said).to_contain_text("not said what came of it")
+    pause.click()
+    assert len(page.evaluate("window.sent")) == 2
 
 
 def test_a_journal_that_is_about_to_go_cannot_be_clicked(page):

@@ -32,6 +32,18 @@ async def test_an_error_is_raised_and_what_was_cancelled_is_cancelled() -> None:
         await heard(cancelled)
 
 
+async def test_what_no_future_can_hold_keeps_nobody_else_waiting() -> None:
+    """A StopIteration is refused by asyncio; those behind it are told all the same."""
+    odd, plain = Future[int](), Future[int]()
+    waiting = [asyncio.ensure_future(heard(odd)), asyncio.ensure_future(heard(plain))]
+    await asyncio.sleep(0)
+    odd.set_exception(StopIteration())
+    plain.set_result(1)
+    told = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+    assert isinstance(told[0], RuntimeError)
+    assert told[1] == 1
+
+
 async def test_who_gives_up_cancels_what_was_asked() -> None:
     asked = Future[int]()
     waiting = asyncio.ensure_future(heard(asked))

@@ -97,6 +97,70 @@ def test_what_happens_when_the_run_before_goes_on(env, overlap, expected):
     assert [one[3:] for one in ran][:3] == expected
 
 
+def fire(time: str) -> str:
+    """The id of that of the first day."""
+    return f"nightly@2026-11-20T{time}:00+00:00"
+
+
+def test_paused_it_begins_nothing_that_is_queued_until_it_is_resumed(env):
+    """Whoever pauses it wants no more runs, also none that were due before."""
+    ran = report(env, takes=timedelta(minutes=25))
+    put(env, "every 10m", overlap="queue")
+    later(env, minutes=25)
+    env.run(env.client.object_call(schedules.pause, "nightly", None))
+    later(env, hours=1)
+    view = shown(env)
+    assert (ran, view["running"], view["queued"]) == (["20 12:10"], [], [fire("12:20")])
+    env.run(env.client.object_call(schedules.resume, "nightly", None))
+    later(env, minutes=1)
+    view = shown(env)
+    assert ran == ["20 12:10", "20 13:25"]
+    assert (view["running"], view["queued"]) == ([fire("12:20")], [fire("13:20")])
+
+
+def with_the_first_killed(env: DurableEnv, overlap: str = "queue") -> None:
+    """It is 12:25, the run of 12:10 was killed, and that of 12:20 waits for it."""
+    report(env, takes=timedelta(minutes=25))
+    put(env, "every 10m", overlap="queue")
+    later(env, minutes=25)
+    put(env, "every 10m", overlap=overlap)
+    kept = env.run(env.client.object_call(schedules.show, "nightly", None))
+    env.run(env.client.kill(kept.running[fire("12:10")]))
+
+
+@pytest.mark.parametrize("overlap", ["queue", "skip", "cancel-previous"])
+def test_when_a_run_was_killed_the_queue_goes_on_in_its_order(env, overlap):
+    """What is due then is behind what has waited, and neither overtakes nor cancels it."""
+    with_the_first_killed(env, overlap)
+    later(env, minutes=6)
+    view = shown(env)
+    assert (view["running"], view["queued"]) == ([fire("12:20")], [fire("12:30")])
+
+
+def test_a_backfill_that_finds_a_run_killed_lets_the_queue_go_on(env):
+    """Else it waits for some later fire."""
+    with_the_first_killed(env)
+    end_ms = int(env.now.timestamp() * 1000)
+    span = schedules.While(from_ms=end_ms - 20 * 60_000, until_ms=end_ms - 10 * 60_000)
+    ids = env.run(env.client.object_call(schedules.backfill, "nightly", span))
+    later(env, minutes=1)
+    view = shown(env)
+    assert (ids, view["running"], view["queued"]) == ([fire("12:10")], [fire("12:20")], [])
+
+
+def test_a_backfill_looks_at_its_own_runs_only(env):
+    """It holds the schedule meanwhile, and the others say themselves when they end."""
+    report(env, takes=timedelta(hours=30))
+    put(env)
+    env.run(env.client.object_call(schedules.trigger, "nightly", None))
+    end_ms = int(env.now.timestamp() * 1000)
+    span = schedules.While(from_ms=end_ms - 2 * 86_400_000, until_ms=end_ms)
+    env.run(env.client.object_call(schedules.backfill, "nightly", span))
+    (filled,) = [one for one in env.run(env.client.invocations()) if one.handler == "backfill"]
+    kinds = [one.kind for one in env.run(env.client.journal(filled.id))]
+    assert (len(shown(env)["running"]), kinds.count("AttachInvocation")) == (3, 2)
+
+
 @pytest.mark.parametrize("overlap", ["skip", "queue", "cancel-previous"])
 def test_nights_that_are_made_up_for_neither_skip_nor_cancel_each_other(env, overlap):
     """Awake, none of them had met another: `all` means each of them."""
@@ -258,3 +322,48 @@ def test_who_cannot_be_told_is_tried_again_and_then_given_up(env):
     later(env, days=2)
     assert len(ran) == 2
     assert [one["failure"] for one in shown(env)["ended"]] == ["", ""]
+
+
+# By the digest, what the handlers command, in short, in the story below.
+COMMANDS = {
+    "schedule-2": {
+        "backfill": ["Input GetEagerState OneWayCall AttachInvocation Sleep SetState Output"],
+        "ended": [
+            "Input GetEagerState OneWayCall SetState Output",
+            "Input GetEagerState SetState Output",
+        ],
+        "pause": ["Input GetEagerState SetState Output"],
+        "put": ["Input GetEagerState Run OneWayCall OneWayCall SetState Output"],
+        "remove": ["Input GetEagerState ClearAllState OneWayCall Output"],
+        "resume": ["Input GetEagerState Run OneWayCall OneWayCall SetState Output"],
+        "trigger": ["Input GetEagerState Run OneWayCall SetState Output"],
+        "wake": [
+            "Input",
+            "Input GetEagerState Output",
+            "Input GetEagerState Run AttachInvocation Sleep OneWayCall SetState Output",
+            "Input GetEagerState Run OneWayCall OneWayCall SetState Output",
+        ],
+    },
+}
+
+
+def test_who_changes_what_the_handlers_command_counts_their_digest_up(env):
+    """Else what is under way at an upgrade is told that the same code did something else."""
+    report(env, takes=timedelta(minutes=25))
+    put(env, "every 10m", overlap="queue")
+    later(env, minutes=45)
+    call, name = env.client.object_call, "nightly"
+    env.run(call(schedules.trigger, name, None))
+    env.run(call(schedules.pause, name, None))
+    later(env, hours=1)
+    env.run(call(schedules.resume, name, None))
+    end_ms = int(env.now.timestamp() * 1000)
+    span = schedules.While(from_ms=end_ms - 40 * 60_000, until_ms=end_ms - 30 * 60_000)
+    env.run(call(schedules.backfill, name, span))
+    env.run(call(schedules.remove, name, None))
+    commanded: dict[str, list[str]] = {}
+    for one in env.run(env.client.invocations()):
+        if one.service == "NbdurableSchedule" and one.key == name:
+            kinds = " ".join(entry.kind for entry in env.run(env.client.journal(one.id)))
+            commanded[one.handler] = sorted({*commanded.get(one.handler, ()), kinds})
+    assert commanded == COMMANDS[schedules.DIGESTS["NbdurableSchedule"]]

@@ -14,7 +14,7 @@ from store_facts import Log
 
 from nbdurable.errors import JournalHeldError
 from nbdurable.store.duck import DuckStore
-from nbdurable.store.lock import OwnerLock
+from nbdurable.store.lock import OwnerLock, program_of
 
 HELD_SINCE_MS = 1_700_000_000_000
 
@@ -57,12 +57,12 @@ def test_a_kernel_is_known_by_its_notebook_and_what_it_has_started_is_not(
     """A process that a cell starts inherits the notebook's name with the environment."""
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/report.ipynb")
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", pytest)
-    assert program_of(folder) == ["notebook", "report.ipynb"]
+    assert program_in(folder) == ["notebook", "report.ipynb"]
     monkeypatch.delitem(sys.modules, "ipykernel.kernelapp")
-    assert program_of(folder) == sys.argv
+    assert program_in(folder) == sys.argv
 
 
-def program_of(folder: Path) -> list[str]:
+def program_in(folder: Path) -> list[str]:
     store = DuckStore(folder, now_ms=lambda: HELD_SINCE_MS)
     store.open()
     note = json.loads((folder / "owner.json").read_text())
@@ -85,12 +85,26 @@ except JournalHeldError as error:
 """
     said = run(script, folder).stdout
     assert f"process {os.getpid()} on " in said
-    assert " ".join(sys.argv) in said
+    assert f"({program_of(sys.argv)})" in said
     assert "since 2023-11-1" in said
     assert "or end it (shut that kernel down) and try again" in said
     assert "IO Error" not in said
     store.append([Log().epoch()])
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["/opt/bin/nbdurable", "up"], "nbdurable up"),
+        (["/lib/pytest/__main__.py", "-q"], "pytest -q"),
+        (["notebook", "report.ipynb"], "notebook report.ipynb"),
+        ([], ""),
+        (["run.py", "x" * 100], f"run.py {'x' * 73}"),
+    ],
+)
+def test_a_program_is_named_as_one_would_call_it(words: list[str], program: str):
+    assert program_of(words) == program
 
 
 def test_a_second_engine_in_this_process_is_told_so(folder: Path):

@@ -10,6 +10,7 @@ class Deeds {
   }
 
   update(picture) {
+    this.picture = picture;
     if (this.sent && !this.sent.isHeard()) return;
     this.remove();
     for (const [name, button] of this.buttons) {
@@ -52,7 +53,10 @@ class Deeds {
   send(deed) {
     this.remove();
     const message = { type: "deed", at_ms: Math.round(this.now()), ...deed };
-    this.sent = this.door.send(message, this.tell);
+    this.sent = this.door.send(message, (said, again) => {
+      this.tell(said);
+      if (again) this.update(this.picture);
+    });
   }
 
   remove() {

@@ -6,6 +6,11 @@
 // A kernel that waits hears within a tenth of that. Longer than LATE_MS of clicks.py: what is heard
 // just before that must have been said here before the server is asked.
 const SLOW_MS = 1500;
+// What a living kernel has taken up is a commit, and done long before.
+const LOST_MS = 10_000;
+const LOST =
+  "the kernel has taken this up and not said what came of it; it may be gone. " +
+  "See how the run stands, and click again if it was not done";
 const NOBODY =
   "no answer from the kernel yet: if it is busy, yours waits for it; " +
   "if it was restarted, run this cell again or use %durable approve";
@@ -18,7 +23,8 @@ class Door {
     this.clicks = new Map();
   }
 
-  // Says what is going on by `tell`; whether it is over is asked of what this returns.
+  // Says what is going on by `tell`, and whether it may be clicked again though nothing will be
+  // drawn; whether it is over is asked of what this returns.
   send(message, tell) {
     const re = `click-${Date.now()}-${Math.random()}`;
     try {
@@ -27,13 +33,20 @@ class Door {
       // Its kernel is gone, and the page knows.
     }
     const click = { isHeard: false };
-    const slow = setTimeout(async () => {
+    let late = setTimeout(async () => {
       tell("the kernel is busy or gone; asking the Jupyter server…");
       const said = await this.ask(message).catch(() => null);
       if (said !== null) click.isHeard = true;
       tell(said ?? NOBODY);
     }, SLOW_MS);
-    click.stop = () => clearTimeout(slow);
+    click.stop = () => clearTimeout(late);
+    // The server is not asked in its place: it might be done twice.
+    click.takenUp = () => {
+      late = setTimeout(() => {
+        click.isHeard = true;
+        tell(LOST, true);
+      }, LOST_MS);
+    };
     this.clicks.set(re, click);
     return { stop: click.stop, isHeard: () => click.isHeard };
   }
@@ -46,7 +59,7 @@ class Door {
     if (message.is_done) {
       click.isHeard = true;
       this.clicks.delete(message.re);
-    }
+    } else click.takenUp();
     return true;
   }
 

@@ -197,7 +197,10 @@ class Question {
   send(message, state) {
     for (const button of this.buttons) button.disabled = true;
     this.state.textContent = state;
-    this.sent = this.door.send(message, (said) => (this.state.textContent = said));
+    this.sent = this.door.send(message, (said, again) => {
+      if (again) this.update();
+      this.state.textContent = said;
+    });
   }
 
   // It is still asked, and the kernel has said something: why not.
