@@ -30,7 +30,7 @@ from nbdurable.core.state import EngineState, Invocation, ServiceState, Status
 from nbdurable.core.values import ErrorReport, Failure, ObjectId, Success, Target
 from nbdurable.engine.callers import Outcome
 from nbdurable.engine.loop import Engine
-from nbdurable.errors import InvocationNotFoundError, JournalDamagedError
+from nbdurable.errors import InvocationNotFoundError
 
 T = TypeVar("T")
 
@@ -302,10 +302,12 @@ class CallsOf(Question[list[Called]], frozen=True, kw_only=True):
     def answer(self, engine: Engine) -> list[Called]:
         state = engine.machine.state
         found = [inv for inv in _known(state) if inv.target.service == self.service]
-        return [
-            Called(invocation_view(state, inv), _argument(engine, inv))
-            for inv in sorted(found, key=_first_lsn)
-        ]
+        found.sort(key=_first_lsn)
+        kept = [inv for inv in found if not (isinstance(inv, Completed) and inv.journal_purged)]
+        # What each was sent was stored with the first of its facts.
+        sent = engine.vault.shown_payloads([inv.first_lsn for inv in kept])
+        arguments = dict(zip((inv.id for inv in kept), sent, strict=True))
+        return [Called(invocation_view(state, inv), arguments.get(inv.id)) for inv in found]
 
 
 class LastError(Question[ErrorReport | None], frozen=True, kw_only=True):
@@ -457,16 +459,6 @@ def _is_named(target: Target, text: str) -> bool:
     if not text.startswith(target.service):
         return False
     return text in (str(target), target.path, str(target.object), f"{target.service}/{target.key}")
-
-
-def _argument(engine: Engine, inv: Invocation | Completed) -> bytes | None:
-    if isinstance(inv, Completed) and inv.journal_purged:
-        return None
-    try:
-        # What it was sent was stored with the first of its facts.
-        return engine.vault.payload(inv.first_lsn)
-    except JournalDamagedError:
-        return None
 
 
 def not_found(invocation_id: str) -> InvocationNotFoundError:

@@ -250,7 +250,7 @@ class FailAttempt(Step, frozen=True, kw_only=True):
 
 
 class Suspend(Step, frozen=True, kw_only=True):
-    """`notification_count` is how many the attempt had seen: the engine may know more by now."""
+    """`notification_count`: how many the attempt was given. The engine may know more by now."""
 
     waiting_for: FutureTree
     notification_count: int

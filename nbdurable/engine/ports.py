@@ -75,7 +75,10 @@ class Store(Protocol):
         """Whether `extend_snapshot` has something to do."""
 
     def extend_snapshot(self) -> None:
-        """Make the next opening faster, by some 10 ms of work. For when there is nothing to do."""
+        """Make the next opening faster, by some 10 ms of work; with that done, absorb what is much.
+
+        For when there is nothing to do. Never waits for anything.
+        """
 
     def load(self) -> Iterator[Row]:
         """The rows that the engine's state folds from, in lsn order, without their payloads.

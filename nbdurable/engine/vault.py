@@ -84,7 +84,7 @@ class Vault:
             self.forget(next(iter(self._journals)))
 
     def forget(self, invocation_id: InvocationId) -> None:
-        """With the argument, which only attempts read; other payloads are also read alone."""
+        """With the argument: whoever else reads those reads many at once (`shown_payloads`)."""
         journal = self._journals.pop(invocation_id, None)
         if journal:
             self._fact_count -= len(journal)
@@ -119,6 +119,21 @@ class Vault:
         for lsn in missing:
             assert lsn in held, f"the state refers to payload {lsn}, which is nowhere"
             self._keep(lsn, held[lsn])
+        return [held[lsn] for lsn in lsns]
+
+    def shown_payloads(self, lsns: Sequence[int]) -> list[bytes | None]:
+        """The same for whoever only looks: None for what is lost, and no more is kept for it."""
+        held: dict[int, bytes | None] = {lsn: self._payloads.get(lsn) for lsn in lsns}
+        missing = sorted(lsn for lsn, payload in held.items() if payload is None)
+        for first in range(0, len(missing), READ_PAYLOADS_MAX):
+            part = missing[first : first + READ_PAYLOADS_MAX]
+            try:
+                held |= self._store.read_payloads(part)
+            except JournalDamagedError:
+                # It names one that is lost; the others are there.
+                for lsn in part:
+                    with suppress(JournalDamagedError):
+                        held[lsn] = self._store.read_payload(lsn)
         return [held[lsn] for lsn in lsns]
 
     def resolve(self, record: Record) -> bytes | Lost | None:

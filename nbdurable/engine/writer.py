@@ -52,7 +52,7 @@ class WriteSide:
         return self._failed is None and self._store.wants_snapshot()
 
     def do_leisure_work(self) -> None:
-        """Some 10 ms of it."""
+        """Some 10 ms of it, or a helping to absorb, as after a commit; never a wait."""
         self._do(self._store.extend_snapshot)
 
     def _do(self, work: Callable[[], None]) -> None:

@@ -40,7 +40,7 @@ from nbdurable.core.proposals import AnyStep, AppendCommand, AttemptSteps
 from nbdurable.core.values import ErrorReport, Result, Target
 from nbdurable.errors import AttemptClosed, SerializationError, TerminalError
 from nbdurable.invoker.action import Action
-from nbdurable.invoker.beside import own_task
+from nbdurable.invoker.beside import Beside, own_task, own_timer
 from nbdurable.invoker.host import Host
 from nbdurable.invoker.lines import calling_line, innermost_line
 from nbdurable.invoker.misuse import (
@@ -100,8 +100,7 @@ class Attempt:
         self.stays = False
         # The handler came to its end by itself, so that using its ctx is a mistake.
         self.has_returned = False
-        # Tasks that the handler has begun, and that are not over.
-        self.beside_count = 0
+        self.beside = Beside()
         self._output = Output(self._phase, self._output_pending, is_heard=is_heard)
         # For the handler's context.
         self.writer = Writer(self._output)
@@ -269,7 +268,7 @@ class Attempt:
     def was_asked(self) -> None:
         """By the handler's own thread, which computes on: what it did waits for no `await`."""
         if self._flush_later is None and self.machine.has_steps:
-            self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
+            self._flush_later = own_timer(self._loop, COALESCE_S, self.flush)
 
     def fail(self, report: ErrorReport) -> None:
         """The attempt ends here: propose that, and unwind."""
@@ -301,9 +300,6 @@ class Attempt:
         for part in in_parts(steps):
             self._host.propose(self._proposal(part))
 
-    def is_no_more_beside(self, _: asyncio.Task[Any]) -> None:
-        self.beside_count -= 1
-
     # -- inside -------------------------------------------------------------------------------
 
     def _proposal(self, steps: tuple[AnyStep, ...]) -> AttemptSteps:
@@ -325,7 +321,7 @@ class Attempt:
 
     def _flush_output_later(self) -> None:
         if self._output_later is None and not self.is_closed:
-            self._output_later = self._loop.call_later(OUTPUT_S, self.flush)
+            self._output_later = own_timer(self._loop, OUTPUT_S, self.flush)
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
         if on_own_thread(self):
@@ -405,7 +401,7 @@ class Attempt:
             return
         if self._executing and self.machine.only_runs_pending:
             if self._flush_later is None:
-                self._flush_later = self._loop.call_later(COALESCE_S, self.flush)
+                self._flush_later = own_timer(self._loop, COALESCE_S, self.flush)
         else:
             self.flush()
 
@@ -419,14 +415,16 @@ class Attempt:
             return
         delay_s = self.start.inactivity_timeout_ms / 1000
         if isinstance(awaited, Completion) and self._only_sleeps(awaited):
-            self._suspend_later = self._loop.call_soon(self._lie_down, awaited, delay_s)
+            # Behind all that is due by now: it may end the wait.
+            since_s = self._loop.time()
+            self._suspend_later = self._later(0, self._lie_down, awaited, since_s, delay_s)
         else:
             self._suspend_later = self._later(delay_s, self._suspend, awaited)
 
     def _only_sleeps(self, awaited: Completion) -> bool:
-        """Until past its suspension, and nobody it has begun is at work meanwhile."""
+        """Until past its suspension; and this is the handler itself."""
         wakes_at_ms = self.machine.wakes_at_ms(awaited)
-        if wakes_at_ms is None or self.beside_count or asyncio.current_task() is not self._task:
+        if wakes_at_ms is None or asyncio.current_task() is not self._task:
             return False
         return wakes_at_ms > self.now_ms() + self.start.inactivity_timeout_ms
 
@@ -435,16 +433,26 @@ class Attempt:
             self._suspend_later.cancel()
             self._suspend_later = None
 
+    @property
+    def _is_asleep(self) -> bool:
+        """It waits here, and nothing has come that it is about to be told of."""
+        return not self.is_closed and self._wake is not None and not self._wake.done()
+
     def _suspend(self, awaited: FutureTree | Stream) -> None:
-        if not self.is_closed:
+        if self._is_asleep:
             self.machine.suspend(awaited.rest() if isinstance(awaited, Stream) else awaited)
             self.flush()
             self._unwind()
 
-    def _lie_down(self, sleep: Completion, delay_s: float) -> None:
+    def _lie_down(self, sleep: Completion, since_s: float, delay_s: float) -> None:
         """Suspend now, and have it said later: nothing that is awaited comes before (`dormant`)."""
-        if not self.is_closed:
-            self.flush()
+        if not self._is_asleep:
+            return
+        self._stay()
+        self.flush()
+        if self.beside.goes_on(since_s, since_s + delay_s):
+            self._suspend_later = self._later(delay_s, self._suspend, sleep)
+        else:
             self.machine.suspend(sleep)
             self._host.suspend_later(self._proposal(self.machine.take_steps()), delay_s)
             self._unwind()
@@ -457,7 +465,7 @@ class Attempt:
 
     def _later(self, delay_s: float, do: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
         """For what is mostly cancelled: a loop keeps such a timer, and would keep our context."""
-        return self._loop.call_later(delay_s, do, *args, context=contextvars.Context())
+        return own_timer(self._loop, delay_s, do, *args, context=contextvars.Context())
 
     def _abandon(self) -> None:
         if self._task is not None:

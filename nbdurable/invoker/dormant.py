@@ -1,10 +1,11 @@
 """Attempts that have been let go, and whose invocations are not suspended yet.
 
 A sleep that outlasts the inactivity timeout ends in a suspension, and that is known when it begins.
-So its attempt is unwound at once, as a suspension unwinds it, and nothing is left of it but the
-proposal to suspend. That is made when the timeout is over, because an invocation is `running` until
-then; or when a notification comes first, which the attempt can no longer be given: the engine sees
-that the attempt has not seen it, and begins the next one.
+So its attempt is unwound at once, as a suspension unwinds it, unless something that its handler has
+begun goes on beside it; and nothing is left of it but the proposal to suspend. That is made when
+the timeout is over, because an invocation is `running` until then; or when a notification comes
+first, which the attempt can no longer be given: the engine sees that the attempt has not seen it,
+and begins the next one.
 
     sleeps --unwound--> dormant --timeout over, or a notification--> suspended
                            |

@@ -24,7 +24,7 @@ from nbdurable.engine.ports import Clock
 from nbdurable.errors import EngineClosedError, LinkLostError, TerminalError
 from nbdurable.invoker.alertness import be_alert, be_calm
 from nbdurable.invoker.attempt import UNWIND_S_MAX, Attempt
-from nbdurable.invoker.beside import count_beside
+from nbdurable.invoker.beside import note_what_is_begun
 from nbdurable.invoker.context import Invoked, context_of
 from nbdurable.invoker.dormant import Dormant
 from nbdurable.invoker.failures import FailuresHere
@@ -100,9 +100,11 @@ class LocalLink:
     def remember_context(self, invocation_id: InvocationId, context: contextvars.Context) -> None:
         """Output of this invocation's handler goes where this context says."""
         # Whoever begins many begins them in the same context mostly.
-        if not _is_same(context, self._last_context):
-            self._last_context = context
-        self._remember(invocation_id, self._last_context)
+        # Several threads may: what is remembered here is nobody else's, whoever comes between.
+        kept = self._last_context
+        if not _is_same(context, kept):
+            self._last_context = kept = context
+        self._remember(invocation_id, kept)
 
     def is_run(self, target: Target) -> bool:
         return (target.service, target.handler) in self._runs
@@ -201,7 +203,7 @@ class LocalLink:
     async def run(self) -> None:
         """The link's whole life: be `ready`, carry out orders until `stop`, unwind handlers."""
         self._loop = asyncio.get_running_loop()
-        self._loop.set_task_factory(count_beside)
+        note_what_is_begun(self._loop)
         self._stopping = asyncio.Event()
         self._orders: Mailbox[Callable[[], None]] = Mailbox(self._loop)
         self.ready.set_result(None)

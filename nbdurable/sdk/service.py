@@ -33,7 +33,7 @@ class Service(Definition):
         description: For readers.
         metadata: For tools.
         inactivity_timeout: After this long without progress an attempt is asked to suspend. One
-            that sleeps for longer is unwound at once.
+            that only sleeps, and for longer, is unwound at once.
         abort_timeout: After this long more it is stopped.
         journal_retention: How long a finished invocation's journal is kept.
         idempotency_retention: How long an idempotency key is remembered.

@@ -224,8 +224,7 @@ class DuckStore:
         left_bytes = fact_bytes * (self._last_lsn - self._absorbed_lsn)
         # What is too much for one transaction is one group, absorbed in parts of its own.
         if 2 * self._absorb_bytes < left_bytes <= LOG_BYTES_MAX:
-            helping = max(1, int(self._absorb_bytes / fact_bytes))
-            self._absorb_upto(self._absorbed_lsn + helping)
+            self._absorb_upto(self._absorbed_lsn + max(1, int(self._absorb_bytes / fact_bytes)))
         else:
             self.absorb()
 
@@ -280,14 +279,18 @@ class DuckStore:
         return self._wal_bytes - self._wal_bytes_kept
 
     def wants_snapshot(self) -> bool:
+        return self._is_snapshot_behind() or self._grown_bytes() >= CALM_BYTES
+
+    def _is_snapshot_behind(self) -> bool:
         return self._snapshot_lsn is None or self._snapshot_lsn < self._absorbed_lsn
 
     def extend_snapshot(self) -> None:
         self._extend_snapshot(SNAPSHOT_LSNS)
-        if self.wants_snapshot():
+        # Absorbing would wait for the checkpointer, and so would the next commit.
+        if self._is_snapshot_behind() or self._checkpointer.is_busy:
             return
         if self._grown_bytes() >= CALM_BYTES:
-            self.absorb()
+            self.absorb_some()
         else:
             self._checkpoint_if_long(CALM_BYTES)
 
@@ -427,7 +430,7 @@ class DuckStore:
         assert absorbed == self._last_lsn == bounds.last_lsn
         self._absorbed_lsn = absorbed
         # `load` counts on it: an edit that waited behind one that has ended is over.
-        while self.wants_snapshot():
+        while self._is_snapshot_behind():
             self._checkpointer.wait()
             self._extend_snapshot(_SNAPSHOT_LSNS_AT_LAST)
         assert one(self._writer, "hot_bounds")[0] == 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from nbdurable import BytesSerde, VirtualObject
+from nbdurable import BytesSerde, Service, VirtualObject
 from nbdurable.core.attempt import ref_of
 from nbdurable.core.commands import SetStateCommand
 from nbdurable.core.futures import Completion
@@ -31,6 +32,7 @@ VALUES, VALUE_BYTES = 300, 20_000
 SUSPEND = Suspend(waiting_for=Completion(id=1), notification_count=0)
 
 box = VirtualObject("Box")
+echoes = Service("Echoes", journal_retention=timedelta(days=1))
 
 
 @box.handler()
@@ -44,6 +46,11 @@ async def fill(ctx, count: int) -> int:
 async def weigh(ctx) -> int:
     names = await ctx.state_keys()
     return sum([len(await ctx.get(name, serde=BytesSerde())) for name in names])
+
+
+@echoes.handler()
+async def echo(ctx, number: int) -> int:
+    return number
 
 
 def call(payload: bytes) -> Letter:
@@ -121,6 +128,19 @@ async def test_a_key_with_many_values_is_written_and_read_in_groups(tmp_path: Pa
     async with DurableEngine(again.folder, [box], store=again) as engine:
         assert await engine.client.object_call(weigh, "a", None) == total
     assert again.reads == [VALUES]
+
+
+async def test_what_many_were_sent_is_read_in_one_statement_and_not_kept(tmp_path: Path):
+    """A list of runs is asked for on the engine's thread, where all steps wait meanwhile."""
+    store = CountingStore(tmp_path / "j")
+    async with DurableEngine(store.folder, [echoes], store=store) as engine:
+        for number in range(5):
+            await engine.client.service_call(echo, number)
+        store.reads.clear()
+        for _ in range(2):
+            called = await engine.client.calls_of("Echoes")
+            assert [one.argument for one in called] == [b"%d" % number for number in range(5)]
+        assert store.reads == [5, 5]
 
 
 # -- when nothing is asked ------------------------------------------------------------------------

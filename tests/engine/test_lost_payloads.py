@@ -16,6 +16,12 @@ from nbdurable.wiring import DurableEngine
 
 LARGE = "y" * 100_000
 service, flow = Service("S"), Workflow("Flow")
+kept = Service("Kept", journal_retention=timedelta(days=1))
+
+
+@kept.handler()
+async def measure(ctx, text: str) -> int:
+    return len(text)
 
 
 @service.handler()
@@ -126,3 +132,15 @@ async def test_a_client_that_asks_for_a_lost_result_is_told_the_file(tmp_path: P
         for asking in (engine.client.attach(maker), engine.client.restart_as_new(maker)):
             with pytest.raises(JournalDamagedError, match=blob.name):
                 await asking
+
+
+async def test_what_many_were_sent_is_listed_but_for_what_is_lost(tmp_path: Path):
+    folder = tmp_path / ".nbdurable"
+    async with nbdurable.open(folder, services=[kept]) as engine:
+        for text in ("small", LARGE, "other"):
+            assert await engine.client.service_call(measure, text) == len(text)
+    (blob,) = (folder / "blobs").iterdir()
+    blob.unlink()
+    async with nbdurable.open(folder, services=[kept]) as engine:
+        called = await engine.client.calls_of("Kept")
+        assert [one.argument for one in called] == [b'"small"', None, b'"other"']

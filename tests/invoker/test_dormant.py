@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextvars
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from nbdurable import Context, Service, TerminalError, select
-from nbdurable.invoker.beside import count_beside
+from nbdurable.invoker.beside import note_task
 from nbdurable.testing import DurableEnv
 
 LONG = timedelta(hours=10)
@@ -165,6 +167,20 @@ async def _asleep_beside_another(ctx: Context) -> None:
         await ctx.sleep(LONG)
 
 
+async def _asleep_beside_a_task_of_another_context(ctx: Context) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(30), context=contextvars.Context())
+        await ctx.sleep(LONG)
+
+
+async def _asleep_beside_a_task_of_a_copied_context(ctx: Context) -> None:
+    work = asyncio.create_task(asyncio.Event().wait(), context=contextvars.copy_context())
+    try:
+        await ctx.sleep(LONG)
+    finally:
+        work.cancel()
+
+
 async def _asleep_in_a_task(ctx: Context) -> None:
     await asyncio.gather(_asleep(ctx), asyncio.sleep(30))
 
@@ -179,7 +195,14 @@ async def _asleep_or_answered(ctx: Context) -> None:
 
 @pytest.mark.parametrize(
     "sleeps",
-    [_asleep_beside_another, _asleep_in_a_task, _asleep_for_less, _asleep_or_answered],
+    [
+        _asleep_beside_another,
+        _asleep_beside_a_task_of_another_context,
+        _asleep_beside_a_task_of_a_copied_context,
+        _asleep_in_a_task,
+        _asleep_for_less,
+        _asleep_or_answered,
+    ],
     ids=lambda sleeps: sleeps.__name__.removeprefix("_asleep_"),
 )
 def test_what_may_go_on_within_the_minute_is_left_alone(env: DurableEnv, sleeps: Any):
@@ -236,5 +259,152 @@ async def test_tasks_are_made_with_whatever_options_a_python_has():
         assert task is not None
         return task.get_name()
 
-    task = count_beside(asyncio.get_running_loop(), named(), name="told", context=None)
+    task = note_task(asyncio.get_running_loop(), named(), name="told", context=None)
     assert await task == "told"
+
+
+# -- timers and threads of the handler's own ------------------------------------------------------
+
+
+async def _asyncio_timeout(ctx: Context) -> None:
+    async with asyncio.timeout(30):
+        await ctx.sleep(LONG)
+
+
+async def _asyncio_timeout_of_long_ago(ctx: Context) -> None:
+    async with asyncio.timeout(30):
+        await asyncio.sleep(10)
+        await ctx.sleep(LONG)
+
+
+async def _asyncio_timeout_that_is_due(ctx: Context) -> None:
+    async with asyncio.timeout(0):
+        await ctx.sleep(LONG)
+
+
+async def _asyncio_wait_for(ctx: Context) -> None:
+    await asyncio.wait_for(ctx.sleep(LONG), 30)
+
+
+async def _callback_that_cancels(ctx: Context) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(30, task.cancel, context=contextvars.Context())
+    try:
+        await ctx.sleep(LONG)
+    except asyncio.CancelledError:
+        task.uncancel()
+        raise TimeoutError from None
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        _asyncio_timeout,
+        _asyncio_timeout_of_long_ago,
+        _asyncio_timeout_that_is_due,
+        _asyncio_wait_for,
+        _callback_that_cancels,
+    ],
+    ids=lambda waits: waits.__name__,
+)
+def test_what_ends_the_wait_within_the_minute_ends_it(env: DurableEnv, waits: Any):
+    """Unwound at once, and begun again when the sleep is over, it would sleep for all of it."""
+    service, ran = Service("S"), []
+
+    @service.handler()
+    async def sleep(ctx: Context) -> str:
+        ran.append("begun")
+        try:
+            await waits(ctx)
+        except TimeoutError:
+            return "timed out"
+        return "slept"
+
+    env.serve(service)
+
+    async def lived() -> None:
+        began = env.now
+        assert await env.client.service_call(sleep, None) == "timed out"
+        assert env.now - began < MINUTE
+        assert ran == ["begun"]
+
+    env.run(lived())
+
+
+class Holding(Executor):
+    """Mutable: what it is given is never begun; it is over when this is told so."""
+
+    def __init__(self) -> None:
+        self.given: list[Future[Any]] = []
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        self.given.append(Future())
+        return self.given[-1]
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_a_thread_does_keeps_the_handler_until_it_is_over(env: DurableEnv, *, is_over: bool):
+    service, ran, threads = Service("S"), [], Holding()
+
+    @service.handler()
+    async def sleep(ctx: Context) -> str:
+        work = asyncio.get_running_loop().run_in_executor(threads, print)
+        if is_over:
+            threads.given[-1].set_result(None)
+            await work
+        try:
+            await ctx.sleep(LONG)
+        finally:
+            ran.append("left")
+        return "slept"
+
+    env.serve(service)
+
+    async def lived() -> None:
+        sent = await env.client.service_send(sleep, None)
+        await env.advance(A_BIT)
+        assert ran == (["left"] if is_over else [])
+        assert await env.client.attach(sent.invocation_id) == "slept"
+
+    env.run(lived())
+
+
+def _nothing(_: list[str]) -> None:
+    pass
+
+
+def _later_than_the_minute(ran: list[str]) -> None:
+    asyncio.get_running_loop().call_later(120, ran.append, "rung")
+
+
+def _cancelled(ran: list[str]) -> None:
+    asyncio.get_running_loop().call_later(30, ran.append, "rung").cancel()
+
+
+@pytest.mark.parametrize("begins", [_nothing, _later_than_the_minute, _cancelled])
+def test_timers_that_are_over_or_come_later_keep_nobody(
+    env: DurableEnv, begins: Callable[[list[str]], None]
+):
+    service, ran = Service("S"), []
+
+    @service.handler()
+    async def sleep(ctx: Context) -> str:
+        await asyncio.sleep(1)
+        begins(ran)
+        print("prints are said a moment later, by a timer of ours")
+        try:
+            await ctx.sleep(LONG)
+        finally:
+            ran.append("left")
+        return "slept"
+
+    env.serve(service)
+
+    async def lived() -> None:
+        sent = await env.client.service_send(sleep, None)
+        await env.advance(3 * A_BIT)
+        assert ran == ["left"]
+        assert await env.client.attach(sent.invocation_id) == "slept"
+
+    env.run(lived())

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from support.running import HandClock
 
-from nbdurable import Context, Service
-from nbdurable.core.ids import random_invocation_id
-from nbdurable.core.journal import AttemptStart
-from nbdurable.core.proposals import AttemptSteps
+from nbdurable import Context, Service, TerminalError
+from nbdurable.core.attempt import success_of
+from nbdurable.core.commands import OutputCommand
+from nbdurable.core.ids import CANCEL_SIGNAL, random_invocation_id
+from nbdurable.core.journal import AttemptStart, JournalEntry
+from nbdurable.core.notifications import SignalNotification
+from nbdurable.core.proposals import AppendCommand, AttemptSteps
 from nbdurable.core.values import Target
 from nbdurable.errors import LinkLostError
+from nbdurable.invoker.attempt import Attempt
 from nbdurable.invoker.local import LocalLink
 from nbdurable.invoker.seal import Seal
 from nbdurable.invoker.wire_source import WireSource
@@ -146,3 +151,82 @@ def test_a_handler_that_waits_when_the_engine_has_gone_is_unwound():
     assert unwound.wait(10)
     link.close()
     assert link._attempts == {}
+
+
+@pytest.mark.parametrize(
+    ("goes", "always_replay"),
+    [("_lie_down", False), ("_suspend", True)],
+    ids=["lies down", "is suspended"],
+)
+def test_a_cancellation_that_comes_as_the_handler_goes_is_raised_in_it(
+    goes: str, *, always_replay: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Counted as one it was given, and never given, it would be found when the sleep is over."""
+    service, ran, ended = Service("S"), [], threading.Event()
+
+    @service.handler()
+    async def sleep(ctx: Context) -> None:
+        try:
+            await ctx.sleep(timedelta(hours=10))
+        except TerminalError:
+            ran.append("cancelled")
+            raise
+
+    signal = SignalNotification(signal_id=CANCEL_SIGNAL, result=success_of(b""))
+    go = getattr(Attempt, goes)
+
+    def just_before(attempt: Attempt, *args: Any) -> None:
+        monkeypatch.setattr(Attempt, goes, go)
+        attempt.deliver([JournalEntry(9, signal, None)])
+        go(attempt, *args)
+
+    monkeypatch.setattr(Attempt, goes, just_before)
+
+    def post(steps: AttemptSteps) -> None:
+        ran.extend(type(step).__name__ for step in steps.steps)
+        if any(
+            isinstance(step, AppendCommand) and isinstance(step.command, OutputCommand)
+            for step in steps.steps
+        ):
+            ended.set()
+
+    wires = WireSource(Seal(lambda: b"key"))
+    link = LocalLink("test", HandClock(), post, wires, always_replay=always_replay)
+    link.start()
+    link.offer(service, "v1")
+    link.assign_revision("S", "v1", 1)
+    link.start_attempt(start_of("sleep"))
+    assert ended.wait(10), ran
+    link.close()
+    assert ran == ["AppendCommand", "cancelled", "AppendCommand"]
+
+
+class Interrupted(LocalLink):
+    """Mutable: another thread comes between, just when a context has been taken for the last."""
+
+    meanwhile: Any = None
+
+    @property
+    def _last_context(self) -> contextvars.Context:
+        return self._kept
+
+    @_last_context.setter
+    def _last_context(self, context: contextvars.Context) -> None:
+        self._kept = context
+        other, self.meanwhile = self.meanwhile, None
+        if other is not None:
+            other()
+
+
+def test_whoever_submits_at_once_in_another_thread_keeps_its_own_context():
+    """Else the output of one cell's run is shown in the other's."""
+    cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell")
+    link = Interrupted("test", HandClock(), [].append, WireSource(Seal(lambda: b"key")))
+    contexts = {}
+    for name in "ab":
+        contexts[name] = contextvars.copy_context()
+        contexts[name].run(cell.set, name)
+    two = random_invocation_id(2)
+    link.meanwhile = lambda: link.remember_context(two, contexts["b"])
+    link.remember_context(ONE, contexts["a"])
+    assert [link._contexts[of][cell] for of in (ONE, two)] == ["a", "b"]

@@ -138,10 +138,49 @@ def test_a_calm_moment_leaves_no_log_that_is_worth_a_checkpoint(
     store._checkpointer.wait()
     assert not base_log(store).exists()
     assert store._absorbed_lsn == log.last_lsn
+    # Also what has come since the snapshot was extended for the last time.
+    store.append([log.set("count", b"x" * 1_000)])
+    assert store.wants_snapshot()
+    store.extend_snapshot()
+    assert store._absorbed_lsn == log.last_lsn
+    while store.wants_snapshot():
+        store.extend_snapshot()
+    store._checkpointer.wait()
     # What is little is left where it is.
     store.append([log.set("count", b"x")])
     assert not store.wants_snapshot()
-    assert [row.lsn for row in store.read_rows(1, 99)] == [1, 2, 3]
+    assert [row.lsn for row in store.read_rows(1, 99)] == [1, 2, 3, 4]
+    store.close()
+
+
+def test_what_is_done_in_calm_does_not_wait_for_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor does, then, the commit that comes meanwhile: it is on the same thread."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow_checkpoint(writer, database: str) -> bool:
+        if database == "base":
+            began.set()
+            may_end.wait(10)
+        return checkpoint(writer, database)
+
+    monkeypatch.setattr(duck, "CALM_BYTES", 1_000)
+    monkeypatch.setattr(reader, "checkpoint", slow_checkpoint)
+    store, log = DuckStore(tmp_path / "j"), Log()
+    store.open()
+    store.append([log.created(ONE, b"x" * 1_000)])
+    store.absorb()
+    store.extend_snapshot()
+    assert began.wait(10)
+    store.append([log.set("count", b"x" * 1_000)])
+    store.extend_snapshot()
+    assert store._checkpointer.is_busy
+    assert store._absorbed_lsn == log.last_lsn - 1
+    may_end.set()
+    store._checkpointer.wait()
+    store.extend_snapshot()
+    assert store._absorbed_lsn == log.last_lsn
     store.close()
 
 
