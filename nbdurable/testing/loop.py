@@ -144,6 +144,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def bury(self) -> None:
         """Unwind what a closed loop left standing. What it still does is nobody's affair."""
         assert self._is_closed, "only what is closed is buried"
+        # Nor is what its tasks have raised, whenever the collector finds them.
+        self.set_exception_handler(lambda *_: None)
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it is pending for good.
             coroutine = task.get_coro()
