@@ -106,8 +106,8 @@ def reply(page, message):
     page.evaluate("(message) => window.reply(message)", message)
 
 
-def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
-    """However long it takes, and whatever is said of it in the end: it would be done twice."""
+def taken_up(page):
+    """A click on Pause that the kernel has heard, and is not done with."""
     page.clock.install()
     run = Run(1)
     draw(page, JournalWidget, **run.traits())
@@ -116,6 +116,12 @@ def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
     (sent,) = page.evaluate("window.sent")
     assert sent["shown"] == run.view.id
     reply(page, {"re": sent["re"], "is_done": False})
+    return pause, said, sent
+
+
+def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
+    """However long it takes, and whatever is said of it in the end: it would be done twice."""
+    pause, said, sent = taken_up(page)
     page.clock.run_for(9_000)
     expect(said).to_be_hidden()
     expect(pause).to_be_disabled()
@@ -129,13 +135,7 @@ def test_what_the_kernel_has_heard_is_asked_of_nobody_else(page):
 
 
 def test_what_a_kernel_has_taken_up_and_died_of_can_be_clicked_again(page):
-    page.clock.install()
-    run = Run(1)
-    draw(page, JournalWidget, **run.traits())
-    pause, said = page.get_by_role("button", name="Pause"), page.get_by_role("status")
-    pause.click()
-    (sent,) = page.evaluate("window.sent")
-    reply(page, {"re": sent["re"], "is_done": False})
+    pause, said, _ = taken_up(page)
     page.clock.run_for(11_000)
     expect(said).to_contain_text("not said what came of it")
     pause.click()
